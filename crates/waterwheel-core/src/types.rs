@@ -1,0 +1,96 @@
+//! The words that the whole core speaks.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A partition's number within one worker: dense, and the same for as long as the worker lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionId(pub u32);
+
+impl PartitionId {
+    /// The number as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Counts the assignments of a worker; each assignment of a partition has one of its own, never used again.
+///
+/// A result that carries an epoch which is no longer its partition's changes nothing (invariant I4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// A reading of the driver's clock: time since a start of its own choosing.
+///
+/// The core never reads a clock; whoever drives it says what time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Now(Duration);
+
+impl Now {
+    /// The reading `since` after the clock's start.
+    pub fn at(since: Duration) -> Self {
+        Self(since)
+    }
+
+    /// Time since the clock's start.
+    pub fn since_start(self) -> Duration {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero where it lies ahead.
+    pub fn since(self, earlier: Now) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Now {
+    type Output = Now;
+
+    fn add(self, d: Duration) -> Now {
+        Now(self.0.saturating_add(d))
+    }
+}
+
+impl Sub<Duration> for Now {
+    type Output = Now;
+
+    fn sub(self, d: Duration) -> Now {
+        Now(self.0.saturating_sub(d))
+    }
+}
+
+impl fmt::Display for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// Records of one partition and one assignment, in offset order, as the driver holds them.
+///
+/// The core keeps the handle (a cheap clone) for as long as one of its records is in work, and looks at offsets, keys and
+/// sizes only.
+pub trait Records: Clone {
+    /// How many records.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The offset of record `index`; they ascend.
+    fn offset(&self, index: usize) -> i64;
+
+    /// The key of record `index`; `None` for a null key.
+    fn key(&self, index: usize) -> Option<&[u8]>;
+
+    /// The bytes that record `index` accounts for.
+    fn size(&self, index: usize) -> usize;
+
+    /// Bytes of memory held until the last handle is dropped.
+    fn pinned_bytes(&self) -> usize;
+
+    /// A copy of record `index` alone.
+    fn detach(&self, index: usize) -> Self;
+}

@@ -1,0 +1,1 @@
+//! librdkafka behind the ports.

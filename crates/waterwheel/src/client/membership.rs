@@ -1,0 +1,84 @@
+//! The membership port: a member of a consumer group that never sees a record.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::PortFuture;
+use crate::error::KafkaError;
+use crate::record::TopicPartition;
+
+/// How the group moves partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupProtocol {
+    /// Every rebalance revokes all partitions.
+    Eager,
+    /// A rebalance revokes only what moves: cooperative-sticky, or the consumer protocol of KIP-848.
+    Incremental,
+}
+
+/// What the group tells its member.
+#[derive(Debug)]
+pub(crate) enum MembershipEvent {
+    /// These partitions are this member's from now on, in addition to those it has.
+    Assigned(Vec<TopicPartition>),
+    /// The group wants these back and waits until [`Membership::release`] is called. At most one revocation is open.
+    Revoking(Vec<TopicPartition>),
+    /// These are gone already: another member may be working on them. Nothing is to be answered, nothing committed.
+    Lost(Vec<TopicPartition>),
+    /// The group's coordinator last answered this long ago; told about once a second while it is known.
+    CoordinatorAnswered { ago: Duration },
+    /// Something went wrong that the client repeats by itself.
+    Trouble(KafkaError),
+    /// The membership ended and will not come back: fenced by a newer member, or not allowed.
+    Fatal(KafkaError),
+}
+
+/// One partition of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) partition: TopicPartition,
+    /// The next offset to read.
+    pub(crate) offset: i64,
+    /// The leader epoch of the last record below `offset`, where it is known.
+    pub(crate) leader_epoch: Option<i32>,
+    pub(crate) metadata: String,
+}
+
+/// What the broker said to one partition of a commit.
+#[derive(Debug)]
+pub(crate) struct CommitOutcome {
+    pub(crate) partition: TopicPartition,
+    pub(crate) result: Result<(), KafkaError>,
+}
+
+/// What the group has committed for a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) partition: TopicPartition,
+    /// `None` where the group has committed nothing.
+    pub(crate) offset: Option<i64>,
+    pub(crate) leader_epoch: Option<i32>,
+    pub(crate) metadata: String,
+}
+
+/// A member of a consumer group.
+pub(crate) trait Membership: Send + Sync {
+    /// The next event. One task at a time may wait here; the group is served whether or not one does (invariant I8).
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<MembershipEvent>;
+
+    /// Gives back the partitions of the open revocation. Returns at once.
+    fn release(&self);
+
+    /// Commits. `Err` where the request failed as a whole; else an outcome for each partition.
+    fn commit(&self, commits: Vec<Commit>) -> PortFuture<Vec<CommitOutcome>>;
+
+    /// What the group has committed, for each of `partitions`.
+    fn committed(&self, partitions: Vec<TopicPartition>) -> PortFuture<Vec<Committed>>;
+
+    /// How this member's group moves partitions, once it has joined.
+    fn protocol(&self) -> GroupProtocol;
+
+    /// Leaves the group (a static member stays in it) and ends the client. The caller sets the deadline by giving up:
+    /// the client then ends on a thread of its own.
+    fn close(&self) -> PortFuture<()>;
+}

@@ -1,0 +1,39 @@
+//! The seam: four ports, and behind them a client of Kafka.
+//!
+//! A consumer is two clients (`ARCHITECTURE.md`, "Two clients"): a [`Membership`] takes part in the group and commits,
+//! and never sees a record; a [`Fetcher`] reads partitions that it is told to read, and knows no group. [`Producer`] and
+//! [`Admin`] complete them. All four speak in batches: one dynamic call a batch or a control action.
+//!
+//! No type of a backend leaves its folder, and a backend is named only by the function that builds a client, so that
+//! another core can take its place.
+
+mod admin;
+mod fetcher;
+pub(crate) mod librdkafka;
+mod membership;
+mod producer;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub(crate) use admin::{Admin, OffsetSpec, TopicDescription};
+pub(crate) use fetcher::{FetchFailure, FetchQueue, Fetched, Fetcher, Position};
+pub(crate) use membership::{Commit, CommitOutcome, Committed, GroupProtocol, Membership, MembershipEvent};
+pub(crate) use producer::{Outgoing, Producer, Report, SendError};
+
+use crate::error::KafkaError;
+
+/// A future of a port. Dropping one gives up its answer, not the request.
+pub(crate) type PortFuture<T> = Pin<Box<dyn Future<Output = Result<T, KafkaError>> + Send>>;
+
+/// Client properties by librdkafka's names, checked by `config`.
+pub(crate) type Properties = BTreeMap<String, String>;
+
+/// Makes clients of one kind. Nothing connects before its first use.
+pub(crate) trait Backend: Send + Sync {
+    fn membership(&self, properties: &Properties, topics: &[String]) -> Result<Arc<dyn Membership>, KafkaError>;
+    fn fetcher(&self, properties: &Properties) -> Result<Arc<dyn Fetcher>, KafkaError>;
+    fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, KafkaError>;
+    fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError>;
+}

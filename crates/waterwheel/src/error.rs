@@ -1,0 +1,174 @@
+//! What can go wrong, and what a caller can do about it.
+
+use std::fmt;
+
+use crate::config::ConfigError;
+
+/// An error of Kafka or of the client under this library.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KafkaError {
+    code: i32,
+    name: String,
+    context: String,
+}
+
+impl KafkaError {
+    pub(crate) fn new(code: i32, name: impl Into<String>, context: impl Into<String>) -> Self {
+        Self { code, name: name.into(), context: context.into() }
+    }
+
+    /// Kafka's error code; negative for the client's own errors (librdkafka's numbering).
+    pub fn code(&self) -> i32 {
+        self.code
+    }
+
+    /// The error's short description, as the client words it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the same call may succeed later without a change of configuration or rights.
+    pub fn is_retriable(&self) -> bool {
+        code::RETRIABLE.contains(&self.code)
+    }
+
+    /// Whether the cluster refused for lack of rights or of valid credentials.
+    pub fn is_unauthorised(&self) -> bool {
+        code::UNAUTHORISED.contains(&self.code)
+    }
+
+    /// Whether no broker could be reached or none answered in time.
+    pub fn is_unreachable(&self) -> bool {
+        code::UNREACHABLE.contains(&self.code)
+    }
+}
+
+impl fmt::Display for KafkaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.context.is_empty() {
+            write!(f, "{} (code {})", self.name, self.code)
+        } else {
+            write!(f, "{}: {} (code {})", self.context, self.name, self.code)
+        }
+    }
+}
+
+impl fmt::Debug for KafkaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for KafkaError {}
+
+/// The error codes that this library decides by: Kafka's own (positive) and librdkafka's (negative).
+pub(crate) mod code {
+    pub(crate) const UNKNOWN: i32 = -1;
+    pub(crate) const OFFSET_OUT_OF_RANGE: i32 = 1;
+    pub(crate) const UNKNOWN_TOPIC_OR_PARTITION: i32 = 3;
+    pub(crate) const MESSAGE_TOO_LARGE: i32 = 10;
+    pub(crate) const OFFSET_METADATA_TOO_LARGE: i32 = 12;
+    pub(crate) const COORDINATOR_LOAD_IN_PROGRESS: i32 = 14;
+    pub(crate) const COORDINATOR_NOT_AVAILABLE: i32 = 15;
+    pub(crate) const NOT_COORDINATOR: i32 = 16;
+    pub(crate) const RECORD_LIST_TOO_LARGE: i32 = 18;
+    pub(crate) const ILLEGAL_GENERATION: i32 = 22;
+    pub(crate) const UNKNOWN_MEMBER_ID: i32 = 25;
+    pub(crate) const REBALANCE_IN_PROGRESS: i32 = 27;
+    pub(crate) const INVALID_COMMIT_OFFSET_SIZE: i32 = 28;
+    pub(crate) const FENCED_INSTANCE_ID: i32 = 82;
+    pub(crate) const FENCED_MEMBER_EPOCH: i32 = 110;
+    pub(crate) const UNRELEASED_INSTANCE_ID: i32 = 111;
+    pub(crate) const STALE_MEMBER_EPOCH: i32 = 113;
+
+    pub(crate) const LOCAL_DESTROYED: i32 = -197;
+    pub(crate) const LOCAL_TRANSPORT: i32 = -195;
+    pub(crate) const LOCAL_MSG_TIMED_OUT: i32 = -192;
+    pub(crate) const LOCAL_UNKNOWN_PARTITION: i32 = -190;
+    pub(crate) const LOCAL_UNKNOWN_TOPIC: i32 = -188;
+    pub(crate) const LOCAL_ALL_BROKERS_DOWN: i32 = -187;
+    pub(crate) const LOCAL_TIMED_OUT: i32 = -185;
+    pub(crate) const LOCAL_QUEUE_FULL: i32 = -184;
+    pub(crate) const LOCAL_RESOLVE: i32 = -193;
+    pub(crate) const LOCAL_SSL: i32 = -181;
+    pub(crate) const LOCAL_WAIT_COORD: i32 = -180;
+    pub(crate) const LOCAL_AUTHENTICATION: i32 = -169;
+    pub(crate) const LOCAL_NO_OFFSET: i32 = -168;
+    pub(crate) const LOCAL_TIMED_OUT_QUEUE: i32 = -166;
+    pub(crate) const LOCAL_WAIT_CACHE: i32 = -164;
+    pub(crate) const LOCAL_PURGE_QUEUE: i32 = -152;
+    pub(crate) const LOCAL_FATAL: i32 = -150;
+    pub(crate) const LOCAL_MAX_POLL_EXCEEDED: i32 = -147;
+    pub(crate) const LOCAL_AUTO_OFFSET_RESET: i32 = -140;
+
+    pub(super) const UNREACHABLE: [i32; 6] = [
+        LOCAL_TRANSPORT,
+        LOCAL_ALL_BROKERS_DOWN,
+        LOCAL_TIMED_OUT,
+        LOCAL_RESOLVE,
+        LOCAL_TIMED_OUT_QUEUE,
+        LOCAL_MSG_TIMED_OUT,
+    ];
+    /// Authorisation (29, 30, 31, 53, 65), authentication (58, -169) and TLS.
+    pub(super) const UNAUTHORISED: [i32; 8] = [29, 30, 31, 53, 58, 65, LOCAL_AUTHENTICATION, LOCAL_SSL];
+    /// Kafka's retriable codes (its protocol guide) that a worker can meet, and the client's transient ones.
+    pub(super) const RETRIABLE: [i32; 30] = [
+        2,
+        3,
+        5,
+        6,
+        7,
+        8,
+        9,
+        13,
+        COORDINATOR_LOAD_IN_PROGRESS,
+        COORDINATOR_NOT_AVAILABLE,
+        NOT_COORDINATOR,
+        19,
+        20,
+        ILLEGAL_GENERATION,
+        REBALANCE_IN_PROGRESS,
+        56,
+        72,
+        74,
+        78,
+        84,
+        100,
+        106,
+        STALE_MEMBER_EPOCH,
+        LOCAL_TRANSPORT,
+        LOCAL_ALL_BROKERS_DOWN,
+        LOCAL_TIMED_OUT,
+        LOCAL_WAIT_COORD,
+        LOCAL_TIMED_OUT_QUEUE,
+        LOCAL_WAIT_CACHE,
+        LOCAL_MSG_TIMED_OUT,
+    ];
+}
+
+/// Why a worker could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is wrong; nothing was connected.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Kafka refused for good: fenced, not authorised, or a client that cannot be made.
+    #[error("{0}")]
+    Kafka(#[from] KafkaError),
+    /// A handler asked to stop, or a policy did.
+    #[error("stopped at {place}: {reason}")]
+    Stopped {
+        /// Topic, partition and offset of the record, as `orders-3@17`.
+        place: String,
+        /// What asked for it.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether the same call may succeed later without a change of configuration, rights or code.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Error::Kafka(e) if e.is_retriable())
+    }
+}
