@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod commit_map;
+pub mod ledger;
 mod types;
 
 pub use types::{Epoch, Now, PartitionId, Records};
