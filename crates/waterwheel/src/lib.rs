@@ -4,8 +4,10 @@
 
 mod client;
 pub mod config;
+mod connection;
 mod error;
 mod record;
 
+pub use connection::{Client, ClientBuilder};
 pub use error::{Error, KafkaError};
 pub use record::{Headers, Record, TopicPartition};

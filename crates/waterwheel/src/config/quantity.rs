@@ -1,0 +1,158 @@
+//! Durations and sizes as people write them: `"200ms"`, `"1h30m"`, `"64MiB"`.
+
+use std::time::Duration;
+
+use super::error::ConfigError;
+
+/// Longer than this no setting makes sense, and arithmetic with instants stays far from overflow.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// A duration such as `"200ms"`, `"25s"`, `"1.5h"` or `"1h30m"`; units `us`, `ms`, `s`, `m`, `h`, `d`; at most 10 years.
+///
+/// The error has no key: see [`ConfigError::with_key`].
+pub fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
+    let shown: String = text.chars().take(40).collect();
+    let refuse =
+        |problem: &str, remedy: &str| Err(ConfigError::new("", format!("duration {shown:?} {problem}")).remedy(remedy));
+    const EXAMPLE: &str = "write a number and a unit (us, ms, s, m, h, d), as \"200ms\"";
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return refuse("is empty", EXAMPLE);
+    }
+    if rest.starts_with('-') {
+        return refuse("is negative", "durations are zero or more");
+    }
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let (number, after) = split_where(rest, |c| !(c.is_ascii_digit() || c == '.'));
+        let (unit, after) = split_where(after, |c| !c.is_alphabetic());
+        if number.is_empty() {
+            return refuse("is not a duration", EXAMPLE);
+        }
+        if unit.is_empty() {
+            if after.is_empty() && rest.len() == text.trim().len() {
+                return refuse("has no unit", &format!("write \"{shown}s\" or \"{shown}ms\""));
+            }
+            return refuse("is not a duration", EXAMPLE);
+        }
+        let seconds = match unit {
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            "e" | "E" => return refuse("has an exponent", "write it out with a larger unit, at most \"3650d\""),
+            _ => return refuse("has an unknown unit", "the units are us, ms, s, m, h and d"),
+        };
+        let Ok(number) = number.parse::<f64>() else {
+            return refuse("is not a duration", EXAMPLE);
+        };
+        let Some(sum) = Duration::try_from_secs_f64(number * seconds).ok().and_then(|part| total.checked_add(part))
+        else {
+            return refuse("is too long", "at most \"3650d\"");
+        };
+        total = sum;
+        rest = after.trim_start();
+    }
+    if total > MAX_DURATION {
+        return refuse("is too long", "at most \"3650d\"");
+    }
+    Ok(total)
+}
+
+/// A size in bytes such as `"64MiB"`, `"1MB"` or `"512B"`; units `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`.
+///
+/// The error has no key: see [`ConfigError::with_key`].
+pub fn parse_size(text: &str) -> Result<u64, ConfigError> {
+    let shown: String = text.chars().take(40).collect();
+    let refuse =
+        |problem: &str, remedy: &str| Err(ConfigError::new("", format!("size {shown:?} {problem}")).remedy(remedy));
+    const EXAMPLE: &str = "write a number and a unit, as \"64MiB\"";
+    let trimmed = text.trim();
+    if trimmed.starts_with('-') {
+        return refuse("is negative", EXAMPLE);
+    }
+    let (number, unit) = split_where(trimmed, |c| !c.is_ascii_digit());
+    if number.is_empty() {
+        return refuse("is not a size", EXAMPLE);
+    }
+    let factor: u64 = match unit.trim_start() {
+        "" => return refuse("has no unit", &format!("write \"{shown}B\" or \"{shown}MiB\"")),
+        "B" => 1,
+        "kB" | "KB" => 1_000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        _ => return refuse("has an unknown unit", "the units are B, kB, KiB, MB, MiB, GB and GiB"),
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
+        Some(bytes) => Ok(bytes),
+        None => refuse("is too large", "it must fit in 64 bits"),
+    }
+}
+
+fn split_where(text: &str, stop: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(stop).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_are_read_as_written() {
+        for (text, millis) in
+            [("200ms", 200), ("25s", 25_000), ("1h30m", 5_400_000), ("1.5s", 1_500), ("0s", 0), (" 1m 5s ", 65_000)]
+        {
+            assert_eq!(parse_duration(text).unwrap(), Duration::from_millis(millis), "{text}");
+        }
+        for (text, bytes) in [("64MiB", 64 << 20), ("1kB", 1_000), ("512B", 512), ("2 GiB", 2 << 30)] {
+            assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_duration_says_what_is_wrong() {
+        let table = [
+            ("-5ms", r#"duration "-5ms" is negative; durations are zero or more"#),
+            ("1e400s", r#"duration "1e400s" has an exponent; write it out with a larger unit, at most "3650d""#),
+            ("10", r#"duration "10" has no unit; write "10s" or "10ms""#),
+            ("", r#"duration "" is empty; write a number and a unit (us, ms, s, m, h, d), as "200ms""#),
+            (
+                "fast",
+                r#"duration "fast" is not a duration; write a number and a unit (us, ms, s, m, h, d), as "200ms""#,
+            ),
+            (
+                "1.2.3s",
+                r#"duration "1.2.3s" is not a duration; write a number and a unit (us, ms, s, m, h, d), as "200ms""#,
+            ),
+            (
+                "5 parsecs",
+                r#"duration "5 parsecs" is not a duration; write a number and a unit (us, ms, s, m, h, d), as "200ms""#,
+            ),
+            ("5y", r#"duration "5y" has an unknown unit; the units are us, ms, s, m, h and d"#),
+            ("9999999d", r#"duration "9999999d" is too long; at most "3650d""#),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_duration(text).unwrap_err().to_string(), expected, "{text}");
+        }
+        assert!(parse_duration(&"9".repeat(5_000)).is_err());
+        assert!(parse_duration(&format!("{}s", "9".repeat(5_000))).is_err());
+    }
+
+    #[test]
+    fn a_bad_size_says_what_is_wrong() {
+        let table = [
+            ("-1MiB", r#"size "-1MiB" is negative; write a number and a unit, as "64MiB""#),
+            ("64", r#"size "64" has no unit; write "64B" or "64MiB""#),
+            ("64mb", r#"size "64mb" has an unknown unit; the units are B, kB, KiB, MB, MiB, GB and GiB"#),
+            ("99999999999GiB", r#"size "99999999999GiB" is too large; it must fit in 64 bits"#),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_size(text).unwrap_err().to_string(), expected, "{text}");
+        }
+    }
+}

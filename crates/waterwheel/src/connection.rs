@@ -1,0 +1,289 @@
+//! The client that users hold: checked configuration, and the way to connect with it.
+//!
+//! Building one checks everything (I12) and connects to nothing. Printing one shows no secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::client::{Backend, Properties};
+use crate::config::{
+    self, ALLOW_PLAINTEXT_SASL, ConfigError, Security, Shown, canonical, check_properties, check_property,
+    normal_value, overlay,
+};
+
+const DEFAULT_CLIENT_ID: &str = "waterwheel";
+
+/// A Kafka cluster to work with. Cheap to clone; connections are made when a worker needs them, not here.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    properties: Properties,
+    backend: Arc<dyn Backend>,
+}
+
+impl Client {
+    /// A client of the cluster behind `brokers`: `host:port`, several separated by commas. No encryption, no
+    /// authentication: see [`Client::builder`] for those.
+    pub fn new(brokers: impl Into<String>) -> Result<Self, ConfigError> {
+        Self::builder().brokers(brokers).build()
+    }
+
+    /// A client with settings of your own.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// A client as the environment says: `WATERWHEEL_BROKERS` for the brokers, `WATERWHEEL_X_SASL_USERNAME` for the
+    /// property `sasl.username`, and so on.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut builder = Self::builder();
+        builder.base = config::properties_from_env()?;
+        builder.build()
+    }
+
+    /// Checked, by librdkafka's names. Holds secrets: not for printing.
+    pub(crate) fn properties(&self) -> &Properties {
+        &self.inner.properties
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.inner.backend
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("properties", &Shown(&self.inner.properties)).finish_non_exhaustive()
+    }
+}
+
+/// Gathers the settings of a [`Client`]; [`build`](Self::build) checks them all.
+///
+/// A setting given twice is refused, except that a setting given here is taken before the same one in a file.
+#[derive(Clone, Default)]
+pub struct ClientBuilder {
+    base: Properties,
+    set: Properties,
+    /// The first mistake met on the way; `build` returns it.
+    mistake: Option<ConfigError>,
+}
+
+impl ClientBuilder {
+    /// The brokers to begin with: `host:port`, several separated by commas (port 9092 when none is named).
+    #[must_use]
+    pub fn brokers(self, brokers: impl Into<String>) -> Self {
+        self.property("bootstrap.servers", brokers)
+    }
+
+    /// What the brokers' logs and metrics call this client; `waterwheel` by default.
+    #[must_use]
+    pub fn client_id(self, id: impl Into<String>) -> Self {
+        self.property("client.id", id)
+    }
+
+    /// Encryption and authentication; none by default.
+    #[must_use]
+    pub fn security(mut self, security: Security) -> Self {
+        match security.properties() {
+            Ok(properties) => properties.into_iter().fold(self, |builder, (name, value)| builder.property(name, value)),
+            Err(error) => {
+                self.mistake.get_or_insert(error);
+                self
+            }
+        }
+    }
+
+    /// Any property by librdkafka's name, as `fetch.wait.max.ms`. What Waterwheel sets itself (`group.id`,
+    /// `enable.auto.commit`, …) is refused.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        let error = match check_property(&name, &value) {
+            Err(error) => Some(error),
+            Ok(()) => self
+                .set
+                .insert(canonical(&name).to_owned(), value)
+                .map(|_| ConfigError::new(name, "is set twice").remedy("set it once")),
+        };
+        self.mistake = self.mistake.or(error);
+        self
+    }
+
+    /// Many properties at once, as [`config::check_properties`] checks them.
+    #[must_use]
+    pub fn properties(self, properties: BTreeMap<String, String>) -> Self {
+        properties.into_iter().fold(self, |builder, (name, value)| builder.property(name, value))
+    }
+
+    /// The properties of a file, librdkafka's or Java's: see [`config::properties_from_file`]. It is read now.
+    #[must_use]
+    pub fn properties_file(mut self, path: impl AsRef<Path>) -> Self {
+        match config::properties_from_file(path) {
+            Ok(properties) => self.base = overlay(std::mem::take(&mut self.base), properties),
+            Err(error) => {
+                self.mistake.get_or_insert(error);
+            }
+        }
+        self
+    }
+
+    /// Checks everything; connects to nothing. Settings that work but are likely not meant are logged as warnings.
+    pub fn build(self) -> Result<Client, ConfigError> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        let mut properties = overlay(self.base, self.set);
+        let found = check_properties(&properties);
+        for warning in &found.warnings {
+            tracing::warn!("{warning}");
+        }
+        if let Some(error) = found.errors.into_iter().next() {
+            return Err(error);
+        }
+        properties.remove(ALLOW_PLAINTEXT_SASL);
+        for (name, value) in &mut properties {
+            *value = normal_value(name, value);
+        }
+        properties.entry("client.id".to_owned()).or_insert_with(|| DEFAULT_CLIENT_ID.to_owned());
+        Ok(Client { inner: Arc::new(Inner { properties, backend: backend() }) })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("files", &Shown(&self.base))
+            .field("set", &Shown(&self.set))
+            .field("mistake", &self.mistake)
+            .finish()
+    }
+}
+
+/// The one place that names a backend.
+fn backend() -> Arc<dyn Backend> {
+    Arc::new(placeholder::NoBackend)
+}
+
+/// Stands in until `client::librdkafka` has its backend; then this module goes.
+mod placeholder {
+    use std::sync::Arc;
+
+    use crate::client::{Admin, Backend, Fetcher, Membership, Producer, Properties};
+    use crate::error::KafkaError;
+
+    pub(super) struct NoBackend;
+
+    fn refused<T>() -> Result<T, KafkaError> {
+        Err(KafkaError::new(crate::error::code::LOCAL_FATAL, "no backend", "this build has no Kafka client"))
+    }
+
+    impl Backend for NoBackend {
+        fn membership(&self, _: &Properties, _: &[String]) -> Result<Arc<dyn Membership>, KafkaError> {
+            refused()
+        }
+
+        fn fetcher(&self, _: &Properties) -> Result<Arc<dyn Fetcher>, KafkaError> {
+            refused()
+        }
+
+        fn producer(&self, _: &Properties) -> Result<Arc<dyn Producer>, KafkaError> {
+            refused()
+        }
+
+        fn admin(&self, _: &Properties) -> Result<Arc<dyn Admin>, KafkaError> {
+            refused()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn scram() -> Security {
+        Security::sasl_scram_sha_512("canary-user", Secret::new("canary-password"))
+    }
+
+    #[test]
+    fn typed_settings_become_properties() {
+        let client = Client::builder().brokers("h:9092").security(scram()).property("acks", "all").build().unwrap();
+        let expected = [
+            ("acks", "all"),
+            ("bootstrap.servers", "h:9092"),
+            ("client.id", "waterwheel"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.password", "canary-password"),
+            ("sasl.username", "canary-user"),
+            ("security.protocol", "sasl_ssl"),
+        ];
+        assert_eq!(client.properties(), &expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let open = Client::builder().brokers("h").security(scram().dangerously_allow_plaintext_sasl()).build().unwrap();
+        assert_eq!(open.properties()["security.protocol"], "sasl_plaintext");
+        assert!(!open.properties().contains_key(ALLOW_PLAINTEXT_SASL));
+        let error = Client::builder().brokers("h").security(Security::tls().dangerously_allow_plaintext_sasl()).build();
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "security: plaintext SASL is allowed, but there is no SASL; begin with \
+             Security::sasl_scram_sha_512(user, password)"
+        );
+    }
+
+    #[test]
+    fn i12_configuration_is_checked_before_the_first_connection() {
+        let table: [(ClientBuilder, &str); 7] = [
+            (Client::builder(), "bootstrap.servers: no broker is named; write host:port, as \"localhost:9092\""),
+            (
+                Client::builder().property("bootstrap.server", "h"),
+                "unknown property \"bootstrap.server\": did you mean \"bootstrap.servers\"?",
+            ),
+            (Client::builder().brokers("h").brokers("i"), "bootstrap.servers: is set twice; set it once"),
+            (
+                Client::builder().brokers("h").property("metadata.broker.list", "i"),
+                "metadata.broker.list: is set twice; set it once",
+            ),
+            (Client::builder().brokers("h").client_id("a\0"), "client.id: the value holds a NUL byte; take it out"),
+            (
+                Client::builder().brokers("h").security(Security::plaintext().ca_pem("canary")),
+                "security.protocol: is plaintext, but ssl.ca.pem is set: nothing would be encrypted; use ssl",
+            ),
+            (
+                Client::builder().brokers("h").security(Security::tls().ca_pem("canary")),
+                "ssl.ca.pem: the PEM holds no certificate; it begins with -----BEGIN CERTIFICATE-----",
+            ),
+        ];
+        for (builder, expected) in table {
+            assert_eq!(builder.build().unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let security = scram()
+            .client_cert_pem("-----BEGIN CERTIFICATE----- canary", "-----BEGIN PRIVATE KEY----- canary")
+            .key_password("canary")
+            .ca_pem("-----BEGIN CERTIFICATE----- canary");
+        let builder = Client::builder().brokers("h:1").security(security.clone());
+        let mut printed = format!("{security:?} {builder:?} {builder:#?}");
+        printed.push_str(&format!("{:#?}", builder.build().unwrap()));
+        assert!(!printed.contains("canary"), "{printed}");
+        assert!(printed.contains("h:1"));
+    }
+
+    #[test]
+    fn a_file_gives_way_to_what_is_set_in_code() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("client.properties");
+        std::fs::write(&path, "metadata.broker.list=file:1\nsecurity.protocol=SSL\n").unwrap();
+        let client = Client::builder().properties_file(&path).brokers("code:1").build().unwrap();
+        assert_eq!(client.properties()["bootstrap.servers"], "code:1");
+        assert_eq!(client.properties()["security.protocol"], "ssl");
+        let missing = Client::builder().properties_file("/no/client.properties").brokers("h").build();
+        assert_eq!(missing.unwrap_err().to_string(), "/no/client.properties: no such file");
+    }
+}
