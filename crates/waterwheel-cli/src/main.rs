@@ -1,2 +1,44 @@
-//! cli
-fn main() {}
+//! The command `waterwheel`: one file a verb.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod exit;
+mod file;
+mod global;
+mod init;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::global::Global;
+
+/// Turns a Kafka stream into work that gets done.
+#[derive(Parser)]
+#[command(name = "waterwheel", version, after_help = EXIT_CODES)]
+struct Command {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Check(check::Check),
+    Init(init::Init),
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 condition not met, \
+    4 drained late or partly, 5 not found, 6 not authorised, 7 unreachable or timed out, 8 refused";
+
+fn main() -> ExitCode {
+    let Command { global, verb } = Command::parse();
+    global.start_log();
+    let ended = match verb {
+        Verb::Check(check) => check.run(&global),
+        Verb::Init(init) => init.run(),
+    };
+    ended.unwrap_or_else(|failure| failure.report()).into()
+}

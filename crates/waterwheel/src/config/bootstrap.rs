@@ -31,6 +31,9 @@ fn check_broker(broker: &str) -> Result<(), ConfigError> {
         let rest = rest.rsplit('@').next().unwrap_or_default().trim_end_matches('/');
         return refuse("is a URL", format!("write \"{}\"; TLS is chosen by security", rest.escape_debug()));
     }
+    if broker.contains('@') {
+        return refuse("has a user before its '@'", "user and password go into security".into());
+    }
     let (host, port) = if let Some(rest) = broker.strip_prefix('[') {
         let Some((host, after)) = rest.split_once(']') else {
             return refuse("has no closing bracket", "write \"[::1]:9092\"".into());
@@ -92,6 +95,7 @@ mod tests {
             ("fe80::1", "broker \"fe80::1\" is an IPv6 address without brackets; write \"[fe80::1]:9092\""),
             ("http://h:9092", "broker \"http://h:9092\" is a URL; write \"h:9092\"; TLS is chosen by security"),
             ("sasl://u:canary@h:9092/", "broker \"h:9092/\" is a URL; write \"h:9092\"; TLS is chosen by security"),
+            ("u:canary@h:9092", "broker \"h:9092\" has a user before its '@'; user and password go into security"),
             ("a:1,,b:2", "a broker of the list is empty; take the extra comma out"),
             ("[::1:9092", "broker \"[::1:9092\" has no closing bracket; write \"[::1]:9092\""),
             ("h\0:1", "the value holds a NUL byte; take it out"),

@@ -34,11 +34,13 @@ pub fn check_properties(properties: &BTreeMap<String, String>) -> Findings {
             found.errors.push(ConfigError::new(name, problem).remedy("set one of them"));
         }
     }
+    let set = Set(properties);
+    if set.text("bootstrap.servers").is_none() {
+        found.errors.extend(check_brokers("").err());
+    }
     if !found.errors.is_empty() {
         return found;
     }
-    let set = Set(properties);
-    found.errors.extend(check_brokers(set.text("bootstrap.servers").unwrap_or_default()).err());
     check_protocol(&set, &mut found);
     check_sasl(&set, &mut found);
     check_tls(&set, &mut found);

@@ -2,6 +2,7 @@
 //!
 //! The table is made from `CONFIGURATION.md` of librdkafka 2.12.1: names, who uses a property, and what it may be.
 
+use super::bootstrap::check_brokers;
 use super::error::ConfigError;
 use super::near_miss::nearest;
 use Kind::{Bool, Callback, Integer, Number, OneOf, Text};
@@ -74,7 +75,11 @@ pub fn check_property(name: &str, value: &str) -> Result<(), ConfigError> {
         };
         return Err(ConfigError::new(name, problem).remedy(remedy));
     }
-    check_value(name, value, known.kind)
+    check_value(name, value, known.kind)?;
+    if canonical(name) == "bootstrap.servers" {
+        return check_brokers(value).map_err(|error| error.with_key(name));
+    }
+    Ok(())
 }
 
 /// Why a known property may not be set by hand, as advice.

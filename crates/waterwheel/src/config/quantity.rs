@@ -31,7 +31,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
         }
         if unit.is_empty() {
             if after.is_empty() && rest.len() == text.trim().len() {
-                return refuse("has no unit", &format!("write \"{shown}s\" or \"{shown}ms\""));
+                let number = shown.trim();
+                return refuse("has no unit", &format!("write \"{number}s\" or \"{number}ms\""));
             }
             return refuse("is not a duration", EXAMPLE);
         }
@@ -78,7 +79,10 @@ pub fn parse_size(text: &str) -> Result<u64, ConfigError> {
         return refuse("is not a size", EXAMPLE);
     }
     let factor: u64 = match unit.trim_start() {
-        "" => return refuse("has no unit", &format!("write \"{shown}B\" or \"{shown}MiB\"")),
+        "" => {
+            let number = shown.trim();
+            return refuse("has no unit", &format!("write \"{number}B\" or \"{number}MiB\""));
+        }
         "B" => 1,
         "kB" | "KB" => 1_000,
         "KiB" => 1 << 10,

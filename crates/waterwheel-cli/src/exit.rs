@@ -1,0 +1,95 @@
+//! How the command ends: exit codes that scripts rely on, and errors as `error: …` and `hint: …`.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use waterwheel::Error;
+use waterwheel::config::ConfigError;
+
+/// What the exit code says. Kept once released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(dead_code, reason = "the verbs still to come use the rest")]
+pub(crate) enum Exit {
+    Done = 0,
+    Failed = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    ConditionNotMet = 3,
+    /// Drained late or partly.
+    DrainedLate = 4,
+    NotFound = 5,
+    NotAuthorised = 6,
+    /// Unreachable or timed out.
+    Unreachable = 7,
+    Refused = 8,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// An error that ends a verb.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    message: String,
+    hint: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Display) -> Self {
+        Self { exit, message: message.to_string(), hint: String::new() }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Display) -> Self {
+        self.hint = hint.to_string();
+        self
+    }
+
+    /// An end without a word: it was said already, or nobody listens.
+    pub(crate) fn silent(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
+    /// Says it on stderr and gives the code.
+    pub(crate) fn report(&self) -> Exit {
+        if !self.message.is_empty() {
+            eprintln!("error: {}", self.message);
+        }
+        if !self.hint.is_empty() {
+            eprintln!("hint: {}", self.hint);
+        }
+        self.exit
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::new(Exit::Usage, error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::Config(_) => Exit::Usage,
+            Error::Kafka(kafka) if kafka.is_unauthorised() => Exit::NotAuthorised,
+            Error::Kafka(kafka) if kafka.is_unreachable() => Exit::Unreachable,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    /// A reader that has gone away (`waterwheel … | head`) is no failure of ours.
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure::silent(Exit::Done),
+            _ => Failure::new(Exit::Failed, error),
+        }
+    }
+}

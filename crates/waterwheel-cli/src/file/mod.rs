@@ -1,0 +1,104 @@
+//! The worker file: what it may say, and every mistake in it at once, each with line, column and key (I12).
+
+mod fields;
+mod fill;
+mod instant;
+mod kafka;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use toml::de::DeTable;
+use waterwheel::config::{ConfigError, Shown, find_cycle, read_text_file};
+
+pub(crate) use spec::{
+    Backoff, DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge,
+    ValueSpec, WorkerSpec,
+};
+
+use fields::{Document, Table};
+
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// A file with more mistakes than this is not a worker file.
+const MAX_ERRORS: usize = 50;
+
+/// A worker file that was read and found sound.
+#[derive(Clone)]
+pub(crate) struct WorkerFile {
+    /// What `[kafka]` says, filled in. Holds secrets.
+    pub(crate) kafka: BTreeMap<String, String>,
+    /// At least one.
+    pub(crate) workers: Vec<WorkerSpec>,
+    /// What works but is likely not meant.
+    pub(crate) warnings: Vec<ConfigError>,
+}
+
+impl WorkerFile {
+    /// Reads and checks a file of at most 1 MiB. `upper` are the properties of flags and environment, which go before
+    /// those of `[kafka]`.
+    pub(crate) fn load(path: &Path, upper: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
+        let text = read_text_file(path, MAX_FILE_BYTES).map_err(|error| vec![error])?;
+        Self::parse(&text, &path.display().to_string(), upper, &|name| std::env::var_os(name))
+    }
+
+    fn parse(
+        text: &str,
+        file: &str,
+        upper: &BTreeMap<String, String>,
+        env: &fill::Environment<'_>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let document = Document::new(file, text);
+        let (root, syntax) = DeTable::parse_recoverable(text);
+        for error in &syntax {
+            // Only the message: the error's own print would quote the line, and with it a secret.
+            document.fail(error.span().map_or(0, |span| span.start), ConfigError::new("", error.message()));
+        }
+        document.result(())?;
+        let root = Table::root(&document, root.get_ref());
+        root.known(&["kafka", "worker"]);
+        let (kafka, warnings) = kafka::read(&root, upper, env);
+        let tables = root.tables("worker");
+        if tables.is_empty() && !root.has("worker") {
+            document.fail(0, ConfigError::new("worker", "there is no worker").remedy("add a [[worker]] table"));
+        }
+        let workers: Vec<WorkerSpec> = tables.iter().filter_map(worker::read).collect();
+        check_together(&tables, &workers);
+        document.result(Self { kafka, workers, warnings })
+    }
+}
+
+/// Names that are there twice, and records that would go round from worker to worker.
+fn check_together(tables: &[Table<'_>], workers: &[WorkerSpec]) {
+    // A worker that could not be read has its own errors.
+    if tables.len() != workers.len() {
+        return;
+    }
+    let mut routes = Vec::new();
+    for (at, (table, worker)) in tables.iter().zip(workers).enumerate() {
+        if workers[..at].iter().any(|other| other.name == worker.name) {
+            table.fail("name", format!("another worker is called {:?}", worker.name), "give each its own name");
+        }
+        routes.extend(worker.routes());
+        if let Some(cycle) = find_cycle(&routes) {
+            let problem = format!("records would go round: {}", cycle.join(" -> "));
+            table.fail("topics", problem, "send dead letters or copies to a topic that is not read on the way");
+            return;
+        }
+    }
+}
+
+impl fmt::Debug for WorkerFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerFile")
+            .field("kafka", &Shown(&self.kafka))
+            .field("workers", &self.workers)
+            .field("warnings", &self.warnings)
+            .finish()
+    }
+}

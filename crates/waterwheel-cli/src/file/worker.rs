@@ -1,0 +1,271 @@
+//! `[[worker]]`: one worker's settings.
+
+use std::time::Duration;
+
+use waterwheel::config::{check_dead_letter, check_group, check_topic, check_topic_or_pattern, parse_duration};
+
+use super::fields::Table;
+use super::instant::parse_instant;
+use super::spec::{
+    Backoff, DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge,
+    ValueSpec, WorkerSpec,
+};
+
+const KEYS: [&str; 17] = [
+    "name",
+    "topics",
+    "group",
+    "start",
+    "value",
+    "order",
+    "concurrency",
+    "in_work",
+    "in_work_bytes",
+    "process_delay",
+    "commit_every",
+    "drain_timeout",
+    "on_drain_deadline",
+    "on_exhausted",
+    "retry",
+    "dead_letter",
+    "handler",
+];
+const MAX_CONCURRENCY: u64 = 1_000_000;
+const MAX_IN_WORK: u64 = 100_000_000;
+
+/// The worker, or `None` when what it cannot do without is missing or wrong. Every mistake is noted either way.
+pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
+    table.known(&KEYS);
+    let topics = topics(table);
+    let group = group(table);
+    let name = table.string("name");
+    if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().any(char::is_control)) {
+        table.fail("name", "is empty or holds a control character", "write a short name, or leave it out");
+    }
+    if table.duration("process_delay").is_some_and(|delay| !delay.is_zero()) {
+        table.fail("process_delay", "is not supported yet", "leave it out");
+    }
+    let start = start(table).unwrap_or(StartSpec::Earliest);
+    let values = [("bytes", ValueSpec::Bytes), ("utf8", ValueSpec::Utf8), ("json", ValueSpec::Json)];
+    let value = table.word("value", &values, &["avro", "protobuf"]).unwrap_or(ValueSpec::Bytes);
+    let orders = [("key", OrderSpec::Key), ("partition", OrderSpec::Partition), ("none", OrderSpec::None)];
+    let order = table.word("order", &orders, &[]).unwrap_or(OrderSpec::Key);
+    let concurrency = table.integer("concurrency", 1..=MAX_CONCURRENCY).unwrap_or(256) as u32;
+    let in_work = table.integer("in_work", 1..=MAX_IN_WORK).unwrap_or(10_000);
+    let in_work_bytes = at_least_one_byte(table).unwrap_or(64 << 20);
+    let commit_every = positive(table, "commit_every").unwrap_or(Duration::from_secs(1));
+    let drain_timeout = table.duration("drain_timeout").unwrap_or(Duration::from_secs(25));
+    let deadlines = [("cancel", OnDrainDeadline::Cancel), ("abandon", OnDrainDeadline::Abandon)];
+    let on_drain_deadline = table.word("on_drain_deadline", &deadlines, &[]).unwrap_or(OnDrainDeadline::Cancel);
+    let retry = retry(table);
+    let dead_letter = dead_letter(table, topics.as_deref(), group.as_deref());
+    let on_exhausted = on_exhausted(table);
+    let handler = handler(table);
+    let group = group?;
+    Some(WorkerSpec {
+        name: name.unwrap_or_else(|| group.clone()),
+        topics: topics?,
+        group,
+        start,
+        value,
+        order,
+        concurrency,
+        in_work,
+        in_work_bytes,
+        commit_every,
+        drain_timeout,
+        on_drain_deadline,
+        retry,
+        dead_letter,
+        on_exhausted,
+        handler: handler?,
+    })
+}
+
+fn topics(table: &Table<'_>) -> Option<Vec<String>> {
+    if !table.has("topics") {
+        table.missing("topics", "name what to read, as topics = [\"orders\"]");
+    }
+    let topics = table.strings("topics")?;
+    if topics.is_empty() {
+        table.fail("topics", "is empty", "name at least one topic");
+        return None;
+    }
+    let mut sound = true;
+    for (at, topic) in topics.iter().enumerate() {
+        if let Err(error) = check_topic_or_pattern(topic) {
+            table.fail_with("topics", error);
+            sound = false;
+        }
+        if topics[..at].contains(topic) {
+            table.fail("topics", format!("\"{}\" is there twice", topic.escape_debug()), "name it once");
+            sound = false;
+        }
+    }
+    sound.then_some(topics)
+}
+
+fn group(table: &Table<'_>) -> Option<String> {
+    if !table.has("group") {
+        table.missing("group", "name the group whose members share the work");
+    }
+    let group = table.string("group")?;
+    check_group(&group).map_err(|error| table.fail_with("group", error)).ok()?;
+    Some(group)
+}
+
+fn start(table: &Table<'_>) -> Option<StartSpec> {
+    let text = table.string("start")?;
+    if let Some(instant) = text.strip_prefix('@') {
+        return match parse_instant(instant) {
+            Ok(millis) => Some(StartSpec::Timestamp(millis)),
+            Err(problem) => {
+                let shown: String = instant.chars().take(40).flat_map(char::escape_debug).collect();
+                table.fail("start", format!("\"{shown}\" {problem}"), "write it as \"@2026-01-01T00:00:00Z\"");
+                None
+            }
+        };
+    }
+    if let Some(ago) = text.strip_prefix('-') {
+        return parse_duration(ago).map(StartSpec::Ago).map_err(|error| table.fail_with("start", error)).ok();
+    }
+    match text.as_str() {
+        "earliest" => Some(StartSpec::Earliest),
+        "latest" => Some(StartSpec::Latest),
+        _ => {
+            table.fail("start", "is not known", "one of earliest, latest, \"@2026-01-01T00:00:00Z\", \"-1h\"");
+            None
+        }
+    }
+}
+
+fn at_least_one_byte(table: &Table<'_>) -> Option<u64> {
+    let bytes = table.size("in_work_bytes")?;
+    if bytes == 0 {
+        table.fail("in_work_bytes", "is zero", "at least \"1B\"; the default is \"64MiB\"");
+    }
+    Some(bytes)
+}
+
+fn positive(table: &Table<'_>, name: &str) -> Option<Duration> {
+    let duration = table.duration(name)?;
+    if duration.is_zero() {
+        table.fail(name, "is zero", "write a duration above zero, as \"1s\"");
+    }
+    Some(duration)
+}
+
+fn retry(table: &Table<'_>) -> RetrySpec {
+    let mut spec = RetrySpec {
+        attempts: 5,
+        backoff: Backoff {
+            initial: Duration::from_millis(200),
+            factor: 2.0,
+            max: Duration::from_secs(30),
+            jitter: 0.2,
+        },
+    };
+    let Some(retry) = table.table("retry") else { return spec };
+    retry.known(&["attempts", "backoff"]);
+    if let Some(attempts) = retry.integer("attempts", 1..=1_000_000) {
+        spec.attempts = attempts as u32;
+    }
+    let Some(backoff) = retry.table("backoff") else { return spec };
+    backoff.known(&["initial", "factor", "max", "jitter"]);
+    let default = spec.backoff;
+    let initial = positive(&backoff, "initial").unwrap_or(default.initial);
+    let max = positive(&backoff, "max").unwrap_or(default.max.max(initial));
+    if max < initial {
+        backoff.fail("max", "is less than initial", "make it at least as long");
+    }
+    let factor = backoff.float("factor", 1.0..=100.0).unwrap_or(default.factor);
+    let jitter = backoff.float("jitter", 0.0..=1.0).unwrap_or(default.jitter);
+    spec.backoff = Backoff { initial, factor, max, jitter };
+    spec
+}
+
+fn dead_letter(table: &Table<'_>, topics: Option<&[String]>, group: Option<&str>) -> Option<DeadLetterSpec> {
+    let section = table.table("dead_letter")?;
+    section.known(&["topic", "too_large"]);
+    let topic = section.string("topic").unwrap_or_else(|| "{topic}.{group}.dlt".to_owned());
+    if let (Some(topics), Some(group)) = (topics, group)
+        && let Err(error) = check_dead_letter(&topic, topics, group)
+    {
+        section.fail_with("topic", error);
+        return None;
+    }
+    let policies = [("hold", TooLarge::Hold), ("pointer", TooLarge::Pointer)];
+    let too_large = section.word("too_large", &policies, &[]).unwrap_or(TooLarge::Hold);
+    Some(DeadLetterSpec { topic, too_large })
+}
+
+fn on_exhausted(table: &Table<'_>) -> OnExhausted {
+    let policies = [
+        ("dead_letter", OnExhausted::DeadLetter),
+        ("park", OnExhausted::Park),
+        ("skip", OnExhausted::Skip),
+        ("stop", OnExhausted::Stop),
+    ];
+    let has_dead_letter = table.has("dead_letter");
+    match table.word("on_exhausted", &policies, &[]) {
+        Some(OnExhausted::DeadLetter) if !has_dead_letter => {
+            table.fail("on_exhausted", "is dead_letter, but there is none", "add [worker.dead_letter]");
+            OnExhausted::Park
+        }
+        Some(policy) => policy,
+        None if has_dead_letter => OnExhausted::DeadLetter,
+        None => OnExhausted::Park,
+    }
+}
+
+fn handler(table: &Table<'_>) -> Option<HandlerSpec> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Exec,
+        Print,
+        Forward,
+    }
+    if !table.has("handler") {
+        table.missing("handler", "add [worker.handler] with kind = \"exec\", \"print\" or \"forward\"");
+    }
+    let handler = table.table("handler")?;
+    if !handler.has("kind") {
+        handler.missing("kind", "one of exec, print, forward");
+    }
+    let kinds = [("exec", Kind::Exec), ("print", Kind::Print), ("forward", Kind::Forward)];
+    match handler.word("kind", &kinds, &["http"])? {
+        Kind::Print => {
+            handler.known(&["kind"]);
+            Some(HandlerSpec::Print)
+        }
+        Kind::Forward => {
+            handler.known(&["kind", "topic"]);
+            if !handler.has("topic") {
+                handler.missing("topic", "name the topic to copy to");
+            }
+            let topic = handler.string("topic")?;
+            check_topic(&topic).map_err(|error| handler.fail_with("topic", error)).ok()?;
+            Some(HandlerSpec::Forward { topic })
+        }
+        Kind::Exec => exec(&handler),
+    }
+}
+
+fn exec(handler: &Table<'_>) -> Option<HandlerSpec> {
+    handler.known(&["kind", "command", "processes", "timeout"]);
+    let processes = handler.integer("processes", 1..=1_000).unwrap_or(1) as u32;
+    let timeout = positive(handler, "timeout").unwrap_or(Duration::from_secs(30));
+    if !handler.has("command") {
+        handler.missing("command", "write it as command = [\"python3\", \"charge.py\"]");
+    }
+    let command = handler.strings("command")?;
+    if command.first().is_none_or(String::is_empty) {
+        handler.fail("command", "names no program", "write it as command = [\"python3\", \"charge.py\"]");
+        return None;
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        handler.fail("command", "holds a NUL byte", "take it out");
+        return None;
+    }
+    Some(HandlerSpec::Exec { command, processes, timeout })
+}
