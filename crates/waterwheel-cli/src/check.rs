@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use waterwheel::config::ConfigError;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, say};
 use crate::file::WorkerFile;
 use crate::global::{Global, Output};
 
@@ -31,10 +31,10 @@ impl Check {
             match global.output {
                 Output::Table => {
                     for warning in &warnings {
-                        eprintln!("warning: {warning}");
+                        say(format_args!("warning: {warning}"));
                     }
                     for error in &errors {
-                        eprintln!("{error}");
+                        say(error);
                     }
                     if errors.is_empty() {
                         let plural = if workers == 1 { "" } else { "s" };

@@ -1,6 +1,7 @@
 //! How the command ends: exit codes that scripts rely on, and errors as `error: …` and `hint: …`.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use waterwheel::Error;
@@ -31,6 +32,11 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// A line on stderr. Nobody listening is no reason to fail (`eprintln!` would panic).
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// An error that ends a verb.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -57,10 +63,10 @@ impl Failure {
     /// Says it on stderr and gives the code.
     pub(crate) fn report(&self) -> Exit {
         if !self.message.is_empty() {
-            eprintln!("error: {}", self.message);
+            say(format_args!("error: {}", self.message));
         }
         if !self.hint.is_empty() {
-            eprintln!("hint: {}", self.hint);
+            say(format_args!("hint: {}", self.hint));
         }
         self.exit
     }

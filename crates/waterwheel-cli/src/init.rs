@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, say};
 
 /// A commented worker file; every key with its default.
 pub(crate) const TEMPLATE: &str = include_str!("template.toml");
@@ -37,7 +37,7 @@ impl Init {
         let written = options.write(true).open(&self.file).and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));
         match written {
             Ok(()) => {
-                eprintln!("wrote {shown}; now edit it, then: waterwheel check {shown} && waterwheel run {shown}");
+                say(format_args!("wrote {shown}; edit it, then: waterwheel check {shown} && waterwheel run {shown}"));
                 Ok(Exit::Done)
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {

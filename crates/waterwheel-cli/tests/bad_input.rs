@@ -1,5 +1,6 @@
 //! Bad input to the command: a clear error, the right exit code, no secret, never a panic.
 #![cfg(unix)]
+#![expect(clippy::expect_used, reason = "the helpers of a test fail it")]
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -109,6 +110,46 @@ fn a_password_on_the_command_line_is_refused_and_never_repeated() {
          hint: put it in a file (--command-config FILE, or ${file:/run/secret} in the worker file), or in the \
          environment (WATERWHEEL_X_SASL_PASSWORD)\n"
     );
+}
+
+#[test]
+fn a_secret_of_the_environment_is_used_and_never_repeated() {
+    let dir = folder();
+    run(dir.path(), &["init", "w.toml"]);
+    let check = |mechanism: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+            .args(["check", "-vvv", "-X", "security.protocol=SASL_SSL", "-X", mechanism, "w.toml"])
+            .current_dir(dir.path())
+            .env_clear()
+            .env("WATERWHEEL_X_SASL_USERNAME", "canary-5ecret")
+            .env("WATERWHEEL_X_SASL_PASSWORD", "canary-5ecret")
+            .output()
+            .expect("the command runs");
+        let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!printed.contains("5ecret"), "{printed}");
+        (output.status.code(), printed)
+    };
+    assert_eq!(check("sasl.mechanism=PLAIN"), (Some(0), "w.toml: ok, 1 worker\n".to_owned()));
+    let (code, printed) = check("sasl.mechanism=plain");
+    assert_eq!(code, Some(2));
+    assert_eq!(
+        printed,
+        "w.toml:4:2: kafka.sasl.mechanism: not a value it can have; one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, \
+         OAUTHBEARER, GSSAPI\n"
+    );
+}
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_failure() {
+    let dir = folder();
+    run(dir.path(), &["init", "w.toml"]);
+    for command in ["init - | true", "check w.toml | true", "check zzz 2>&1 | true", "-X canary check x 2>&1 | true"] {
+        let line = format!("'{}' {command}; echo ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_waterwheel"));
+        let output = Command::new("bash").args(["-c", &line]).current_dir(dir.path()).output().expect("bash runs");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(matches!(printed.trim(), "0" | "2"), "{command}: {printed}");
+        assert!(output.stderr.is_empty(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

@@ -27,6 +27,11 @@ impl<'a> Document<'a> {
         self.errors.borrow_mut().push((at, error));
     }
 
+    /// Whether there are so many mistakes that looking for more is of no use.
+    pub(super) fn is_full(&self) -> bool {
+        self.errors.borrow().len() >= MAX_ERRORS
+    }
+
     /// The same mistake with its line and column.
     pub(super) fn place(&self, at: usize, error: ConfigError) -> ConfigError {
         let before = self.text.get(..at).unwrap_or(self.text);
@@ -77,7 +82,7 @@ impl<'a> Table<'a> {
     pub(super) fn known(&self, names: &[&str]) {
         for key in self.entries.keys() {
             let name = key.get_ref().as_ref();
-            if !names.contains(&name) {
+            if !names.contains(&name) && !self.document.is_full() {
                 let remedy = match nearest(name, names.iter().copied()) {
                     Some(meant) => format!("did you mean \"{meant}\"?"),
                     None => format!("known here: {}", names.join(", ")),

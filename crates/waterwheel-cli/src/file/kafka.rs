@@ -23,6 +23,9 @@ pub(super) fn read(
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut sound = true;
     for (name, at, value) in found {
+        if root.document().is_full() {
+            break;
+        }
         let checked = text_of(value)
             .and_then(|text| filled(&text, env))
             .map_err(|(problem, remedy)| ConfigError::new(&name, problem).remedy(remedy))

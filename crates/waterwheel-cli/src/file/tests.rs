@@ -388,3 +388,15 @@ fn no_secret_is_printed() {
     let printed = format!("{file:?} {file:#?}");
     assert!(!printed.contains("canary") && printed.contains("h:9092"), "{printed}");
 }
+
+#[test]
+fn no_damage_to_a_file_makes_the_reader_panic() {
+    let template = crate::init::TEMPLATE.replace("\n# ", "\n");
+    for at in (0..template.len()).filter(|at| template.is_char_boundary(*at)) {
+        let _ = parse(&template[..at]);
+        for damage in ["[", "\"", "=", "{", "é", "\0", ".", "-", "\r", "${", "]]\n"] {
+            let (before, after) = template.split_at(at);
+            let _ = parse(&format!("{before}{damage}{}", after.get(1..).unwrap_or_default()));
+        }
+    }
+}

@@ -29,7 +29,7 @@ fn from_variables(
         let Ok(value) = value.into_string() else {
             return Err(ConfigError::new(variable, "the environment variable is not UTF-8"));
         };
-        check_property(&name, &value)?;
+        check_property(&name, &value).map_err(|error| error.in_file(format!("${variable}")))?;
         if properties.insert(canonical(&name).to_owned(), value).is_some() {
             return Err(
                 ConfigError::new(&name, "the environment sets it by two variables").remedy(format!("unset {variable}"))
@@ -53,7 +53,10 @@ mod tests {
         let expected = [("bootstrap.servers", "h:1"), ("sasl.username", "me")];
         assert_eq!(read_ok.unwrap(), expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         let error = read(&[("WATERWHEEL_X_SASL_USERNAM", "canary")]).unwrap_err();
-        assert_eq!(error.to_string(), r#"unknown property "sasl.usernam": did you mean "sasl.username"?"#);
+        assert_eq!(
+            error.to_string(),
+            "$WATERWHEEL_X_SASL_USERNAM: sasl.usernam: unknown property; did you mean \"sasl.username\"?"
+        );
         let twice = [("WATERWHEEL_BROKERS", "h:1"), ("WATERWHEEL_X_BOOTSTRAP_SERVERS", "h:2")];
         assert_eq!(
             read(&twice).unwrap_err().to_string(),

@@ -48,7 +48,7 @@ impl ConfigError {
         self
     }
 
-    /// Says which file holds the mistake.
+    /// Says which file (or environment variable, as `$NAME`) holds the mistake.
     #[must_use]
     pub fn in_file(mut self, file: impl Into<String>) -> Self {
         self.0.place = Some(Place { file: file.into(), line_column: None });

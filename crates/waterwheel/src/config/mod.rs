@@ -47,6 +47,12 @@ pub fn overlay(lower: BTreeMap<String, String>, upper: BTreeMap<String, String>)
     merged
 }
 
+/// The properties that a client of that side knows: librdkafka complains in its log about those of the other.
+pub(crate) fn only_for(side: Side, properties: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let fits = |name: &str| find(name).is_none_or(|known| known.side == Side::Both || known.side == side);
+    properties.iter().filter(|(name, _)| fits(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Prints properties with every value redacted that is not known to be harmless.
 pub struct Shown<'a>(pub &'a BTreeMap<String, String>);
 
@@ -57,5 +63,28 @@ impl fmt::Debug for Shown<'_> {
             if is_printable(name) && !value.contains('@') { value.to_owned() } else { "[redacted]".to_owned() }
         };
         f.debug_map().entries(self.0.iter().map(|(name, value)| (name, shown(name, value)))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn layers_are_put_over_each_other_whatever_a_property_is_called() {
+        let file = map(&[("metadata.broker.list", "file:1"), ("acks", "1")]);
+        let flags = map(&[("bootstrap.servers", "flag:1")]);
+        assert_eq!(overlay(file, flags), map(&[("acks", "1"), ("bootstrap.servers", "flag:1")]));
+    }
+
+    #[test]
+    fn each_client_gets_the_properties_that_it_knows() {
+        let all = map(&[("acks", "1"), ("client.id", "x"), ("fetch.min.bytes", "1")]);
+        assert_eq!(only_for(Side::Producer, &all), map(&[("acks", "1"), ("client.id", "x")]));
+        assert_eq!(only_for(Side::Consumer, &all), map(&[("client.id", "x"), ("fetch.min.bytes", "1")]));
     }
 }
