@@ -1,0 +1,29 @@
+# Thin names for ./run, which needs nothing installed; CI runs the same through .ci/run.
+
+# List the recipes.
+default:
+    @just --list
+
+# Set up what is missing, build, and run the demo.
+demo *ARGS:
+    ./run demo {{ ARGS }}
+
+# Set up what is missing and run every test, those on a real Kafka included.
+test *ARGS:
+    ./run test {{ ARGS }}
+
+# Format, clippy, documentation, dependencies.
+lint:
+    ./run lint
+
+# What CI runs.
+ci:
+    ./run ci
+
+# Apply each planted fault; its test must fail.
+plants *NAMES:
+    ./run plants {{ NAMES }}
+
+# A real Kafka on this machine.
+kafka *ARGS:
+    ./run kafka {{ ARGS }}
