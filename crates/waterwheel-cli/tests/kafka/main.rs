@@ -1,0 +1,9 @@
+//! Tests on a real Kafka, of the built command as separate processes.
+//!
+//! One program, so that they share one broker and are linked once. A test gets its Kafka from [`support`] and ends early
+//! if there is none to be had; with `WATERWHEEL_KAFKA=required` it fails instead.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
+
+mod harness;
+mod support;

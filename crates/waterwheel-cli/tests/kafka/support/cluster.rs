@@ -1,0 +1,242 @@
+//! Clusters: the one that all tests share, and clusters of a test's own whose brokers it may kill.
+//!
+//! `scripts/kafka` runs them. It watches this process and takes its clusters down when the process ends, however it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+
+use super::{unique, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running cluster; one of the test's own ends when this is dropped.
+pub(crate) struct Kafka {
+    bootstrap: String,
+    /// Where the script keeps the cluster; none if it was running already.
+    dir: Option<PathBuf>,
+    /// Whether the test may do harm to it.
+    own: bool,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+/// A cluster of a test's own, to be started.
+pub(crate) struct Cluster {
+    brokers: usize,
+    arguments: Vec<String>,
+}
+
+impl Cluster {
+    /// A cluster of so many brokers.
+    pub(crate) fn of(brokers: usize) -> Self {
+        Self { brokers, arguments: vec!["--brokers".to_owned(), brokers.to_string()] }
+    }
+
+    /// With listeners for SASL and for client certificates.
+    pub(crate) fn secure(mut self) -> Self {
+        self.arguments.push("--secure".to_owned());
+        self
+    }
+
+    /// With a property of every broker, `key=value`.
+    pub(crate) fn property(mut self, property: &str) -> Self {
+        self.arguments.push(property.to_owned());
+        self
+    }
+
+    /// Starts it. `None` if it cannot be had and need not be.
+    pub(crate) fn start(self) -> Option<Kafka> {
+        if switched_off() {
+            return None;
+        }
+        had(self.launch(true).map(Some))
+    }
+
+    fn launch(self, own: bool) -> Result<Kafka, String> {
+        let dir = std::env::temp_dir().join(format!("waterwheel-kafka-{}", unique()));
+        let watched = std::process::id().to_string();
+        let mut arguments = vec!["start", "--port", "0", "--while", &watched];
+        arguments.extend(self.arguments.iter().map(String::as_str));
+        let bootstrap = script(&dir, &arguments)?.trim().to_owned();
+        // From here on, dropping it takes the cluster down.
+        let kafka = Kafka { admin: admin(&bootstrap), bootstrap, dir: Some(dir), own };
+        kafka.await_brokers(self.brokers);
+        Ok(kafka)
+    }
+}
+
+impl Kafka {
+    /// The cluster of all tests of this process: that of `WATERWHEEL_BOOTSTRAP`, else one broker, started at the first
+    /// call. `None` if it cannot be had and need not be.
+    pub(crate) fn shared() -> Option<&'static Kafka> {
+        static SHARED: OnceLock<Result<Kafka, String>> = OnceLock::new();
+        if switched_off() {
+            return None;
+        }
+        let shared = SHARED.get_or_init(|| match std::env::var("WATERWHEEL_BOOTSTRAP") {
+            Ok(bootstrap) if !bootstrap.is_empty() => {
+                Ok(Kafka { admin: admin(&bootstrap), bootstrap, dir: None, own: false })
+            }
+            _ => Cluster::of(1).launch(false),
+        });
+        had(shared.as_ref().map(Some).map_err(Clone::clone))
+    }
+
+    /// The plaintext listeners' addresses.
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// The addresses for SASL over TLS: user alice, password alice-secret.
+    pub(crate) fn bootstrap_sasl(&self) -> String {
+        self.script(&["bootstrap", "sasl"]).trim().to_owned()
+    }
+
+    /// The addresses for TLS with a client certificate.
+    pub(crate) fn bootstrap_tls(&self) -> String {
+        self.script(&["bootstrap", "tls"]).trim().to_owned()
+    }
+
+    /// One of ca.pem, client.pem, client.key and other-ca.pem.
+    pub(crate) fn tls_file(&self, name: &str) -> PathBuf {
+        self.dir.as_deref().expect("a secure cluster is one of the test's own").join("tls").join(name)
+    }
+
+    /// Creates a topic, as many copies as the cluster makes by default, and waits until all its partitions have leaders.
+    pub(crate) fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        for (key, value) in configs {
+            topic = topic.set(key, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let created = runtime.block_on(self.admin.create_topics([&topic], &options));
+        for result in created.expect("the cluster answers") {
+            result.unwrap_or_else(|(topic, code)| panic!("cannot create {topic}: {code}"));
+        }
+        wait_until(PATIENCE, "leaders of the new topic's partitions", || {
+            let metadata = self.admin.inner().fetch_metadata(Some(name), Duration::from_secs(5));
+            metadata.is_ok_and(|metadata| {
+                let led = |topic: &rdkafka::metadata::MetadataTopic| {
+                    topic.partitions().iter().filter(|partition| partition.leader() >= 0).count()
+                };
+                metadata.topics().iter().map(led).sum::<usize>() == partitions.unsigned_abs() as usize
+            })
+        });
+    }
+
+    /// Waits until so many brokers are in the cluster.
+    pub(crate) fn await_brokers(&self, brokers: usize) {
+        wait_until(PATIENCE, "all brokers to be in the cluster", || {
+            let metadata = self.admin.inner().fetch_metadata(None, Duration::from_secs(5));
+            metadata.is_ok_and(|metadata| metadata.brokers().len() == brokers)
+        });
+    }
+
+    /// Runs one of Kafka's own tools (`scripts/kafka tool` lists them) against this cluster; returns what it printed.
+    pub(crate) fn tool(&self, name: &str, arguments: &[&str]) -> String {
+        let mut all = vec!["tool", name, "--bootstrap-server", &self.bootstrap];
+        all.extend(arguments);
+        self.script(&all)
+    }
+
+    /// Ends broker `number` (from 1) by SIGKILL.
+    pub(crate) fn kill(&self, number: usize) {
+        self.harm("kill", number);
+    }
+
+    /// Ends broker `number` in order.
+    pub(crate) fn stop(&self, number: usize) {
+        self.harm("stop", number);
+    }
+
+    /// Freezes broker `number`.
+    pub(crate) fn pause(&self, number: usize) {
+        self.harm("pause", number);
+    }
+
+    /// Lets broker `number` go on.
+    pub(crate) fn resume(&self, number: usize) {
+        self.harm("resume", number);
+    }
+
+    /// Starts broker `number` again, on its old data.
+    pub(crate) fn boot(&self, number: usize) {
+        self.harm("boot", number);
+    }
+
+    fn harm(&self, verb: &str, number: usize) {
+        assert!(self.own, "only a cluster of the test's own may come to harm");
+        self.script(&[verb, &number.to_string()]);
+    }
+
+    fn script(&self, arguments: &[&str]) -> String {
+        let nowhere = std::env::temp_dir().join("waterwheel-kafka-none");
+        script(self.dir.as_deref().unwrap_or(&nowhere), arguments).unwrap_or_else(|fault| panic!("{fault}"))
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.dir
+            && let Err(fault) = script(dir, &["down"])
+        {
+            eprintln!("{fault}");
+        }
+    }
+}
+
+fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("a client of librdkafka")
+}
+
+fn script(dir: &Path, arguments: &[&str]) -> Result<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kafka");
+    let ran = Command::new(path).arg("--dir").arg(dir).args(arguments).stdin(Stdio::null()).output();
+    match ran {
+        Ok(Output { status, stdout, .. }) if status.success() => Ok(String::from_utf8_lossy(&stdout).into_owned()),
+        Ok(Output { status, stdout, stderr }) => {
+            let said = [stdout, stderr].concat();
+            Err(format!("scripts/kafka {}: {status}\n{}", arguments.join(" "), String::from_utf8_lossy(&said)))
+        }
+        Err(error) => Err(format!("scripts/kafka cannot be run: {error}")),
+    }
+}
+
+fn switched_off() -> bool {
+    let off = asked() == Asked::Off;
+    if off {
+        eprintln!("SKIPPED: WATERWHEEL_KAFKA=off");
+    }
+    off
+}
+
+/// Under `required`, what cannot be had fails the test; else it is told and left out.
+fn had<T>(kafka: Result<Option<T>, String>) -> Option<T> {
+    kafka.unwrap_or_else(|fault| {
+        assert!(asked() != Asked::Required, "WATERWHEEL_KAFKA=required, and there is no Kafka: {fault}");
+        eprintln!("SKIPPED: there is no Kafka: {fault}");
+        None
+    })
+}
+
+#[derive(PartialEq, Eq)]
+enum Asked {
+    Required,
+    IfThere,
+    Off,
+}
+
+fn asked() -> Asked {
+    match std::env::var("WATERWHEEL_KAFKA").as_deref() {
+        Ok("required") => Asked::Required,
+        Ok("off") => Asked::Off,
+        Ok("") | Err(_) => Asked::IfThere,
+        Ok(other) => panic!("WATERWHEEL_KAFKA={other}: it is `required`, `off` or unset"),
+    }
+}

@@ -1,0 +1,47 @@
+//! What tests on a real Kafka share: brokers, topics, records, processes, waiting.
+
+mod cluster;
+mod process;
+mod produce;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+pub(crate) use cluster::{Cluster, Kafka};
+pub(crate) use process::Process;
+
+/// A number that no other call in any test process of this machine gets at the same time.
+fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A name for a topic (or group) that no other test uses.
+pub(crate) fn topic_name(purpose: &str) -> String {
+    let since_1970 = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
+    // A cluster that outlives the test process may hold topics of an earlier one with its number.
+    format!("{purpose}-{}-{since_1970}", unique())
+}
+
+/// Waits until `condition` holds; fails the test if it does not within `limit`.
+#[track_caller]
+pub(crate) fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(limit, what, || condition().then_some(()));
+}
+
+/// Waits until `attempt` gives something, and returns it; fails the test if it does not within `limit`.
+#[track_caller]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where tests wait, and they wait for what another process does"
+)]
+pub(crate) fn wait_for<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(began.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,80 @@
+//! Child processes whose output is kept in files, so that no full pipe ever blocks them.
+
+use std::fs::{self, File};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::wait_for;
+
+/// A child process; killed when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Process {
+    /// Starts the built command `waterwheel`.
+    pub(crate) fn waterwheel(arguments: &[&str]) -> Self {
+        Self::start(env!("CARGO_BIN_EXE_waterwheel"), arguments)
+    }
+
+    /// Starts any program.
+    pub(crate) fn start(program: &str, arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = |name| File::create(dir.path().join(name)).expect("the temporary directory can be written to");
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {program}: {error}"));
+        Self { child, dir }
+    }
+
+    /// What it has written to its standard output.
+    pub(crate) fn stdout(&self) -> String {
+        self.read("stdout")
+    }
+
+    /// What it has written to its standard error.
+    pub(crate) fn stderr(&self) -> String {
+        self.read("stderr")
+    }
+
+    fn read(&self, name: &str) -> String {
+        let bytes = fs::read(self.dir.path().join(name)).expect("the file was made at the start");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal process {pid:?}: {error}"));
+    }
+
+    /// Waits until it ends; fails the test if it does not within `limit`.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        wait_for(limit, "a process to end", || self.child.try_wait().expect("it is this process's child"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            for name in ["stdout", "stderr"] {
+                let text = self.read(name);
+                let tail = text.lines().rev().take(40).collect::<Vec<_>>();
+                eprintln!("--- {name} of process {}:", self.child.id());
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}
