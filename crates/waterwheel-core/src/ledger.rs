@@ -93,6 +93,15 @@ impl Ledger {
         }
     }
 
+    /// Forgets what the commit map said about offsets that have not been fetched yet: the log was written anew there.
+    pub fn forget_known(&mut self) {
+        let next = self.next;
+        let kept: Vec<_> = self.finished_above().map(|r| r.start.min(next)..r.end.min(next)).collect();
+        self.marks = Marks::default();
+        kept.into_iter().for_each(|r| self.marks.insert_range(r));
+        self.frontier = self.frontier.min(next);
+    }
+
     /// Marks an admitted record as finished. False, and nothing changed, when it was finished before or never admitted.
     #[inline]
     pub fn finish(&mut self, offset: i64) -> bool {

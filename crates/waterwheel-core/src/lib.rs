@@ -5,8 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod commit_map;
+pub mod engine;
+pub mod group;
+pub mod lanes;
 pub mod ledger;
+pub mod retry;
 mod types;
 
 pub use types::{Epoch, Now, PartitionId, Records};

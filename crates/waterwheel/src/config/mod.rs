@@ -9,7 +9,7 @@ mod check;
 mod env;
 mod error;
 mod java;
-mod names;
+pub(crate) mod names;
 mod near_miss;
 mod pattern;
 mod pem;

@@ -1,0 +1,216 @@
+//! Partitions come and go: assign, drain, lose, close.
+//!
+//! ```text
+//! assign ─▶ active ─drain─▶ draining ─nothing runs, or the deadline─▶ drained ─commit─▶ close
+//!              └──────lose──────┴───────────────────────────────────────────────────────▶ close, no commit
+//! ```
+//!
+//! What still runs when its assignment ends becomes a ghost: its result changes nothing (I4), but its lane stays taken, so
+//! that a partition which comes back to this member never runs a key twice at once.
+
+use std::cmp::Reverse;
+
+use super::partition::{Partition, Phase};
+use super::slots::{SlotId, Stage};
+use super::types::{Action, CutReason, Resume};
+use super::{Engine, SWEEP_EVERY, Timer, wall_ms};
+use crate::budget::reserve;
+use crate::commit_map::Failing;
+use crate::ledger::Ledger;
+use crate::types::{Epoch, Now, PartitionId, Records};
+
+impl<R: Records> Engine<R> {
+    /// Says how many partitions the whole worker has, from which the shares follow.
+    pub fn set_worker_partitions(&mut self, partitions: usize) {
+        self.worker_partitions = partitions;
+        self.credits.set_reserve(reserve(self.settings.concurrency, partitions));
+        for p in self.partitions.iter_mut().flatten() {
+            self.credits.trim_reserve(&mut p.share);
+        }
+        for id in 0..self.partitions.len() {
+            self.update_hold(PartitionId(id as u32));
+        }
+    }
+
+    /// A partition is this shard's from now on. One that is there already is replaced, as if it had been lost.
+    pub fn assign(&mut self, id: PartitionId, epoch: Epoch, resume: Resume, now: Now) {
+        if self.partition(id).is_some() {
+            self.lose(id, now);
+        }
+        if self.partitions.len() <= id.index() {
+            self.partitions.resize_with(id.index() + 1, || None);
+        }
+        let mut p = Partition::new(epoch, Ledger::new(resume.offset, resume.finished));
+        p.known_failing = resume.failing;
+        p.known_epoch = resume.leader_epoch;
+        for (partition, lane) in self.ghosts.keys() {
+            if *partition == id {
+                p.lanes.occupy(*lane);
+            }
+        }
+        self.credits.fill_reserve(&mut p.share);
+        self.partitions[id.index()] = Some(Box::new(p));
+        self.assigned += 1;
+        if !self.sweeping {
+            self.sweeping = true;
+            self.timers.push(Reverse((now + SWEEP_EVERY, Timer::Sweep)));
+        }
+    }
+
+    /// Starts no more records of a partition; what runs may end until `deadline`. Ends in [`Action::Drained`]. A second
+    /// call can bring the deadline forward.
+    pub fn drain(&mut self, id: PartitionId, deadline: Now, now: Now) {
+        let Some(p) = self.partition_mut(id) else { return };
+        let epoch = p.epoch;
+        match p.phase {
+            Phase::Active => {
+                p.phase = Phase::Draining { deadline };
+                self.drop_waiting(id);
+                self.check_drained(id);
+            }
+            Phase::Draining { deadline: before } if deadline < before => p.phase = Phase::Draining { deadline },
+            Phase::Draining { .. } | Phase::Drained { .. } => return,
+        }
+        self.timers.push(Reverse((deadline, Timer::Drain(id, epoch))));
+        if deadline <= now {
+            self.cut_drain(id, epoch);
+        }
+    }
+
+    /// A partition is gone: nothing of it starts, what runs is cut, nothing is to be committed.
+    pub fn lose(&mut self, id: PartitionId, _now: Now) {
+        if self.partition(id).is_none() {
+            return;
+        }
+        self.drop_waiting(id);
+        self.abandon_running(id);
+        self.close(id);
+    }
+
+    /// Forgets a partition: after its last commit.
+    pub fn close(&mut self, id: PartitionId) {
+        self.abandon_running(id);
+        let Some(p) = self.partitions.get_mut(id.index()).and_then(Option::take) else { return };
+        self.credits.leave(p.share);
+        self.assigned -= 1;
+        self.wake_starved();
+    }
+
+    /// Drops all records of a partition that wait for anything but their running attempt or an answer.
+    pub(super) fn drop_waiting(&mut self, id: PartitionId) {
+        let Some(p) = self.partitions[id.index()].as_deref_mut() else { return };
+        for cursor in p.backlog.drain(..) {
+            let left = self.batches.records(cursor.batch).map_or(0, |r| r.len()).saturating_sub(cursor.next as usize);
+            for _ in 0..left {
+                p.bytes -= self.batches.release(cursor.batch);
+            }
+        }
+        for (_, lane) in p.lanes.iter_mut() {
+            for waiting in lane.queue.drain(..) {
+                p.bytes -= self.batches.release(waiting.batch);
+            }
+            lane.requested.clear();
+            lane.deferred.clear();
+        }
+        (p.waiting, p.deferred, p.unsettled) = (0, 0, 0);
+        p.due.clear();
+        let wall = self.settings.wall_start_ms;
+        let waiting: Vec<(SlotId, Option<i64>)> = self
+            .slots
+            .iter()
+            .filter(|(_, s)| s.partition == id)
+            .filter_map(|(slot, s)| match s.stage {
+                Stage::Backoff { until } => Some((slot, Some(wall_ms(wall, until)))),
+                Stage::Due | Stage::SettleBackoff { .. } => Some((slot, None)),
+                Stage::Running { .. } | Stage::Settling { .. } | Stage::Ghost => None,
+            })
+            .collect();
+        for (slot, next_try_ms) in waiting {
+            self.drop_slot(slot, true);
+            let failing = self.partition_mut(id).and_then(|p| p.dropped_failing.last_mut());
+            if let (Some(f), Some(at)) = (failing, next_try_ms) {
+                f.next_try_ms = at;
+            }
+        }
+    }
+
+    pub(super) fn check_drained(&mut self, id: PartitionId) {
+        let Some(p) = self.partition_mut(id) else { return };
+        if matches!(p.phase, Phase::Draining { .. }) && p.running == 0 && p.settling == 0 {
+            let epoch = p.epoch;
+            p.phase = Phase::Drained { cut_off: 0 };
+            self.actions.push_back(Action::Drained { partition: id, epoch, cut_off: 0 });
+        }
+    }
+
+    /// The drain's deadline: what still runs is cut off.
+    pub(super) fn cut_drain(&mut self, id: PartitionId, epoch: Epoch) {
+        let Some(p) = self.partition_mut(id).filter(|p| p.epoch == epoch) else { return };
+        if !matches!(p.phase, Phase::Draining { .. }) {
+            return;
+        }
+        let cut_off = p.running;
+        p.phase = Phase::Drained { cut_off };
+        self.abandon_running(id);
+        self.actions.push_back(Action::Drained { partition: id, epoch, cut_off });
+    }
+
+    /// Cuts what runs and gives up what settles; both are of a dead assignment from now on.
+    pub(super) fn abandon_running(&mut self, id: PartitionId) {
+        let Some(p) = self.partitions.get_mut(id.index()).and_then(Option::as_deref_mut) else { return };
+        if p.running == 0 && p.settling == 0 {
+            return;
+        }
+        let epoch = p.epoch;
+        let mut unanswered = Vec::new();
+        for (slot, s) in self.slots.iter_mut().filter(|(_, s)| s.partition == id && s.epoch == epoch) {
+            match s.stage {
+                Stage::Running { .. } => {
+                    s.stage = Stage::Ghost;
+                    if let Some(key) = s.lane {
+                        *self.ghosts.entry((id, key)).or_default() += 1;
+                    }
+                    if s.attempts > 1
+                        && let Some(first_failed_ms) = s.first_failed_ms
+                    {
+                        let attempts = s.attempts - 1;
+                        p.dropped_failing.push(Failing { offset: s.offset, attempts, first_failed_ms, next_try_ms: 0 });
+                    }
+                    self.actions.push_back(Action::Cut { slot, reason: CutReason::Drain });
+                }
+                Stage::Settling { .. } => unanswered.push(slot),
+                _ => {}
+            }
+        }
+        // The credits of what runs on stay out until it ends.
+        let share = std::mem::take(&mut p.share);
+        (p.running, p.settling) = (0, 0);
+        self.credits.leave(share);
+        for slot in unanswered {
+            self.drop_slot(slot, true);
+        }
+    }
+
+    /// An attempt of a dead assignment ended: its lane is free for the assignment that lives.
+    pub(super) fn end_ghost(&mut self, slot: SlotId) {
+        let Some(s) = self.slots.remove(slot) else { return };
+        self.credits.end_ghost();
+        let freed = self.batches.release(s.batch);
+        if let Some(p) = self.partition_mut(s.partition).filter(|p| p.epoch == s.epoch) {
+            p.bytes -= freed;
+        }
+        if let Some(key) = s.lane {
+            let left = self.ghosts.get_mut(&(s.partition, key)).map(|n| {
+                *n -= 1;
+                *n
+            });
+            if left == Some(0) {
+                self.ghosts.remove(&(s.partition, key));
+                if self.partition(s.partition).is_some_and(|p| p.epoch != s.epoch) {
+                    self.vacate(s.partition, key);
+                }
+            }
+        }
+        self.wake_starved();
+    }
+}

@@ -1,0 +1,288 @@
+//! How attempts end, and what follows: finished, tried again, dead-lettered, given up.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::slots::{Slot, SlotId, Stage};
+use super::types::{Action, CutReason, Exhausted, Outcome, Verdict, Wish};
+use super::{Engine, Open, Source, Timer};
+use crate::commit_map::Failing;
+use crate::types::{Epoch, Now, Records};
+
+impl<R: Records> Engine<R> {
+    /// The open record ended where it began.
+    pub fn finish_open(&mut self, outcome: Outcome, now: Now) -> Verdict {
+        let Some(open) = self.open.take() else { return Verdict::Stale };
+        if outcome == Outcome::Ok {
+            // The way of nearly every record: no slot, no lane, no credit was taken.
+            let Some(p) = self.partitions[open.partition.index()].as_deref_mut() else { return Verdict::Stale };
+            p.ledger.finish(open.offset);
+            p.dirty = true;
+            let freed = self.batches.release(open.batch);
+            if freed > 0 {
+                p.bytes -= freed;
+                self.update_hold(open.partition);
+            }
+            if let Source::Slot(slot) = open.source {
+                self.slots.remove(slot);
+            }
+            if let Some(lane) = open.lane.filter(|_| open.occupied) {
+                self.vacate(open.partition, lane);
+            }
+            return Verdict::Finished;
+        }
+        let slot = self.place(open, now);
+        self.ended(slot, outcome, now)
+    }
+
+    /// The open record goes on elsewhere; its end comes with [`Engine::ended`].
+    pub fn park_open(&mut self, now: Now) -> Option<SlotId> {
+        let open = self.open.take()?;
+        let slot = self.place(open, now);
+        if let (Some(timeout), Some(s)) = (self.settings.handler_timeout, self.slots.get(slot)) {
+            self.timers.push(Reverse((now + timeout, Timer::Timeout(slot, s.attempts))));
+        }
+        Some(slot)
+    }
+
+    /// An attempt in a slot ended.
+    pub fn ended(&mut self, slot: SlotId, outcome: Outcome, now: Now) -> Verdict {
+        let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
+        let cut = match s.stage {
+            Stage::Running { cut, .. } => cut,
+            Stage::Ghost => {
+                self.end_ghost(slot);
+                return Verdict::Stale;
+            }
+            _ => return Verdict::Stale,
+        };
+        let id = s.partition;
+        let draining = {
+            let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Verdict::Stale };
+            p.running -= 1;
+            self.credits.end(&mut p.share);
+            !p.is_active()
+        };
+        self.wake_starved();
+        if outcome == Outcome::Ok {
+            self.finish_slot(slot);
+            return Verdict::Finished;
+        }
+        let verdict = match (outcome, cut) {
+            (Outcome::Cut, Some(CutReason::Drain)) => self.drop_slot(slot, false),
+            (Outcome::Again(_), _) if draining => self.drop_slot(slot, false),
+            (Outcome::Again(after), _) => {
+                if let Some(s) = self.slots.get_mut(slot) {
+                    s.attempts = s.attempts.saturating_sub(1);
+                }
+                self.back_off(slot, after, now);
+                Verdict::Retry { slot, after }
+            }
+            (Outcome::Failed(wish), _) => self.failed(slot, wish, draining, now),
+            // A time-out, or a future that was dropped by the runtime: a failure like others.
+            (Outcome::Cut | Outcome::Ok, _) => self.failed(slot, Wish::Policy, draining, now),
+        };
+        self.check_drained(id);
+        verdict
+    }
+
+    /// The dead letter of a record was acknowledged, or could not be written.
+    pub fn settled(&mut self, slot: SlotId, written: bool, now: Now) -> Verdict {
+        let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
+        let Stage::Settling { tries } = s.stage else { return Verdict::Stale };
+        let (id, offset) = (s.partition, s.offset);
+        if let Some(p) = self.partitions[id.index()].as_deref_mut() {
+            p.settling -= 1;
+        }
+        if written {
+            self.finish_slot(slot);
+            return Verdict::Finished;
+        }
+        if self.partition(id).is_some_and(|p| !p.is_active()) {
+            let verdict = self.drop_slot(slot, true);
+            self.check_drained(id);
+            return verdict;
+        }
+        let tries = tries.saturating_add(1);
+        let after = self.settings.settle_retry.wait(tries, offset as u64);
+        if let Some(s) = self.slots.get_mut(slot) {
+            s.stage = Stage::SettleBackoff { tries };
+        }
+        if let Some(p) = self.partition_mut(id) {
+            p.unsettled += 1;
+        }
+        self.timers.push(Reverse((now + after, Timer::Settle(slot))));
+        Verdict::Retry { slot, after }
+    }
+
+    /// Puts the open record in a slot, running.
+    pub(super) fn place(&mut self, open: Open, now: Now) -> SlotId {
+        if let Some(p) = self.partitions[open.partition.index()].as_deref_mut() {
+            p.running += 1;
+            self.credits.start(&mut p.share);
+            if let Some(key) = open.lane.filter(|_| !open.occupied) {
+                p.lanes.occupy(key);
+            }
+        }
+        let stage = Stage::Running { since: now, cut: None };
+        if let Source::Slot(slot) = open.source {
+            if let Some(s) = self.slots.get_mut(slot) {
+                s.stage = stage;
+                s.attempts = open.attempt;
+            }
+            return slot;
+        }
+        let epoch = self.partition(open.partition).map_or(Epoch(0), |p| p.epoch);
+        self.slots.insert(Slot {
+            partition: open.partition,
+            epoch,
+            batch: open.batch,
+            index: open.index,
+            offset: open.offset,
+            lane: open.lane,
+            attempts: open.attempt,
+            first_failed_ms: open.first_failed_ms,
+            stage,
+        })
+    }
+
+    /// Decides what follows a failed attempt.
+    pub(super) fn failed(&mut self, slot: SlotId, wish: Wish, draining: bool, now: Now) -> Verdict {
+        let wall_now = self.settings.wall_start_ms.saturating_add(now.since_start().as_millis() as i64);
+        let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
+        s.first_failed_ms.get_or_insert(wall_now);
+        let (attempts, seed) = (s.attempts, s.offset as u64 ^ (u64::from(s.partition.0) << 48));
+        let exhausted = self.settings.retry.is_exhausted(attempts);
+        let last = match wish {
+            Wish::DeadLetter => Some(Exhausted::DeadLetter),
+            Wish::Skip => Some(Exhausted::Skip),
+            Wish::Stop => Some(Exhausted::Stop),
+            Wish::Policy | Wish::RetryAfter(_) if exhausted => Some(self.settings.exhausted),
+            Wish::Policy | Wish::RetryAfter(_) => None,
+        };
+        match last {
+            Some(Exhausted::Skip) => {
+                self.finish_slot(slot);
+                Verdict::Skipped
+            }
+            Some(Exhausted::DeadLetter) if self.settings.dead_letter => {
+                self.settle(slot);
+                Verdict::DeadLetter { slot }
+            }
+            Some(Exhausted::Stop) => {
+                self.drop_slot(slot, true);
+                Verdict::Stop
+            }
+            _ if draining => self.drop_slot(slot, true),
+            Some(Exhausted::Park | Exhausted::DeadLetter) => {
+                let after = self.settings.retry.max();
+                self.back_off(slot, after, now);
+                Verdict::Parked { slot, after }
+            }
+            None => {
+                let after = match wish {
+                    Wish::RetryAfter(after) => after,
+                    _ => self.settings.retry.wait(attempts, seed),
+                };
+                self.back_off(slot, after, now);
+                Verdict::Retry { slot, after }
+            }
+        }
+    }
+
+    /// A record waits for its next attempt. It is copied out of its batch, so as not to keep its neighbours.
+    pub(super) fn back_off(&mut self, slot: SlotId, after: Duration, now: Now) {
+        let Some(s) = self.slots.get_mut(slot) else { return };
+        let until = now + after;
+        s.stage = Stage::Backoff { until };
+        let id = s.partition;
+        if let Some((batch, growth)) = self.batches.detach(s.batch, s.index) {
+            (s.batch, s.index) = (batch, 0);
+            if let Some(p) = self.partitions[id.index()].as_deref_mut() {
+                p.bytes = p.bytes.saturating_add_signed(growth);
+            }
+            self.update_hold(id);
+        }
+        if let Some(p) = self.partition_mut(id) {
+            p.dirty = true;
+        }
+        self.timers.push(Reverse((until, Timer::Retry(slot))));
+    }
+
+    pub(super) fn retry_due(&mut self, slot: SlotId) {
+        let Some(s) = self.slots.get_mut(slot) else { return };
+        if !matches!(s.stage, Stage::Backoff { .. }) {
+            return;
+        }
+        s.stage = Stage::Due;
+        let id = s.partition;
+        if let Some(p) = self.partition_mut(id) {
+            p.due.push_back(slot);
+        }
+        self.enqueue(id);
+    }
+
+    pub(super) fn settle(&mut self, slot: SlotId) {
+        let Some(s) = self.slots.get_mut(slot) else { return };
+        let tries = if let Stage::SettleBackoff { tries } = s.stage { tries } else { 0 };
+        s.stage = Stage::Settling { tries };
+        let id = s.partition;
+        if let Some(p) = self.partition_mut(id) {
+            p.settling += 1;
+        }
+    }
+
+    pub(super) fn settle_due(&mut self, slot: SlotId) {
+        let Some(s) = self.slots.get(slot) else { return };
+        if !matches!(s.stage, Stage::SettleBackoff { .. }) {
+            return;
+        }
+        let id = s.partition;
+        self.settle(slot);
+        if let Some(p) = self.partition_mut(id) {
+            p.unsettled -= 1;
+        }
+        self.actions.push_back(Action::Settle { slot });
+        self.enqueue(id);
+    }
+
+    pub(super) fn time_out(&mut self, slot: SlotId, attempt: u32) {
+        let Some(s) = self.slots.get_mut(slot).filter(|s| s.attempts == attempt) else { return };
+        if let Stage::Running { since, cut: None } = s.stage {
+            s.stage = Stage::Running { since, cut: Some(CutReason::Timeout) };
+            self.actions.push_back(Action::Cut { slot, reason: CutReason::Timeout });
+        }
+    }
+
+    /// The record in the slot needs no more work.
+    pub(super) fn finish_slot(&mut self, slot: SlotId) {
+        let Some(s) = self.slots.remove(slot) else { return };
+        let freed = self.batches.release(s.batch);
+        let Some(p) = self.partition_mut(s.partition) else { return };
+        p.ledger.finish(s.offset);
+        p.dirty = true;
+        p.bytes -= freed;
+        self.update_hold(s.partition);
+        if let Some(key) = s.lane {
+            self.vacate(s.partition, key);
+        }
+        self.check_drained(s.partition);
+    }
+
+    /// The record in the slot is given up unfinished: its partition drains, or the worker stops. `failed`: the attempt
+    /// that just ended counts.
+    pub(super) fn drop_slot(&mut self, slot: SlotId, failed: bool) -> Verdict {
+        let Some(s) = self.slots.remove(slot) else { return Verdict::Stale };
+        let freed = self.batches.release(s.batch);
+        let wall_now = self.settings.wall_start_ms;
+        if let Some(p) = self.partition_mut(s.partition) {
+            p.bytes -= freed;
+            let attempts = if failed { s.attempts } else { s.attempts.saturating_sub(1) };
+            if attempts > 0 {
+                let first_failed_ms = s.first_failed_ms.unwrap_or(wall_now);
+                p.dropped_failing.push(Failing { offset: s.offset, attempts, first_failed_ms, next_try_ms: 0 });
+            }
+        }
+        Verdict::CutOff
+    }
+}

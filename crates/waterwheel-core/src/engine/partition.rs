@@ -1,0 +1,127 @@
+//! One assigned partition inside the engine.
+
+use std::collections::VecDeque;
+
+use super::slots::SlotId;
+use crate::budget::Share;
+use crate::commit_map::Failing;
+use crate::lanes::Lanes;
+use crate::ledger::Ledger;
+use crate::types::{Epoch, Now};
+
+/// A fetched batch and how far it has been taken up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    pub(super) batch: u32,
+    pub(super) next: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Active,
+    /// Starts nothing; what runs may end until the deadline.
+    Draining {
+        deadline: Now,
+    },
+    /// Nothing runs any more. Waits for its commit and [`Engine::close`](super::Engine::close).
+    Drained {
+        cut_off: usize,
+    },
+}
+
+pub(super) struct Partition {
+    pub(super) epoch: Epoch,
+    pub(super) phase: Phase,
+    pub(super) ledger: Ledger,
+    pub(super) lanes: Lanes,
+    pub(super) backlog: VecDeque<Cursor>,
+    /// Records whose back-off is over.
+    pub(super) due: VecDeque<SlotId>,
+    pub(super) share: Share,
+    /// Records in the lanes' queues, and those on their way there.
+    pub(super) waiting: usize,
+    /// Records kept as offsets only.
+    pub(super) deferred: usize,
+    /// Attempts that run, in place or in a slot.
+    pub(super) running: usize,
+    /// Records handed over to be dead-lettered and not answered yet.
+    pub(super) settling: usize,
+    /// Records whose dead letter could not be written and that wait to be sent again.
+    pub(super) unsettled: usize,
+    /// Bytes held by the partition's batches.
+    pub(super) bytes: usize,
+    /// The fetch port was told to hold the partition.
+    pub(super) held: bool,
+    /// The partition is in the engine's turn queue.
+    pub(super) in_turn: bool,
+    /// The partition is in the engine's queue for credits.
+    pub(super) in_starved: bool,
+    /// What the commit map said about failing records that have not been fetched yet; by offset.
+    pub(super) known_failing: Vec<Failing>,
+    /// The leader epoch of the commit map's marks, while marks are left.
+    pub(super) known_epoch: Option<i32>,
+    /// Where each leader epoch seen began: first offset, epoch.
+    pub(super) leader_epochs: Vec<(i64, i32)>,
+    /// Something finished since [`Engine::commit_point`](super::Engine::commit_point) was last taken.
+    pub(super) dirty: bool,
+    /// Records that failed before and wait no more, because the partition drains; for the commit map.
+    pub(super) dropped_failing: Vec<Failing>,
+}
+
+impl Partition {
+    pub(super) fn new(epoch: Epoch, ledger: Ledger) -> Self {
+        Self {
+            epoch,
+            phase: Phase::Active,
+            ledger,
+            lanes: Lanes::default(),
+            backlog: VecDeque::new(),
+            due: VecDeque::new(),
+            share: Share::default(),
+            waiting: 0,
+            deferred: 0,
+            running: 0,
+            settling: 0,
+            unsettled: 0,
+            bytes: 0,
+            held: false,
+            in_turn: false,
+            in_starved: false,
+            known_failing: Vec::new(),
+            known_epoch: None,
+            leader_epochs: Vec::new(),
+            dirty: false,
+            dropped_failing: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.phase == Phase::Active
+    }
+
+    /// Notes the leader epoch that records from `offset` on were fetched under.
+    pub(super) fn see_leader_epoch(&mut self, offset: i64, epoch: i32) {
+        if self.leader_epochs.last().is_none_or(|(_, e)| *e != epoch) {
+            self.leader_epochs.push((offset, epoch));
+        }
+    }
+
+    /// The leader epoch of the record at `offset`, as far as it was seen.
+    pub(super) fn leader_epoch_at(&self, offset: i64) -> Option<i32> {
+        self.leader_epochs.iter().rev().find(|(from, _)| *from <= offset).map(|(_, e)| *e)
+    }
+
+    /// Forgets leader epochs that lie wholly below the frontier.
+    pub(super) fn trim_leader_epochs(&mut self) {
+        let frontier = self.ledger.frontier();
+        while self.leader_epochs.len() > 1 && self.leader_epochs[1].0 < frontier {
+            self.leader_epochs.remove(0);
+        }
+    }
+
+    /// What the commit map knows of the record at `offset`, taken out.
+    pub(super) fn take_known_failing(&mut self, offset: i64) -> Option<Failing> {
+        let at = self.known_failing.iter().position(|f| f.offset == offset)?;
+        Some(self.known_failing.swap_remove(at))
+    }
+}

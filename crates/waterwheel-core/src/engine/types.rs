@@ -1,0 +1,202 @@
+//! The words of the engine's interface: settings, outcomes, verdicts, actions.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::SlotId;
+use crate::commit_map::Failing;
+use crate::lanes::Order;
+use crate::retry::Retry;
+use crate::types::{Epoch, PartitionId};
+
+/// What happens to a record that has had all its attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Exhausted {
+    /// It is written to the dead-letter topic, then finished.
+    DeadLetter,
+    /// It is tried on at the longest wait, for ever; its key waits.
+    #[default]
+    Park,
+    /// It is finished without having succeeded.
+    Skip,
+    /// The worker stops; the record stays unfinished.
+    Stop,
+}
+
+/// What the engine goes by. Durations and counts are checked by who makes it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which records wait for each other.
+    pub order: Order,
+    /// When a failed record is tried again.
+    pub retry: Retry,
+    /// What happens after the last attempt.
+    pub exhausted: Exhausted,
+    /// Whether there is a dead-letter topic; without one a wish for it parks the record.
+    pub dead_letter: bool,
+    /// When a dead letter that could not be written is tried again.
+    pub settle_retry: Retry,
+    /// How long an attempt may take; `None`: as long as it wants.
+    pub handler_timeout: Option<Duration>,
+    /// Attempts that may run at once in the whole worker.
+    pub concurrency: usize,
+    /// Records that may wait for their key in the whole worker.
+    pub waiting: usize,
+    /// Bytes of fetched batches that the whole worker may hold.
+    pub bytes: usize,
+    /// Wall time at `Now` zero, in milliseconds since the Unix epoch.
+    pub wall_start_ms: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            order: Order::Key,
+            retry: Retry::default(),
+            exhausted: Exhausted::Park,
+            dead_letter: false,
+            settle_retry: Retry::exponential(Duration::from_millis(500), Duration::from_secs(10)).forever(),
+            handler_timeout: None,
+            concurrency: 100,
+            waiting: 10_000,
+            bytes: 256 << 20,
+            wall_start_ms: 0,
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Ok,
+    /// It failed; what is to follow.
+    Failed(Wish),
+    /// Its future was dropped before it ended, because of an [`Action::Cut`].
+    Cut,
+    /// It did not fail, but could not be run: it is tried again after that time, and the attempt is not counted.
+    Again(Duration),
+}
+
+/// What a failed attempt wishes for its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Whatever the settings say.
+    Policy,
+    /// A retry after that time instead of the back-off; the number of attempts still counts.
+    RetryAfter(Duration),
+    /// The dead-letter topic at once.
+    DeadLetter,
+    /// No more work.
+    Skip,
+    /// That the worker stops.
+    Stop,
+}
+
+/// What the engine made of an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The record is finished.
+    Finished,
+    /// The record is tried again after that time.
+    Retry {
+        /// Where the record waits.
+        slot: SlotId,
+        /// The wait.
+        after: Duration,
+    },
+    /// The same, although its attempts are used up: nothing else is configured.
+    Parked {
+        /// Where the record waits.
+        slot: SlotId,
+        /// The wait.
+        after: Duration,
+    },
+    /// The driver has to write the record to the dead-letter topic and to report with [`Engine::settled`].
+    DeadLetter {
+        /// Where the record waits.
+        slot: SlotId,
+    },
+    /// The record is finished without success, as wished.
+    Skipped,
+    /// The worker has to stop; the record is not finished.
+    Stop,
+    /// The record was cut off by the end of its assignment; it is not finished.
+    CutOff,
+    /// The assignment was over already: nothing changed.
+    Stale,
+}
+
+/// Why an attempt is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutReason {
+    /// It took longer than [`Settings::handler_timeout`].
+    Timeout,
+    /// Its partition's drain deadline passed, or the partition is lost.
+    Drain,
+}
+
+/// A record to run now. It is *open* until [`Engine::finish_open`] or [`Engine::park_open`].
+#[derive(Clone, Debug)]
+pub struct Start<R> {
+    /// The batch.
+    pub records: R,
+    /// The record's place in it.
+    pub index: u32,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// When it failed first, in milliseconds since the Unix epoch.
+    pub first_failed_ms: Option<i64>,
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Serve nothing of this partition.
+    Hold(PartitionId),
+    /// Serve it again.
+    Release(PartitionId),
+    /// End this attempt: drop its future and report [`Outcome::Cut`], or its result if it has one already.
+    Cut {
+        /// Which.
+        slot: SlotId,
+        /// Why.
+        reason: CutReason,
+    },
+    /// Write this record to the dead-letter topic once more.
+    Settle {
+        /// Which.
+        slot: SlotId,
+    },
+    /// Read these records again; they ascend.
+    Reread {
+        /// Of which partition.
+        partition: PartitionId,
+        /// In which assignment.
+        epoch: Epoch,
+        /// Their offsets.
+        offsets: Vec<i64>,
+    },
+    /// Nothing of this partition runs any more: commit it, then [`Engine::close`].
+    Drained {
+        /// Which.
+        partition: PartitionId,
+        /// In which assignment.
+        epoch: Epoch,
+        /// Attempts that were running at the deadline.
+        cut_off: usize,
+    },
+}
+
+/// Where a partition's work begins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resume {
+    /// The first offset that is not finished.
+    pub offset: i64,
+    /// What is finished above it.
+    pub finished: Vec<Range<i64>>,
+    /// What has failed before.
+    pub failing: Vec<Failing>,
+    /// The leader epoch of the highest finished record.
+    pub leader_epoch: Option<i32>,
+}

@@ -1,0 +1,201 @@
+//! What the engine tells about itself: for commits, and for whoever watches.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::partition::Phase;
+use super::slots::Stage;
+use super::{Engine, wall_ms};
+use crate::commit_map::Failing;
+use crate::types::{Epoch, Now, PartitionId, Records};
+
+/// Records that failed and are kept in a commit map.
+const MOST_FAILING: usize = 64;
+
+/// What may be committed for a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitPoint {
+    /// The assignment.
+    pub epoch: Epoch,
+    /// The lowest offset not finished.
+    pub offset: i64,
+    /// The leader epoch of the last record below `offset`, where it is known.
+    pub leader_epoch: Option<i32>,
+    /// What is finished above `offset`: ascending, disjoint.
+    pub finished: Vec<Range<i64>>,
+    /// The leader epoch of the highest finished record, where it is known.
+    pub marks_epoch: Option<i32>,
+    /// Records that failed and are not finished, by offset; at most 64.
+    pub failing: Vec<Failing>,
+}
+
+/// Why a partition yields no records at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldReason {
+    /// Its batches hold more bytes than its share.
+    Bytes,
+    /// Its dead letters cannot be written.
+    DeadLetter,
+    /// It is being drained.
+    Draining,
+    /// The worker is paused.
+    Paused,
+    /// The group's coordinator has not answered for too long.
+    Lease,
+}
+
+/// One partition, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionView {
+    /// Which.
+    pub partition: PartitionId,
+    /// The assignment.
+    pub epoch: Epoch,
+    /// The lowest offset not finished.
+    pub frontier: i64,
+    /// The next offset to be taken up.
+    pub next: i64,
+    /// Attempts that run.
+    pub running: usize,
+    /// Records that wait for their key.
+    pub waiting: usize,
+    /// Records of which only the offset is kept.
+    pub deferred: usize,
+    /// Records finished above the frontier.
+    pub finished_above: u64,
+    /// Bytes held by its batches.
+    pub bytes: usize,
+    /// Why it yields no records; `None` while it does.
+    pub held: Option<HoldReason>,
+}
+
+/// What a record in a slot is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkStage {
+    /// An attempt runs, since that long.
+    Running(Duration),
+    /// It waits for its next attempt, for that long yet.
+    Backoff(Duration),
+    /// It waits for its dead letter to be acknowledged.
+    Settling,
+}
+
+/// One record in a slot, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InWork {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its offset.
+    pub offset: i64,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// What it is doing.
+    pub stage: WorkStage,
+}
+
+impl<R: Records> Engine<R> {
+    /// Whether something finished in a partition since its commit point was taken last.
+    pub fn is_dirty(&self, id: PartitionId) -> bool {
+        self.partition(id).is_some_and(|p| p.dirty)
+    }
+
+    /// What may be committed for a partition now. The partition counts as clean afterwards.
+    pub fn commit_point(&mut self, id: PartitionId) -> Option<CommitPoint> {
+        let wall = self.settings.wall_start_ms;
+        let p = self.partitions.get_mut(id.index())?.as_deref_mut()?;
+        p.dirty = false;
+        p.trim_leader_epochs();
+        let offset = p.ledger.frontier();
+        let finished: Vec<Range<i64>> = p.ledger.finished_above().collect();
+        let highest = finished.last().map_or(offset, |r| r.end) - 1;
+        let marks_epoch = p.leader_epoch_at(highest).max(p.known_epoch);
+        let mut failing: Vec<Failing> = p.known_failing.iter().chain(&p.dropped_failing).copied().collect();
+        let (epoch, leader_epoch) = (p.epoch, p.leader_epoch_at(offset - 1));
+        failing.extend(self.slots.iter().filter(|(_, s)| s.partition == id && s.epoch == epoch).filter_map(
+            |(_, s)| {
+                let (attempts, next_try_ms) = match s.stage {
+                    Stage::Running { .. } => (s.attempts.saturating_sub(1), 0),
+                    Stage::Backoff { until } => (s.attempts, wall_ms(wall, until)),
+                    Stage::Due | Stage::Settling { .. } | Stage::SettleBackoff { .. } => (s.attempts, 0),
+                    Stage::Ghost => return None,
+                };
+                let first_failed_ms = s.first_failed_ms?;
+                (attempts > 0).then_some(Failing { offset: s.offset, attempts, first_failed_ms, next_try_ms })
+            },
+        ));
+        failing.retain(|f| f.offset >= offset);
+        failing.sort_by_key(|f| f.offset);
+        failing.dedup_by_key(|f| f.offset);
+        failing.truncate(MOST_FAILING);
+        Some(CommitPoint { epoch, offset, leader_epoch, finished, marks_epoch, failing })
+    }
+
+    /// The partitions that the engine has.
+    pub fn assigned(&self) -> impl Iterator<Item = PartitionId> {
+        self.partitions.iter().enumerate().filter(|(_, p)| p.is_some()).map(|(i, _)| PartitionId(i as u32))
+    }
+
+    /// Each partition, as it is now.
+    pub fn views(&self, now: Now) -> Vec<PartitionView> {
+        let expired = self.lease.is_some_and(|until| now >= until);
+        let view = |(index, p): (usize, &Option<Box<super::Partition>>)| {
+            let p = p.as_deref()?;
+            let held = match p.phase {
+                Phase::Draining { .. } | Phase::Drained { .. } => Some(HoldReason::Draining),
+                Phase::Active if self.paused => Some(HoldReason::Paused),
+                Phase::Active if expired => Some(HoldReason::Lease),
+                Phase::Active if p.unsettled > 0 => Some(HoldReason::DeadLetter),
+                Phase::Active => p.held.then_some(HoldReason::Bytes),
+            };
+            Some(PartitionView {
+                partition: PartitionId(index as u32),
+                epoch: p.epoch,
+                frontier: p.ledger.frontier(),
+                next: p.ledger.next(),
+                running: p.running,
+                waiting: p.waiting,
+                deferred: p.deferred,
+                finished_above: p.ledger.finished_above_count(),
+                bytes: p.bytes,
+                held,
+            })
+        };
+        self.partitions.iter().enumerate().filter_map(view).collect()
+    }
+
+    /// Each record in a slot, as it is now.
+    pub fn in_work(&self, now: Now) -> Vec<InWork> {
+        let view = |(_, s): (_, &super::Slot)| {
+            let stage = match s.stage {
+                Stage::Running { since, .. } => WorkStage::Running(now.since(since)),
+                Stage::Backoff { until } => WorkStage::Backoff(until.since(now)),
+                Stage::Due => WorkStage::Backoff(Duration::ZERO),
+                Stage::Settling { .. } | Stage::SettleBackoff { .. } => WorkStage::Settling,
+                Stage::Ghost => return None,
+            };
+            Some(InWork { partition: s.partition, offset: s.offset, attempts: s.attempts, stage })
+        };
+        self.slots.iter().filter_map(view).collect()
+    }
+
+    /// The record in a slot: its batch and its place there.
+    pub fn record(&self, slot: super::SlotId) -> Option<(R, u32)> {
+        let s = self.slots.get(slot)?;
+        Some((self.batches.records(s.batch)?.clone(), s.index))
+    }
+
+    /// How often the record in a slot was tried, and when it failed first (milliseconds since the Unix epoch).
+    pub fn history(&self, slot: super::SlotId) -> Option<(u32, Option<i64>)> {
+        self.slots.get(slot).map(|s| (s.attempts, s.first_failed_ms))
+    }
+
+    /// Attempts that run, those of dead assignments included.
+    pub fn running(&self) -> usize {
+        self.slots.iter().filter(|(_, s)| matches!(s.stage, Stage::Running { .. } | Stage::Ghost)).count()
+    }
+
+    /// Records in slots and batches held, for tests of memory.
+    pub fn footprint(&self) -> (usize, usize) {
+        (self.slots.len(), self.batches.count())
+    }
+}

@@ -1,0 +1,467 @@
+//! The group side of a worker: which partitions it has, what it commits, when it gives them back.
+//!
+//! One for a worker, beside the engines of its shards. It is told what the group and the shards say and what time it is,
+//! and answers with [`GroupAction`]s. A partition's way through it:
+//!
+//! ```text
+//! assigned ─▶ opening ─committed offset read─▶ active ─revoking / stop─▶ draining ─▶ drained ─▶ last commit ─▶ released
+//!                └─revoked: gone at once          └──────────lost / fenced: gone, never committed
+//! ```
+//!
+//! Owns **I5**: a partition's committed offset never goes back within an epoch, and the group's half of **I4**: a lost
+//! partition is never committed. At most one commit is under way, so commits cannot overtake each other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::engine::{CommitPoint, Resume};
+use crate::types::{Epoch, Now, PartitionId};
+
+/// What the group side goes by.
+#[derive(Clone, Debug)]
+pub struct GroupSettings {
+    /// How often what finished is committed.
+    pub commit_every: Duration,
+    /// How long running attempts may go on after a revocation or a stop.
+    pub drain_timeout: Duration,
+    /// The longest that the group waits for a revocation (`max.poll.interval.ms`), less a margin for the commit and a
+    /// heartbeat. A drain that lasts longer costs a member all its partitions.
+    pub revocation_limit: Duration,
+    /// How long after the coordinator's last answer records may still be started; `None`: without limit.
+    pub lease: Option<Duration>,
+    /// How long the last commit of a drain may take before the partitions are given back without it.
+    pub commit_timeout: Duration,
+    /// Characters of metadata that a commit may carry for a partition.
+    pub map_limit: usize,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            commit_every: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(25),
+            revocation_limit: Duration::from_secs(295),
+            lease: None,
+            commit_timeout: Duration::from_secs(5),
+            map_limit: 4096,
+        }
+    }
+}
+
+/// What a broker's refusal of a commit means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitTrouble {
+    /// It may succeed when it is repeated.
+    Again,
+    /// The metadata is too large.
+    TooLarge,
+    /// The member is no longer one: all its partitions may be another's.
+    Fenced,
+    /// It will never succeed, but the member is still one (no rights to this topic, a deleted topic).
+    Refused,
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GroupAction {
+    /// Read what the group has committed for these, then call [`Group::opened`] for each.
+    Open(Vec<(PartitionId, Epoch)>),
+    /// Give a partition to its shard and begin to fetch it.
+    Assign {
+        /// Which.
+        partition: PartitionId,
+        /// The new assignment.
+        epoch: Epoch,
+        /// Where its work begins.
+        resume: Resume,
+    },
+    /// Stop fetching these and let what runs end; the shard answers with [`Group::drained`].
+    Drain {
+        /// Which.
+        partitions: Vec<PartitionId>,
+        /// Until when.
+        deadline: Now,
+    },
+    /// Stop fetching these and cut what runs, at once.
+    Lose(Vec<PartitionId>),
+    /// Forget these: they are committed and go back.
+    Close(Vec<PartitionId>),
+    /// Ask every shard what may be committed, then call [`Group::collected`].
+    Collect,
+    /// Commit, then call [`Group::committed`] with the same number.
+    Commit {
+        /// Names the commit.
+        number: u64,
+        /// What, with the room for each one's map in characters.
+        points: Vec<(PartitionId, CommitPoint, usize)>,
+    },
+    /// Tell the group that the revocation is done.
+    Release,
+    /// Start nothing after this time.
+    Lease(Now),
+    /// Everything is drained and committed: leave the group.
+    Leave,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Opening,
+    Active,
+    Draining,
+    /// Drained; its last commit point waits for its commit.
+    Drained,
+}
+
+#[derive(Debug)]
+struct Held {
+    epoch: Epoch,
+    phase: Phase,
+    /// What the broker was told last, or is being told.
+    sent: i64,
+    map_limit: usize,
+}
+
+/// The group side of a worker. See the module's documentation.
+#[derive(Debug)]
+pub struct Group {
+    settings: GroupSettings,
+    held: BTreeMap<PartitionId, Held>,
+    next_epoch: u64,
+    /// Points to commit, the newest of each partition.
+    pending: BTreeMap<PartitionId, CommitPoint>,
+    in_flight: Option<(u64, Vec<(PartitionId, CommitPoint)>)>,
+    next_number: u64,
+    next_commit: Now,
+    /// Shards that have not answered the last collection yet.
+    collecting: usize,
+    /// Partitions that the open revocation waits for.
+    revoking: Option<Vec<PartitionId>>,
+    stopping: bool,
+    left: bool,
+    /// Until when the last commits may take, once everything is drained.
+    give_up: Option<Now>,
+    actions: VecDeque<GroupAction>,
+}
+
+impl Group {
+    /// A member without partitions.
+    pub fn new(settings: GroupSettings, now: Now) -> Self {
+        let next_commit = now + settings.commit_every;
+        Self {
+            settings,
+            held: BTreeMap::new(),
+            next_epoch: 1,
+            pending: BTreeMap::new(),
+            in_flight: None,
+            next_number: 1,
+            next_commit,
+            collecting: 0,
+            revoking: None,
+            stopping: false,
+            left: false,
+            give_up: None,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Partitions that the member has, those being opened or drained included.
+    pub fn partitions(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether that assignment of a partition lives and is worked on.
+    pub fn is_current(&self, partition: PartitionId, epoch: Epoch) -> bool {
+        self.held.get(&partition).is_some_and(|h| h.epoch == epoch && matches!(h.phase, Phase::Active))
+    }
+
+    /// What was committed last for a partition, or is being committed.
+    pub fn committed_offset(&self, partition: PartitionId) -> Option<i64> {
+        self.held.get(&partition).map(|h| h.sent).filter(|offset| *offset != i64::MIN)
+    }
+
+    /// How long a drain may take after a revocation.
+    pub fn drain_limit(&self) -> Duration {
+        self.settings.drain_timeout.min(self.settings.revocation_limit)
+    }
+
+    /// A [`GroupAction::Collect`] goes to that many shards: each calls [`collected`](Self::collected) once.
+    pub fn expect_collections(&mut self, shards: usize) {
+        self.collecting = shards;
+    }
+
+    /// The group gave these to the member.
+    pub fn assigned(&mut self, partitions: &[PartitionId]) {
+        if self.stopping {
+            return;
+        }
+        let mut opened = Vec::new();
+        for id in partitions {
+            let epoch = Epoch(self.next_epoch);
+            self.next_epoch += 1;
+            let held = Held { epoch, phase: Phase::Opening, sent: i64::MIN, map_limit: self.settings.map_limit };
+            if let Some(old) = self.held.insert(*id, held)
+                && !matches!(old.phase, Phase::Opening)
+            {
+                self.actions.push_back(GroupAction::Lose(vec![*id]));
+            }
+            self.pending.remove(id);
+            opened.push((*id, epoch));
+        }
+        if !opened.is_empty() {
+            self.actions.push_back(GroupAction::Open(opened));
+        }
+    }
+
+    /// Where a partition's work begins was found out.
+    pub fn opened(&mut self, partition: PartitionId, epoch: Epoch, resume: Resume) {
+        let Some(held) = self.held.get_mut(&partition).filter(|h| h.epoch == epoch) else { return };
+        if matches!(held.phase, Phase::Opening) && !self.stopping {
+            held.phase = Phase::Active;
+            held.sent = resume.offset;
+            self.actions.push_back(GroupAction::Assign { partition, epoch, resume });
+        }
+    }
+
+    /// A partition's position was set anew (a reset, a truncation): its epoch ends, a new one begins there.
+    pub fn restarted(&mut self, partition: PartitionId, resume: Resume) {
+        let Some(held) = self.held.get_mut(&partition).filter(|h| matches!(h.phase, Phase::Active)) else { return };
+        held.epoch = Epoch(self.next_epoch);
+        self.next_epoch += 1;
+        held.sent = i64::MIN;
+        self.pending.remove(&partition);
+        let epoch = held.epoch;
+        self.actions.push_back(GroupAction::Lose(vec![partition]));
+        self.actions.push_back(GroupAction::Assign { partition, epoch, resume });
+    }
+
+    /// The group wants these back.
+    pub fn revoking(&mut self, partitions: &[PartitionId], now: Now) {
+        let mut drain = Vec::new();
+        let mut wait = Vec::new();
+        for id in partitions {
+            match self.held.get_mut(id) {
+                None => {}
+                Some(Held { phase: Phase::Opening, .. }) => {
+                    self.held.remove(id);
+                }
+                Some(held) => {
+                    wait.push(*id);
+                    if matches!(held.phase, Phase::Active) {
+                        held.phase = Phase::Draining;
+                        drain.push(*id);
+                    }
+                }
+            }
+        }
+        if !drain.is_empty() {
+            let deadline = now + self.drain_limit();
+            self.actions.push_back(GroupAction::Drain { partitions: drain, deadline });
+        }
+        self.revoking = Some(wait);
+        self.proceed(now);
+    }
+
+    /// These are gone: another member may have them. Nothing of them is committed.
+    pub fn lost(&mut self, partitions: &[PartitionId], now: Now) {
+        let mut gone = Vec::new();
+        for id in partitions {
+            if let Some(held) = self.held.remove(id)
+                && !matches!(held.phase, Phase::Opening)
+            {
+                gone.push(*id);
+            }
+            self.pending.remove(id);
+        }
+        if !gone.is_empty() {
+            self.actions.push_back(GroupAction::Lose(gone));
+        }
+        self.proceed(now);
+    }
+
+    /// The member is no longer one: everything is lost.
+    pub fn fenced(&mut self, now: Now) {
+        let all: Vec<PartitionId> = self.held.keys().copied().collect();
+        self.lost(&all, now);
+    }
+
+    /// Nothing of a partition runs any more.
+    pub fn drained(&mut self, partition: PartitionId, point: CommitPoint, now: Now) {
+        let Some(held) = self.held.get_mut(&partition).filter(|h| h.epoch == point.epoch) else { return };
+        held.phase = Phase::Drained;
+        self.pending.insert(partition, point);
+        let limit = now + self.settings.commit_timeout;
+        self.give_up = Some(self.give_up.map_or(limit, |at| at.max(limit)));
+        self.proceed(now);
+    }
+
+    /// What the shards have to commit; partitions with nothing new may be left out.
+    pub fn collected(&mut self, points: Vec<(PartitionId, CommitPoint)>, now: Now) {
+        self.collecting = self.collecting.saturating_sub(1);
+        for (id, point) in points {
+            // A drained partition has handed in its last point already.
+            if self.held.get(&id).is_some_and(|h| h.epoch == point.epoch && !matches!(h.phase, Phase::Drained)) {
+                self.pending.insert(id, point);
+            }
+        }
+        if self.collecting == 0 {
+            self.proceed(now);
+        }
+    }
+
+    /// How a commit ended, for each of its partitions.
+    pub fn committed(&mut self, number: u64, results: &[(PartitionId, Result<(), CommitTrouble>)], now: Now) {
+        if self.in_flight.as_ref().is_none_or(|(n, _)| *n != number) {
+            return;
+        }
+        let Some((_, points)) = self.in_flight.take() else { return };
+        if results.iter().any(|(_, r)| *r == Err(CommitTrouble::Fenced)) {
+            self.fenced(now);
+            return;
+        }
+        let mut delayed = false;
+        for (id, point) in points {
+            let Some(held) = self.held.get_mut(&id).filter(|h| h.epoch == point.epoch) else { continue };
+            let result = results.iter().find(|(r, _)| *r == id).map_or(Err(CommitTrouble::Again), |(_, r)| *r);
+            match result {
+                Ok(()) | Err(CommitTrouble::Refused) => {}
+                Err(trouble) => {
+                    if trouble == CommitTrouble::TooLarge {
+                        // Half as large, until at last the frontier goes alone.
+                        held.map_limit = if held.map_limit < 64 { 0 } else { held.map_limit / 2 };
+                    } else {
+                        delayed = true;
+                    }
+                    self.pending.entry(id).or_insert(point);
+                }
+            }
+        }
+        if delayed {
+            // Repeated at the next tick, a tenth of the usual pace so that a drain does not wait for long.
+            self.next_commit = now + self.settings.commit_every / 10;
+            self.settle_drains(now);
+        } else {
+            self.proceed(now);
+        }
+    }
+
+    /// The coordinator answered at that time (by the driver's clock).
+    pub fn coordinator_answered(&mut self, at: Now) {
+        if let Some(lease) = self.settings.lease {
+            self.actions.push_back(GroupAction::Lease(at + lease));
+        }
+    }
+
+    /// Gives everything back: drains within `drain_timeout`, commits, leaves.
+    pub fn stop(&mut self, now: Now) {
+        self.stop_within(self.settings.drain_timeout, now);
+    }
+
+    /// The same, but what runs may go on for `patience` only; a second call can make it shorter.
+    pub fn stop_within(&mut self, patience: Duration, now: Now) {
+        self.stopping = true;
+        self.held.retain(|_, h| !matches!(h.phase, Phase::Opening));
+        let mut drain = Vec::new();
+        for (id, held) in &mut self.held {
+            if matches!(held.phase, Phase::Active | Phase::Draining) {
+                held.phase = Phase::Draining;
+                drain.push(*id);
+            }
+        }
+        if !drain.is_empty() {
+            self.actions.push_back(GroupAction::Drain { partitions: drain, deadline: now + patience });
+        }
+        self.proceed(now);
+    }
+
+    /// When [`tick`](Self::tick) is due next.
+    pub fn next_timer(&self) -> Option<Now> {
+        let commit = (!self.left).then_some(self.next_commit);
+        commit.into_iter().chain(self.give_up).min()
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Now) {
+        if self.give_up.is_some_and(|at| now >= at) {
+            // The last commits got no answer: the partitions go back all the same. What was finished since the commit
+            // before comes again.
+            self.in_flight = None;
+            self.pending.retain(|id, _| self.held.get(id).is_some_and(|h| !matches!(h.phase, Phase::Drained)));
+            self.settle_drains(now);
+        }
+        if now >= self.next_commit {
+            self.next_commit = now + self.settings.commit_every;
+            if self.collecting == 0 && self.in_flight.is_none() && !self.held.is_empty() {
+                self.collecting = 1;
+                self.actions.push_back(GroupAction::Collect);
+            }
+            self.proceed(now);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<GroupAction> {
+        self.actions.pop_front()
+    }
+
+    /// Commits what is pending unless a commit is under way, then gives back what is done.
+    fn proceed(&mut self, now: Now) {
+        if self.in_flight.is_none() && !self.pending.is_empty() {
+            let mut points = Vec::new();
+            for (id, point) in std::mem::take(&mut self.pending) {
+                let Some(held) = self.held.get_mut(&id).filter(|h| h.epoch == point.epoch) else { continue };
+                if point.offset < held.sent {
+                    continue;
+                }
+                held.sent = point.offset;
+                points.push((id, point));
+            }
+            if !points.is_empty() {
+                let number = self.next_number;
+                self.next_number += 1;
+                let with_limits = points.iter().map(|(id, p)| (*id, p.clone(), self.held[id].map_limit)).collect();
+                self.actions.push_back(GroupAction::Commit { number, points: with_limits });
+                self.in_flight = Some((number, points));
+            }
+        }
+        self.settle_drains(now);
+    }
+
+    /// Gives back partitions that are drained and whose last commit is done.
+    fn settle_drains(&mut self, _now: Now) {
+        let is_done = |group: &Self, id: &PartitionId| {
+            let in_flight = group.in_flight.as_ref().is_some_and(|(_, points)| points.iter().any(|(p, _)| p == id));
+            match group.held.get(id) {
+                None => true,
+                Some(h) => matches!(h.phase, Phase::Drained) && !in_flight && !group.pending.contains_key(id),
+            }
+        };
+        if let Some(waiting) = &self.revoking
+            && waiting.iter().all(|id| is_done(self, id))
+        {
+            let closed: Vec<PartitionId> = waiting.iter().filter(|id| self.held.contains_key(id)).copied().collect();
+            self.revoking = None;
+            closed.iter().for_each(|id| {
+                self.held.remove(id);
+            });
+            if !closed.is_empty() {
+                self.actions.push_back(GroupAction::Close(closed));
+            }
+            self.actions.push_back(GroupAction::Release);
+        }
+        if self.held.values().all(|h| !matches!(h.phase, Phase::Drained)) {
+            self.give_up = None;
+        }
+        if self.stopping && !self.left && self.held.keys().all(|id| is_done(self, id)) && self.in_flight.is_none() {
+            let closed: Vec<PartitionId> = std::mem::take(&mut self.held).into_keys().collect();
+            if !closed.is_empty() {
+                self.actions.push_back(GroupAction::Close(closed));
+            }
+            self.left = true;
+            self.give_up = None;
+            self.actions.push_back(GroupAction::Leave);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

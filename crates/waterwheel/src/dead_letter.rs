@@ -1,0 +1,135 @@
+//! Dead letters: the record as it was, and why it is there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::client::Outgoing;
+use crate::config::names;
+use crate::error::Error;
+use crate::failure::FailureClass;
+use crate::record::Record;
+
+/// The longest error text in a header, in bytes.
+const ERROR_MESSAGE_LIMIT: usize = 1024;
+
+/// What happens to a dead letter that is too large for its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TooLarge {
+    /// The partition is held and health says why, until the topic takes it. Nothing is dropped.
+    #[default]
+    Hold,
+    /// It is written without its value, and with the headers `waterwheel-value-omitted` (the value's size in bytes) and
+    /// those that name the original place, where the value still is as long as the topic keeps it.
+    Pointer,
+}
+
+/// Where records go that have had all their attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub(crate) template: String,
+    pub(crate) too_large: TooLarge,
+    pub(crate) error_message: bool,
+}
+
+impl DeadLetter {
+    /// To that topic; `{topic}` and `{group}` are filled in, as in `{topic}.{group}.dlt`.
+    pub fn topic(template: impl Into<String>) -> Self {
+        Self { template: template.into(), too_large: TooLarge::default(), error_message: false }
+    }
+
+    /// What happens to a dead letter that is too large for its topic. Default: [`TooLarge::Hold`].
+    pub fn too_large(mut self, policy: TooLarge) -> Self {
+        self.too_large = policy;
+        self
+    }
+
+    /// Puts the handler's own error text (at most 1,024 bytes) in the header `waterwheel-error-message`. Off by default,
+    /// because such texts like to quote the record.
+    pub fn with_error_message(mut self) -> Self {
+        self.error_message = true;
+        self
+    }
+}
+
+/// Why a record became a dead letter.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    pub(crate) class: FailureClass,
+    pub(crate) message: Option<String>,
+    pub(crate) attempts: u32,
+    pub(crate) first_failed_ms: i64,
+}
+
+/// Makes dead letters for one worker.
+pub(crate) struct Writer {
+    settings: DeadLetter,
+    group: String,
+    topics: HashMap<Arc<str>, Arc<str>>,
+}
+
+impl Writer {
+    pub(crate) fn new(settings: DeadLetter, group: String) -> Self {
+        Self { settings, group, topics: HashMap::new() }
+    }
+
+    pub(crate) fn keeps_messages(&self) -> bool {
+        self.settings.error_message
+    }
+
+    pub(crate) fn too_large(&self) -> TooLarge {
+        self.settings.too_large
+    }
+
+    /// The topic for dead letters of `topic`.
+    fn topic(&mut self, topic: &Arc<str>) -> Result<Arc<str>, Error> {
+        if let Some(known) = self.topics.get(topic) {
+            return Ok(known.clone());
+        }
+        let made: Arc<str> = names::dead_letter_topic(&self.settings.template, topic, &self.group)?.into();
+        self.topics.insert(topic.clone(), made.clone());
+        Ok(made)
+    }
+
+    /// The dead letter of a record: its key, value and headers byte for byte, and the headers that say where it was and
+    /// why it failed. `without_value`: the value is left out and its size told.
+    pub(crate) fn letter(&mut self, record: &Record, cause: &Cause, without_value: bool) -> Result<Outgoing, Error> {
+        let mut headers: Vec<(Arc<[u8]>, Option<Arc<[u8]>>)> =
+            record.headers().map(|(name, value)| (name.into(), value.map(Into::into))).collect();
+        let mut add =
+            |name: &str, value: String| headers.push((name.as_bytes().into(), Some(value.into_bytes().into())));
+        add("waterwheel-original-topic", record.topic().to_owned());
+        add("waterwheel-original-partition", record.partition().to_string());
+        add("waterwheel-original-offset", record.offset().to_string());
+        if let Some(timestamp) = record.timestamp_millis() {
+            add("waterwheel-original-timestamp", timestamp.to_string());
+        }
+        add("waterwheel-group", self.group.clone());
+        add("waterwheel-error-class", cause.class.to_string());
+        if let Some(message) = &cause.message {
+            add("waterwheel-error-message", message.clone());
+        }
+        add("waterwheel-attempts", cause.attempts.to_string());
+        add("waterwheel-first-failed-at", cause.first_failed_ms.to_string());
+        let value = record.value();
+        if without_value {
+            add("waterwheel-value-omitted", value.map_or(0, <[u8]>::len).to_string());
+        }
+        Ok(Outgoing {
+            topic: self.topic(&record.topic_partition().topic)?,
+            partition: None,
+            key: record.key().map(Into::into),
+            value: value.filter(|_| !without_value).map(Into::into),
+            headers,
+            timestamp: record.timestamp_millis(),
+        })
+    }
+}
+
+/// An error's text, cut to what a header may hold.
+pub(crate) fn bounded(text: &str) -> String {
+    let mut end = text.len().min(ERROR_MESSAGE_LIMIT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

@@ -1,0 +1,503 @@
+//! The coordinator: the group membership of a worker, its commits, and who of its shards has which partition.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::num::NonZeroU128;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot, watch};
+use waterwheel_core::commit_map::{self, Limit, MapHead};
+use waterwheel_core::engine::{CommitPoint, Resume};
+use waterwheel_core::group::{CommitTrouble, Group, GroupAction};
+use waterwheel_core::{Epoch, Now, PartitionId};
+
+use super::mailbox::Mailbox;
+use super::opening::{Opened, Opener};
+use super::shard::{Common, FromShard, ToShard, View};
+use super::tally::Counts;
+use crate::client::{Commit, CommitOutcome, FetchFailure, Membership, MembershipEvent};
+use crate::error::{Error, KafkaError, code};
+use crate::events::Event;
+use crate::health::Trouble;
+use crate::record::{Assignment, TopicPartition};
+use crate::worker::{OnGap, WorkerState};
+
+/// What a handle asks of a worker.
+pub(crate) enum Command {
+    Stop,
+    StopNow,
+    Pause,
+    Resume,
+    View(oneshot::Sender<Vec<(Vec<TopicPartition>, View)>>),
+}
+
+/// How a worker's coordinator ended.
+pub(crate) struct Ended {
+    pub(crate) error: Option<Error>,
+    pub(crate) cut_off: Vec<(TopicPartition, usize)>,
+}
+
+type CommitAnswer = (u64, Now, Vec<(PartitionId, TopicPartition)>, Result<Vec<CommitOutcome>, KafkaError>);
+
+pub(crate) struct Coordinator {
+    common: Arc<Common>,
+    group: Group,
+    membership: Arc<dyn Membership>,
+    opener: Opener,
+    shards: Vec<Mailbox<ToShard>>,
+    inbox: Mailbox<FromShard>,
+    commands: mpsc::Receiver<Command>,
+    state: watch::Sender<WorkerState>,
+    trouble: Arc<Trouble>,
+    on_gap: OnGap,
+    names: Vec<TopicPartition>,
+    ids: HashMap<TopicPartition, PartitionId>,
+    topic_ids: BTreeMap<PartitionId, Option<NonZeroU128>>,
+    opens: FuturesUnordered<BoxFuture<'static, Vec<Opened>>>,
+    commits: FuturesUnordered<BoxFuture<'static, CommitAnswer>>,
+    /// Partitions that stopped and are being found a new place.
+    restarts: FuturesUnordered<BoxFuture<'static, (PartitionId, Option<i64>, Result<i64, KafkaError>)>>,
+    revoking: Vec<TopicPartition>,
+    error: Option<Error>,
+    cut_off: Vec<(TopicPartition, usize)>,
+    leaving: bool,
+}
+
+impl Coordinator {
+    #[expect(clippy::too_many_arguments, reason = "made in one place, from what the worker has built")]
+    pub(crate) fn new(
+        common: Arc<Common>,
+        group: Group,
+        membership: Arc<dyn Membership>,
+        opener: Opener,
+        shards: Vec<Mailbox<ToShard>>,
+        inbox: Mailbox<FromShard>,
+        commands: mpsc::Receiver<Command>,
+        state: watch::Sender<WorkerState>,
+        trouble: Arc<Trouble>,
+        on_gap: OnGap,
+    ) -> Self {
+        Self {
+            common,
+            group,
+            membership,
+            opener,
+            shards,
+            inbox,
+            commands,
+            state,
+            trouble,
+            on_gap,
+            names: Vec::new(),
+            ids: HashMap::new(),
+            topic_ids: BTreeMap::new(),
+            opens: FuturesUnordered::new(),
+            commits: FuturesUnordered::new(),
+            restarts: FuturesUnordered::new(),
+            revoking: Vec::new(),
+            error: None,
+            cut_off: Vec::new(),
+            leaving: false,
+        }
+    }
+
+    /// Serves the group until the worker has left it.
+    pub(crate) async fn run(mut self) -> Ended {
+        self.set_state(WorkerState::Starting);
+        while !self.leaving {
+            self.act();
+            if self.leaving {
+                break;
+            }
+            let timer = self.group.next_timer().map(|at| self.common.clock.instant(at));
+            let sleep = async {
+                match timer {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut letters = Vec::new();
+            tokio::select! {
+                biased;
+                Some(command) = self.commands.recv() => self.command(command),
+                event = poll_fn(|cx| self.membership.poll_event(cx)) => self.group_event(event),
+                () = poll_fn(|cx| read(&self.inbox, cx, &mut letters)) => {}
+                Some(opened) = self.opens.next(), if !self.opens.is_empty() => self.opened(opened),
+                Some(answer) = self.commits.next(), if !self.commits.is_empty() => self.commit_answered(answer),
+                Some(found) = self.restarts.next(), if !self.restarts.is_empty() => self.restart(found),
+                () = sleep => self.group.tick(self.common.clock.now()),
+            }
+            for letter in letters {
+                self.letter(letter);
+            }
+        }
+        self.shards.iter().for_each(|shard| shard.post(ToShard::End));
+        Ended { error: self.error, cut_off: self.cut_off }
+    }
+
+    fn now(&self) -> Now {
+        self.common.clock.now()
+    }
+
+    fn tell(&self, event: Event) {
+        // No listener is no mistake.
+        let _ = self.common.events.send(event);
+    }
+
+    fn count(&self, counts: Counts) {
+        self.common.tally.add(&counts);
+    }
+
+    fn set_state(&self, state: WorkerState) {
+        self.state.send_replace(state);
+    }
+
+    // ---- what comes in ------------------------------------------------------------------------------------------
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Stop => self.stop(now, None),
+            Command::StopNow => self.stop(now, Some(Duration::ZERO)),
+            Command::Pause => self.shards.iter().for_each(|s| s.post(ToShard::Pause)),
+            Command::Resume => self.shards.iter().for_each(|s| s.post(ToShard::Resume)),
+            Command::View(answer) => self.view(answer),
+        }
+    }
+
+    fn stop(&mut self, now: Now, patience: Option<Duration>) {
+        self.set_state(WorkerState::Stopping);
+        match patience {
+            Some(patience) => self.group.stop_within(patience, now),
+            None => self.group.stop(now),
+        }
+    }
+
+    /// Collects the shards' views on a task of its own, so that the group is served meanwhile.
+    fn view(&self, answer: oneshot::Sender<Vec<(Vec<TopicPartition>, View)>>) {
+        let views: Vec<_> = self
+            .shards
+            .iter()
+            .map(|shard| {
+                let (sender, receiver) = oneshot::channel();
+                shard.post(ToShard::View(sender));
+                receiver
+            })
+            .collect();
+        let names = self.names.clone();
+        super::spawn(async move {
+            let mut all = Vec::new();
+            for view in views {
+                if let Ok(view) = view.await {
+                    all.push((names.clone(), view));
+                }
+            }
+            // Whoever asked may have gone.
+            let _ = answer.send(all);
+        });
+    }
+
+    fn group_event(&mut self, event: MembershipEvent) {
+        let now = self.now();
+        match event {
+            MembershipEvent::Assigned(partitions) => {
+                self.count(Counts { assignments: 1, ..Counts::default() });
+                let ids: Vec<PartitionId> = partitions.iter().map(|p| self.intern(p)).collect();
+                tracing::info!(partitions = ids.len(), "assigned");
+                self.group.coordinator_answered(now);
+                self.group.assigned(&ids);
+                self.trouble.joined();
+                if *self.state.borrow() == WorkerState::Starting {
+                    self.set_state(WorkerState::Consuming);
+                }
+                self.tell(Event::Assigned { partitions });
+                self.partitions_changed();
+            }
+            MembershipEvent::Revoking(partitions) => {
+                let ids: Vec<PartitionId> = partitions.iter().map(|p| self.intern(p)).collect();
+                tracing::info!(partitions = ids.len(), "revoking: draining");
+                self.tell(Event::Revoking { partitions: partitions.clone(), within: self.group.drain_limit() });
+                self.revoking = partitions;
+                self.group.revoking(&ids, now);
+            }
+            MembershipEvent::Lost(partitions) => {
+                let ids: Vec<PartitionId> = partitions.iter().map(|p| self.intern(p)).collect();
+                tracing::warn!(partitions = ids.len(), "partitions lost");
+                self.count(Counts { lost: ids.len() as u64, ..Counts::default() });
+                self.group.lost(&ids, now);
+                self.tell(Event::Lost { partitions });
+                self.partitions_changed();
+            }
+            MembershipEvent::CoordinatorAnswered { ago } => self.group.coordinator_answered(now - ago),
+            MembershipEvent::Trouble(error) => {
+                tracing::warn!(%error, "trouble with the group");
+                self.trouble.client(&error);
+                self.tell(Event::Trouble { error });
+            }
+            MembershipEvent::Fatal(error) => {
+                tracing::error!(%error, "the membership ended");
+                self.error.get_or_insert(Error::Kafka(error));
+                self.group.fenced(now);
+                self.stop(now, Some(Duration::ZERO));
+            }
+        }
+    }
+
+    fn letter(&mut self, letter: FromShard) {
+        let now = self.now();
+        match letter {
+            FromShard::Drained { partition, point, cut_off } => {
+                if cut_off > 0 {
+                    let name = self.names[partition.index()].clone();
+                    tracing::warn!(partition = %name, attempts = cut_off, "cut off at the drain's deadline");
+                    self.count(Counts { cut_off: cut_off as u64, ..Counts::default() });
+                    self.tell(Event::CutOff { partition: name.clone(), attempts: cut_off });
+                    self.cut_off.push((name, cut_off));
+                }
+                self.group.drained(partition, point, now);
+            }
+            FromShard::Collected(points) => self.group.collected(points, now),
+            FromShard::Stopped { partition, epoch, failure } => self.stopped(partition, epoch, failure),
+            FromShard::StopAsked(error) => {
+                self.error.get_or_insert(error);
+                self.stop(now, None);
+            }
+        }
+    }
+
+    fn opened(&mut self, opened: Vec<Opened>) {
+        for Opened { partition, epoch, resume, topic_id, note } in opened {
+            if let Some(note) = note {
+                self.tell(note);
+            }
+            self.topic_ids.insert(partition, topic_id);
+            match resume {
+                Ok(resume) => self.group.opened(partition, epoch, resume),
+                Err(error) => {
+                    tracing::error!(partition = %self.names[partition.index()], %error, "cannot be opened");
+                    self.error.get_or_insert(Error::Kafka(error));
+                    let now = self.now();
+                    self.stop(now, None);
+                }
+            }
+        }
+    }
+
+    /// A partition stopped yielding records: find it a new place, or stop.
+    fn stopped(&mut self, partition: PartitionId, epoch: Epoch, failure: FetchFailure) {
+        if !self.group.is_current(partition, epoch) {
+            return;
+        }
+        let name = self.names[partition.index()].clone();
+        let from = match failure {
+            FetchFailure::OutOfRange { position } => position,
+            FetchFailure::Failed(error) if error.is_retriable() || error.code() == code::LOCAL_UNKNOWN_PARTITION => {
+                self.trouble.client(&error);
+                self.tell(Event::Trouble { error });
+                None
+            }
+            FetchFailure::Failed(error) => {
+                self.error.get_or_insert(Error::Kafka(error));
+                let now = self.now();
+                self.stop(now, None);
+                return;
+            }
+        };
+        if self.on_gap == OnGap::Stop && from.is_some() {
+            let reason = "the records to be read next are gone (retention, deleted records, or a log cut off)";
+            let place = format!("{name}@{}", from.unwrap_or_default());
+            self.error.get_or_insert(Error::Stopped { place, reason: reason.to_owned() });
+            let now = self.now();
+            self.stop(now, None);
+            return;
+        }
+        let find = self.opener.earliest(name);
+        self.restarts.push(Box::pin(async move { (partition, from, find.await) }));
+    }
+
+    fn restart(&mut self, (partition, from, found): (PartitionId, Option<i64>, Result<i64, KafkaError>)) {
+        match found {
+            Ok(to) => {
+                let name = self.names[partition.index()].clone();
+                let to = match from {
+                    // Not out of range: the same place once more.
+                    None => self.group.committed_offset(partition).unwrap_or(to).max(to),
+                    Some(from) => {
+                        tracing::warn!(partition = %name, from, to, "a gap: the records to be read next are gone");
+                        let gaps = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
+                        self.count(Counts { gaps, ..Counts::default() });
+                        self.tell(Event::Gap { partition: name, from: Some(from), to });
+                        to
+                    }
+                };
+                self.group.restarted(partition, Resume { offset: to, ..Resume::default() });
+            }
+            Err(error) => {
+                self.error.get_or_insert(Error::Kafka(error));
+                let now = self.now();
+                self.stop(now, None);
+            }
+        }
+    }
+
+    // ---- what goes out ------------------------------------------------------------------------------------------
+
+    fn act(&mut self) {
+        while let Some(action) = self.group.poll_action() {
+            match action {
+                GroupAction::Open(partitions) => {
+                    let named: Vec<_> =
+                        partitions.into_iter().map(|(id, epoch)| (id, epoch, self.names[id.index()].clone())).collect();
+                    self.opens.push(self.opener.open(named));
+                }
+                GroupAction::Assign { partition, epoch, resume } => {
+                    let assignment = Assignment::new(partition, epoch, self.names[partition.index()].clone());
+                    self.shard(partition).post(ToShard::Assign { assignment, resume });
+                }
+                GroupAction::Drain { partitions, deadline } => {
+                    self.to_shards(&partitions, |partitions| ToShard::Drain { partitions, deadline });
+                }
+                GroupAction::Lose(partitions) => self.to_shards(&partitions, ToShard::Lose),
+                GroupAction::Close(partitions) => {
+                    self.count(Counts { revoked: partitions.len() as u64, ..Counts::default() });
+                    self.to_shards(&partitions, ToShard::Close);
+                }
+                GroupAction::Collect => {
+                    self.group.expect_collections(self.shards.len());
+                    self.shards.iter().for_each(|s| s.post(ToShard::Collect));
+                }
+                GroupAction::Commit { number, points } => self.commit(number, points),
+                GroupAction::Release => {
+                    self.membership.release();
+                    let partitions = std::mem::take(&mut self.revoking);
+                    self.tell(Event::Revoked { partitions });
+                    self.partitions_changed();
+                }
+                GroupAction::Lease(until) => self.shards.iter().for_each(|s| s.post(ToShard::Lease(until))),
+                GroupAction::Leave => self.leaving = true,
+            }
+        }
+    }
+
+    fn commit(&mut self, number: u64, points: Vec<(PartitionId, CommitPoint, usize)>) {
+        let now = self.now();
+        let mut commits = Vec::with_capacity(points.len());
+        let mut ids = Vec::with_capacity(points.len());
+        for (id, point, limit) in points {
+            let name = self.names[id.index()].clone();
+            let head = MapHead {
+                topic_id: self.topic_ids.get(&id).copied().flatten(),
+                base: point.offset,
+                leader_epoch: point.marks_epoch,
+            };
+            let map = commit_map::encode(&head, point.finished, &point.failing, Limit::Utf16(limit));
+            if map.cut {
+                self.count(Counts { maps_cut: 1, ..Counts::default() });
+                self.tell(Event::MapCut { partition: name.clone(), reach: map.reach });
+            }
+            ids.push((id, name.clone()));
+            commits.push(Commit {
+                partition: name,
+                offset: point.offset,
+                leader_epoch: point.leader_epoch,
+                metadata: map.text,
+            });
+        }
+        let answer = self.membership.commit(commits);
+        self.commits.push(Box::pin(async move { (number, now, ids, answer.await) }));
+    }
+
+    fn commit_answered(&mut self, (number, sent_at, ids, answer): CommitAnswer) {
+        let now = self.now();
+        let mut worst = None;
+        let results: Vec<(PartitionId, Result<(), CommitTrouble>)> = match answer {
+            Ok(outcomes) => {
+                self.group.coordinator_answered(sent_at);
+                let by_name: HashMap<&TopicPartition, &CommitOutcome> =
+                    outcomes.iter().map(|o| (&o.partition, o)).collect();
+                ids.iter()
+                    .map(|(id, name)| match by_name.get(name).map(|o| &o.result) {
+                        Some(Ok(())) => (*id, Ok(())),
+                        Some(Err(error)) => {
+                            worst = Some(error.clone());
+                            (*id, Err(trouble_of(error)))
+                        }
+                        None => (*id, Err(CommitTrouble::Again)),
+                    })
+                    .collect()
+            }
+            Err(error) => {
+                let trouble = trouble_of(&error);
+                worst = Some(error);
+                ids.iter().map(|(id, _)| (*id, Err(trouble))).collect()
+            }
+        };
+        match worst {
+            None => {
+                self.count(Counts { commits: 1, ..Counts::default() });
+                self.trouble.committed();
+            }
+            Some(error) => {
+                self.count(Counts { commit_failures: 1, ..Counts::default() });
+                self.trouble.commit_failed(&error);
+                tracing::warn!(%error, "a commit failed");
+                self.tell(Event::CommitFailed { error });
+            }
+        }
+        self.group.committed(number, &results, now);
+    }
+
+    // ---- names --------------------------------------------------------------------------------------------------
+
+    fn intern(&mut self, partition: &TopicPartition) -> PartitionId {
+        if let Some(id) = self.ids.get(partition) {
+            return *id;
+        }
+        let id = PartitionId(self.names.len() as u32);
+        self.names.push(partition.clone());
+        self.ids.insert(partition.clone(), id);
+        id
+    }
+
+    /// A partition's shard: always the same one, so that old work of it is known where new work begins.
+    fn shard(&self, partition: PartitionId) -> &Mailbox<ToShard> {
+        &self.shards[partition.index() % self.shards.len()]
+    }
+
+    fn to_shards(&self, partitions: &[PartitionId], letter: impl Fn(Vec<PartitionId>) -> ToShard) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            let of_shard: Vec<PartitionId> =
+                partitions.iter().filter(|id| id.index() % self.shards.len() == number).copied().collect();
+            if !of_shard.is_empty() {
+                shard.post(letter(of_shard));
+            }
+        }
+    }
+
+    fn partitions_changed(&self) {
+        let n = self.group.partitions();
+        self.shards.iter().for_each(|s| s.post(ToShard::WorkerPartitions(n)));
+    }
+}
+
+/// Ready once there are letters.
+fn read(inbox: &Mailbox<FromShard>, cx: &mut Context<'_>, into: &mut Vec<FromShard>) -> Poll<()> {
+    inbox.take(cx, into);
+    if into.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+}
+
+/// What a refusal of a commit means (`ARCHITECTURE.md`, "Commits").
+fn trouble_of(error: &KafkaError) -> CommitTrouble {
+    match error.code() {
+        code::UNKNOWN_MEMBER_ID | code::FENCED_INSTANCE_ID | code::FENCED_MEMBER_EPOCH => CommitTrouble::Fenced,
+        code::UNKNOWN | code::OFFSET_METADATA_TOO_LARGE | code::INVALID_COMMIT_OFFSET_SIZE => CommitTrouble::TooLarge,
+        code::UNKNOWN_TOPIC_OR_PARTITION => CommitTrouble::Refused,
+        _ if error.is_unauthorised() => CommitTrouble::Refused,
+        _ => CommitTrouble::Again,
+    }
+}

@@ -1,0 +1,178 @@
+//! Opening partitions: what the group has committed, what its map says, and where work begins.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU128;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use waterwheel_core::commit_map::{self, MapRefusal};
+use waterwheel_core::engine::Resume;
+use waterwheel_core::retry::Retry;
+use waterwheel_core::{Epoch, PartitionId};
+
+use super::clock::wall_ms;
+use crate::client::{Admin, Committed, Membership, OffsetSpec};
+use crate::error::{KafkaError, code};
+use crate::events::Event;
+use crate::record::TopicPartition;
+use crate::worker::Start;
+
+/// Where a partition's work begins, or why it cannot.
+pub(crate) struct Opened {
+    pub(crate) partition: PartitionId,
+    pub(crate) epoch: Epoch,
+    pub(crate) resume: Result<Resume, KafkaError>,
+    /// `None` where the cluster does not tell topic ids.
+    pub(crate) topic_id: Option<NonZeroU128>,
+    pub(crate) note: Option<Event>,
+}
+
+/// Opens partitions, and tries again while the cluster cannot answer.
+#[derive(Clone)]
+pub(crate) struct Opener {
+    pub(crate) membership: Arc<dyn Membership>,
+    pub(crate) admin: Arc<dyn Admin>,
+    pub(crate) start: Start,
+}
+
+impl Opener {
+    /// Finds out where the work of these partitions begins.
+    pub(crate) fn open(
+        &self,
+        partitions: Vec<(PartitionId, Epoch, TopicPartition)>,
+    ) -> BoxFuture<'static, Vec<Opened>> {
+        let this = self.clone();
+        async move {
+            let names: Vec<TopicPartition> = partitions.iter().map(|(_, _, name)| name.clone()).collect();
+            let committed = again(|| this.membership.committed(names.clone())).await;
+            let ids = this.topic_ids(&names).await;
+            let mut opened = Vec::with_capacity(partitions.len());
+            let mut unplaced = Vec::new();
+            for (at, (partition, epoch, name)) in partitions.into_iter().enumerate() {
+                let topic_id = ids.get(&*name.topic).copied().flatten();
+                let (resume, note) = match &committed {
+                    Err(error) => (Err(error.clone()), None),
+                    Ok(all) => match all.iter().find(|c| c.partition == name) {
+                        Some(c) => resume_of(c, topic_id),
+                        None => (Ok(None), None),
+                    },
+                };
+                let resume = resume.map(|r| {
+                    r.unwrap_or_else(|| {
+                        // A topic made again begins at its start whatever the policy for a new group says.
+                        let spec = if note.is_some() { OffsetSpec::Earliest } else { this.start.spec() };
+                        unplaced.push((at, name.clone(), spec));
+                        Resume::default()
+                    })
+                });
+                opened.push(Opened { partition, epoch, resume, topic_id, note });
+            }
+            this.place(&mut opened, unplaced).await;
+            opened
+        }
+        .boxed()
+    }
+
+    /// The first offset that a partition still has.
+    pub(crate) fn earliest(&self, partition: TopicPartition) -> BoxFuture<'static, Result<i64, KafkaError>> {
+        let admin = self.admin.clone();
+        async move {
+            let answers = again(|| admin.list_offsets(vec![(partition.clone(), OffsetSpec::Earliest)])).await?;
+            answers.into_iter().next().unwrap_or_else(|| Err(no_answer()))
+        }
+        .boxed()
+    }
+
+    async fn topic_ids(&self, names: &[TopicPartition]) -> BTreeMap<String, Option<NonZeroU128>> {
+        let mut topics: Vec<String> = names.iter().map(|n| n.topic.to_string()).collect();
+        topics.sort();
+        topics.dedup();
+        match again(|| self.admin.describe_topics(topics.clone())).await {
+            Ok(described) => {
+                described.into_iter().flatten().map(|d| (d.name, d.id.and_then(NonZeroU128::new))).collect()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "topic ids are not known: a topic made again is not told from the old one");
+                BTreeMap::new()
+            }
+        }
+    }
+
+    /// Gives partitions without a committed offset the one that the start policy names.
+    async fn place(&self, opened: &mut [Opened], unplaced: Vec<(usize, TopicPartition, OffsetSpec)>) {
+        if unplaced.is_empty() {
+            return;
+        }
+        let wanted: Vec<_> = unplaced.iter().map(|(_, name, spec)| (name.clone(), *spec)).collect();
+        let found = match self.start {
+            Start::Offset(offset) => Ok(unplaced.iter().map(|_| Ok(offset)).collect()),
+            _ => again(|| self.admin.list_offsets(wanted.clone())).await,
+        };
+        for (n, (at, _, _)) in unplaced.iter().enumerate() {
+            let offset = match &found {
+                Ok(all) => all.get(n).cloned().unwrap_or_else(|| Err(no_answer())),
+                Err(error) => Err(error.clone()),
+            };
+            opened[*at].resume = offset.map(|offset| Resume { offset, ..Resume::default() });
+        }
+    }
+}
+
+/// Where a commit says that work begins; `None` where the start policy has to say it.
+fn resume_of(
+    committed: &Committed,
+    topic_id: Option<NonZeroU128>,
+) -> (Result<Option<Resume>, KafkaError>, Option<Event>) {
+    let Some(offset) = committed.offset else { return (Ok(None), None) };
+    let bare = Resume { offset, ..Resume::default() };
+    if committed.metadata.is_empty() {
+        return (Ok(Some(bare)), None);
+    }
+    let partition = committed.partition.clone();
+    match commit_map::decode(&committed.metadata, topic_id, offset) {
+        Ok(map) => {
+            let resume = Resume {
+                offset,
+                finished: map.finished().collect(),
+                failing: map.failing().to_vec(),
+                leader_epoch: map.leader_epoch(),
+            };
+            (Ok(Some(resume)), None)
+        }
+        Err(MapRefusal::OtherTopic) => {
+            tracing::warn!(%partition, "the topic was made again: starting at the beginning of the new one");
+            (Ok(None), Some(Event::TopicRecreated { partition }))
+        }
+        Err(refusal) => {
+            let reason = refusal.to_string();
+            tracing::warn!(%partition, %reason, "committed metadata is not a commit map: nothing above the offset counts as finished");
+            (Ok(Some(bare)), Some(Event::MapRefused { partition, reason }))
+        }
+    }
+}
+
+fn no_answer() -> KafkaError {
+    KafkaError::new(code::LOCAL_TIMED_OUT, "the cluster gave no answer", "listing offsets")
+}
+
+/// Asks until there is an answer that repeating would not change. Whoever waits gives up when the partition goes.
+async fn again<T, F>(mut ask: impl FnMut() -> F) -> Result<T, KafkaError>
+where
+    F: Future<Output = Result<T, KafkaError>>,
+{
+    let back_off = Retry::exponential(Duration::from_millis(100), Duration::from_secs(5)).forever();
+    let mut tries = 0;
+    loop {
+        match ask().await {
+            Err(error) if error.is_retriable() || error.is_unreachable() => {
+                tries += 1;
+                tracing::warn!(%error, tries, "cannot open partitions yet");
+                #[expect(clippy::cast_sign_loss, reason = "a seed")]
+                tokio::time::sleep(back_off.wait(tries, wall_ms() as u64)).await;
+            }
+            answer => return answer,
+        }
+    }
+}

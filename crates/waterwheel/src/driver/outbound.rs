@@ -1,0 +1,117 @@
+//! Records out: single sends on top of the producer port.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::client::{Outgoing, Producer, Report, SendError};
+use crate::error::{KafkaError, code};
+
+/// What became of a send: partition and offset, or why not.
+pub(crate) type Sent = Result<(i32, i64), SendError>;
+
+struct State {
+    next_ticket: u64,
+    waiting: HashMap<u64, oneshot::Sender<Sent>>,
+    /// Refused because the queue was full; sent when reports make room.
+    refused: VecDeque<(u64, Outgoing)>,
+}
+
+struct Shared {
+    producer: Arc<dyn Producer>,
+    state: Mutex<State>,
+}
+
+/// Sends records one by one and tells each one's fate. Cheap to clone; the last clone ends the client.
+#[derive(Clone)]
+pub(crate) struct Outbound {
+    shared: Arc<Shared>,
+    _reports: Arc<AbortOnDrop>,
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Outbound {
+    pub(crate) fn new(producer: Arc<dyn Producer>) -> Self {
+        let state = State { next_ticket: 1, waiting: HashMap::new(), refused: VecDeque::new() };
+        let shared = Arc::new(Shared { producer, state: Mutex::new(state) });
+        let task = super::spawn(report(shared.clone()));
+        Self { shared, _reports: Arc::new(AbortOnDrop(task.abort_handle())) }
+    }
+
+    /// Puts a record in the send queue. Dropping the receiver does not take it back.
+    pub(crate) fn send(&self, record: Outgoing) -> oneshot::Receiver<Sent> {
+        let (answer, receiver) = oneshot::channel();
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.insert(ticket, answer);
+        state.refused.push_back((ticket, record));
+        self.shared.push(&mut state);
+        receiver
+    }
+
+    /// Records not reported yet.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.len()
+    }
+
+    /// Ends the client; what is not acknowledged by then is reported as failed.
+    pub(crate) async fn close(&self) -> Result<(), KafkaError> {
+        self.shared.producer.close().await
+    }
+}
+
+impl Shared {
+    /// Hands over what waits for room.
+    fn push(&self, state: &mut State) {
+        while !state.refused.is_empty() {
+            let mut batch: Vec<_> = state.refused.drain(..).collect();
+            let before = batch.len();
+            let refusal = self.producer.enqueue(&mut batch);
+            let took_some = batch.len() < before;
+            state.refused.extend(batch);
+            match refusal {
+                Ok(()) if state.refused.is_empty() || !took_some => return,
+                Ok(()) => {}
+                Err(error) => {
+                    let Some((ticket, _)) = state.refused.pop_front() else { return };
+                    if let Some(waiting) = state.waiting.remove(&ticket) {
+                        // The caller may have gone; then nobody wants to know.
+                        let _ = waiting.send(Err(SendError { error, possibly_written: false }));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Gives each report to whoever waits for it.
+async fn report(shared: Arc<Shared>) {
+    let mut reports: Vec<Report> = Vec::new();
+    loop {
+        poll_fn(|cx| shared.producer.poll_reports(cx, &mut reports)).await;
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for report in reports.drain(..) {
+            if let Some(waiting) = state.waiting.remove(&report.ticket) {
+                let _ = waiting.send(report.result);
+            }
+        }
+        shared.push(&mut state);
+    }
+}
+
+/// The answer of a send whose client ended first.
+pub(crate) fn client_ended() -> SendError {
+    let error = KafkaError::new(code::LOCAL_DESTROYED, "the producer was closed", "");
+    SendError { error, possibly_written: true }
+}

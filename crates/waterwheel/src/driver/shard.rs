@@ -1,0 +1,701 @@
+//! A shard: fetches its partitions, starts their records, and tells the engine how they ended.
+//!
+//! One task, on the caller's runtime. A turn of it serves, in this order: control letters, ends of attempts, answers to
+//! dead letters, timers, then up to [`TURN`] starts, then one fetch. Control is so never later than `TURN` starts.
+
+use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{broadcast, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Sleep;
+use waterwheel_core::engine::{
+    Action, CommitPoint, CutReason, Engine, InWork, Outcome, PartitionView, Resume, SlotId, Start, Verdict, Wish,
+};
+use waterwheel_core::{Epoch, Now, PartitionId};
+
+use super::attempt::{Attempt, Done, Ending, InPlace};
+use super::clock::Clock;
+use super::mailbox::Mailbox;
+use super::outbound::{Outbound, Sent, client_ended};
+use super::pool::Pool;
+use super::tally::{Counts, Tally};
+use crate::body::Decode;
+use crate::client::{FetchFailure, FetchQueue, Fetched, Position};
+use crate::dead_letter::{Cause, TooLarge, Writer, bounded};
+use crate::error::{Error, KafkaError, code};
+use crate::events::Event;
+use crate::failure::{Failure, FailureClass};
+use crate::handler::{Handler, Message};
+use crate::record::{Assignment, Batch, Record};
+use crate::worker::{Execution, OnDrainDeadline};
+
+/// Starts between two looks at control letters and timers.
+const TURN: usize = 64;
+
+/// Turns after which the shard lets other tasks of the runtime run.
+const TURNS_BEFORE_YIELD: usize = 16;
+
+/// First polls that take longer than this are work on the processor, better done as a task on another core.
+const SLOW_POLL: Duration = Duration::from_micros(100);
+
+/// Slow first polls in a row before the shard begins to spawn.
+const SLOW_IN_A_ROW: u32 = 3;
+
+/// First polls between two looks at the clock, while they are fast.
+const STRIDE: u32 = 16;
+
+/// What a shard is told.
+pub(crate) enum ToShard {
+    Assign { assignment: Arc<Assignment>, resume: Resume },
+    Drain { partitions: Vec<PartitionId>, deadline: Now },
+    Lose(Vec<PartitionId>),
+    Close(Vec<PartitionId>),
+    Collect,
+    WorkerPartitions(usize),
+    Lease(Now),
+    Pause,
+    Resume,
+    View(oneshot::Sender<View>),
+    End,
+}
+
+/// What a shard tells the coordinator.
+pub(crate) enum FromShard {
+    Drained { partition: PartitionId, point: CommitPoint, cut_off: usize },
+    Collected(Vec<(PartitionId, CommitPoint)>),
+    Stopped { partition: PartitionId, epoch: Epoch, failure: FetchFailure },
+    StopAsked(Error),
+}
+
+/// A shard as it is now.
+pub(crate) struct View {
+    pub(crate) partitions: Vec<PartitionView>,
+    pub(crate) in_work: Vec<InWork>,
+    pub(crate) parked: usize,
+}
+
+/// What the shards of a worker share.
+pub(crate) struct Common {
+    pub(crate) clock: Clock,
+    pub(crate) pool: Pool,
+    pub(crate) tally: Tally,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) execution: Execution,
+    pub(crate) on_drain_deadline: OnDrainDeadline,
+}
+
+/// Why the record in a slot failed last.
+#[derive(Clone)]
+struct Note {
+    class: FailureClass,
+    message: Option<String>,
+    parked: bool,
+    without_value: bool,
+}
+
+/// Decides whether handlers are polled in place first.
+struct Pace {
+    spawning: bool,
+    slow: u32,
+    stride: u32,
+    since_look: u32,
+    looked: Now,
+}
+
+/// One shard. See the module's documentation.
+pub(crate) struct Shard<T: Decode, H: Handler<T>> {
+    number: usize,
+    common: Arc<Common>,
+    engine: Engine<Batch>,
+    fetch: Box<dyn FetchQueue>,
+    handler: Arc<H>,
+    inbox: Mailbox<ToShard>,
+    coordinator: Mailbox<FromShard>,
+    done: Mailbox<Done>,
+    place: InPlace<H::Future>,
+    pace: Pace,
+    /// By slot: how to cut the attempt.
+    running: Vec<Option<AbortHandle>>,
+    /// Attempts on blocking threads that were to be cut: whatever they say counts as cut.
+    fenced: HashSet<SlotId>,
+    notes: HashMap<SlotId, Note>,
+    dead_letters: Option<(Writer, Outbound)>,
+    sends: FuturesUnordered<BoxFuture<'static, (SlotId, Sent)>>,
+    assignments: HashMap<PartitionId, Arc<Assignment>>,
+    counts: Counts,
+    sleep: Pin<Box<Sleep>>,
+    sleeps_until: Option<Now>,
+    letters: Vec<ToShard>,
+    ends: Vec<Done>,
+    body: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: Decode, H: Handler<T>> Shard<T, H> {
+    #[expect(clippy::too_many_arguments, reason = "made in one place, from what the worker has built")]
+    pub(crate) fn new(
+        number: usize,
+        common: Arc<Common>,
+        engine: Engine<Batch>,
+        fetch: Box<dyn FetchQueue>,
+        handler: Arc<H>,
+        inbox: Mailbox<ToShard>,
+        coordinator: Mailbox<FromShard>,
+        dead_letters: Option<(Writer, Outbound)>,
+    ) -> Self {
+        let now = common.clock.now();
+        let spawning = common.execution != Execution::Inline;
+        Self {
+            number,
+            engine,
+            fetch,
+            handler,
+            inbox,
+            coordinator,
+            done: Mailbox::new(),
+            place: InPlace::new(),
+            pace: Pace { spawning, slow: 0, stride: 1, since_look: 0, looked: now },
+            running: Vec::new(),
+            fenced: HashSet::new(),
+            notes: HashMap::new(),
+            dead_letters,
+            sends: FuturesUnordered::new(),
+            assignments: HashMap::new(),
+            counts: Counts::default(),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            sleeps_until: None,
+            letters: Vec::new(),
+            ends: Vec::new(),
+            body: std::marker::PhantomData,
+            common,
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.common.clock.now()
+    }
+
+    fn tell(&self, event: Event) {
+        // No listener is no mistake.
+        let _ = self.common.events.send(event);
+    }
+
+    // ---- control ----------------------------------------------------------------------------------------------
+
+    /// Carries out the letters that have come; `true` at the last one.
+    fn read_letters(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut letters = std::mem::take(&mut self.letters);
+        self.inbox.take(cx, &mut letters);
+        let mut end = false;
+        for letter in letters.drain(..) {
+            let now = self.now();
+            match letter {
+                ToShard::Assign { assignment, resume } => self.assign(assignment, resume, now),
+                ToShard::Drain { partitions, deadline } => self.drain(&partitions, deadline, now),
+                ToShard::Lose(partitions) => {
+                    for id in partitions {
+                        self.leave(id, Some(now));
+                        self.engine.lose(id, now);
+                    }
+                }
+                ToShard::Close(partitions) => {
+                    for id in partitions {
+                        self.leave(id, None);
+                        self.engine.close(id);
+                    }
+                }
+                ToShard::Collect => self.collect(),
+                ToShard::WorkerPartitions(n) => self.engine.set_worker_partitions(n),
+                ToShard::Lease(until) => self.engine.set_lease(Some(until)),
+                ToShard::Pause => self.engine.pause(),
+                ToShard::Resume => self.engine.resume(),
+                ToShard::View(answer) => {
+                    let parked = self.notes.values().filter(|n| n.parked).count();
+                    let view = View { partitions: self.engine.views(now), in_work: self.engine.in_work(now), parked };
+                    // Whoever asked may have gone.
+                    let _ = answer.send(view);
+                }
+                ToShard::End => end = true,
+            }
+        }
+        self.letters = letters;
+        end
+    }
+
+    fn assign(&mut self, assignment: Arc<Assignment>, resume: Resume, now: Now) {
+        let (id, epoch, offset) = (assignment.id, assignment.epoch, resume.offset);
+        self.leave(id, Some(now));
+        self.engine.assign(id, epoch, resume, now);
+        if let Err(error) = self.fetch.add(assignment.clone(), Position::Offset(offset)) {
+            let failure = FetchFailure::Failed(error);
+            self.coordinator.post(FromShard::Stopped { partition: id, epoch, failure });
+        }
+        self.assignments.insert(id, assignment);
+    }
+
+    fn drain(&mut self, partitions: &[PartitionId], deadline: Now, now: Now) {
+        for id in partitions {
+            self.fetch.remove(*id);
+            if let Some(assignment) = self.assignments.get(id) {
+                assignment.drain.send_replace(Some(self.common.clock.instant(deadline)));
+            }
+            self.engine.drain(*id, deadline, now);
+        }
+    }
+
+    /// Ends the fetching of a partition, and tells its handlers if `at` is given.
+    fn leave(&mut self, id: PartitionId, at: Option<Now>) {
+        self.fetch.remove(id);
+        if let Some(assignment) = self.assignments.remove(&id)
+            && let Some(at) = at
+        {
+            assignment.drain.send_replace(Some(self.common.clock.instant(at)));
+        }
+    }
+
+    fn collect(&mut self) {
+        let ids: Vec<PartitionId> = self.engine.assigned().filter(|id| self.engine.is_dirty(*id)).collect();
+        let points = ids.into_iter().filter_map(|id| Some((id, self.engine.commit_point(id)?))).collect();
+        self.coordinator.post(FromShard::Collected(points));
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Hold(id) => self.fetch.hold(id),
+                Action::Release(id) => self.fetch.release(id),
+                Action::Cut { slot, reason } => self.cut(slot, reason),
+                Action::Settle { slot } => self.send_dead_letter(slot),
+                Action::Reread { partition, epoch, offsets } => {
+                    if let Err(error) = self.fetch.reread(partition, &offsets) {
+                        let failure = FetchFailure::Failed(error);
+                        self.coordinator.post(FromShard::Stopped { partition, epoch, failure });
+                    }
+                }
+                Action::Drained { partition, cut_off, .. } => {
+                    if let Some(point) = self.engine.commit_point(partition) {
+                        self.coordinator.post(FromShard::Drained { partition, point, cut_off });
+                    }
+                }
+            }
+        }
+    }
+
+    fn cut(&mut self, slot: SlotId, reason: CutReason) {
+        if self.common.execution == Execution::Blocking {
+            self.fenced.insert(slot);
+            return;
+        }
+        if reason == CutReason::Drain && self.common.on_drain_deadline == OnDrainDeadline::Abandon {
+            return;
+        }
+        if let Some(Some(running)) = self.running.get(slot.index()) {
+            running.abort();
+        }
+    }
+
+    // ---- starts and ends ----------------------------------------------------------------------------------------
+
+    /// Starts up to [`TURN`] records; whether there may be more.
+    fn start_some(&mut self) -> bool {
+        let mut now = self.now();
+        self.pace.looked = now;
+        self.pace.since_look = 0;
+        for _ in 0..TURN {
+            let Some(start) = self.engine.next_start(now) else { return false };
+            self.start(start, now);
+            if let Some(at) = self.look_at_clock() {
+                now = at;
+            }
+        }
+        true
+    }
+
+    fn start(&mut self, start: Start<Batch>, now: Now) {
+        self.counts.attempts += 1;
+        let record = start.records.record(start.index);
+        let body = match T::decode(&record) {
+            Ok(body) => body,
+            Err(error) => {
+                self.counts.undecodable += 1;
+                let failure = Failure::of_class(FailureClass::Decode, Wish::DeadLetter, error);
+                let verdict = self.engine.finish_open(Outcome::Failed(failure.wish), now);
+                self.follow(verdict, &record, start.attempt, failure);
+                return;
+            }
+        };
+        if self.pace.spawning {
+            let message = Message::new(record, start.attempt, start.first_failed_ms, body);
+            self.spawn_unpolled(message, now);
+            return;
+        }
+        let message = Message::new(record.clone(), start.attempt, start.first_failed_ms, body);
+        let handler = &self.handler;
+        match self.place.start(|| handler.handle(message)) {
+            Poll::Ready(Ok(())) => {
+                self.engine.finish_open(Outcome::Ok, now);
+                self.counts.succeeded += 1;
+                if start.attempt > 1 {
+                    self.notes.retain(|slot, _| self.engine.history(*slot).is_some());
+                }
+            }
+            Poll::Ready(Err(failure)) => {
+                let outcome = outcome_of(&failure);
+                let verdict = self.engine.finish_open(outcome, now);
+                self.follow(verdict, &record, start.attempt, failure);
+            }
+            Poll::Pending => {
+                if let Some(slot) = self.engine.park_open(now) {
+                    let attempt = self.place.take(slot, self.done.clone());
+                    self.keep(slot, super::spawn(attempt).abort_handle());
+                }
+            }
+        }
+    }
+
+    fn spawn_unpolled(&mut self, message: Message<T>, now: Now) {
+        let Some(slot) = self.engine.park_open(now) else { return };
+        let (handler, done) = (self.handler.clone(), self.done.clone());
+        let task = if self.common.execution == Execution::Blocking {
+            let runtime = tokio::runtime::Handle::current();
+            let work = super::spawn_blocking(move || {
+                // The handler itself may block: it is called here, not on the shard.
+                let attempt = Attempt::unpolled(LazyHandle::new(handler, message), slot, done);
+                runtime.block_on(attempt);
+            });
+            work.abort_handle()
+        } else {
+            super::spawn(Attempt::unpolled(LazyHandle::new(handler, message), slot, done)).abort_handle()
+        };
+        self.keep(slot, task);
+    }
+
+    fn keep(&mut self, slot: SlotId, task: AbortHandle) {
+        if self.running.len() <= slot.index() {
+            self.running.resize_with(slot.index() + 1, || None);
+        }
+        self.running[slot.index()] = Some(task);
+    }
+
+    /// Takes in the attempts that ended as tasks.
+    fn read_ends(&mut self, cx: &mut Context<'_>) {
+        let mut ends = std::mem::take(&mut self.ends);
+        self.done.take(cx, &mut ends);
+        if !ends.is_empty() {
+            let now = self.now();
+            for Done { slot, ending } in ends.drain(..) {
+                self.end(slot, ending, now);
+            }
+        }
+        self.ends = ends;
+    }
+
+    fn end(&mut self, slot: SlotId, ending: Ending, now: Now) {
+        if let Some(running) = self.running.get_mut(slot.index()) {
+            *running = None;
+        }
+        let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
+        let attempts = self.engine.history(slot).map_or(0, |(attempts, _)| attempts);
+        let ending = if self.fenced.remove(&slot) { Ending::Cut } else { ending };
+        let (outcome, failure) = match ending {
+            Ending::Result(Ok(())) => (Outcome::Ok, None),
+            Ending::Result(Err(failure)) => (outcome_of(&failure), Some(failure)),
+            Ending::Cut => (Outcome::Cut, None),
+        };
+        let verdict = self.engine.ended(slot, outcome, now);
+        match (verdict, record) {
+            (Verdict::Finished, _) => {
+                self.counts.succeeded += 1;
+                self.notes.remove(&slot);
+            }
+            (Verdict::Stale, _) => {
+                self.notes.remove(&slot);
+            }
+            (verdict, Some(record)) => {
+                let failure = failure.unwrap_or_else(|| {
+                    let text = "the handler took longer than its timeout";
+                    Failure::of_class(FailureClass::Timeout, Wish::Policy, text)
+                });
+                self.follow(verdict, &record, attempts, failure);
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// Does what follows a failed attempt.
+    fn follow(&mut self, verdict: Verdict, record: &Record, attempts: u32, failure: Failure) {
+        let (partition, offset, class) = (record.topic_partition().clone(), record.offset(), failure.class);
+        if failure.again.is_none() && verdict != Verdict::CutOff {
+            match class {
+                FailureClass::Panic => self.counts.panicked += 1,
+                FailureClass::Timeout => self.counts.timed_out += 1,
+                FailureClass::Handler | FailureClass::Decode => {}
+            }
+        }
+        let note = |parked| {
+            let keeps = self.dead_letters.as_ref().is_some_and(|(writer, _)| writer.keeps_messages());
+            let message = keeps.then(|| bounded(&failure.source.to_string()));
+            Note { class, message, parked, without_value: false }
+        };
+        match verdict {
+            Verdict::Retry { slot, after } => {
+                let note = note(false);
+                self.counts.retried += 1;
+                self.notes.insert(slot, note);
+                if failure.again.is_none() {
+                    self.tell(Event::Retrying { partition, offset, attempts, class, after });
+                }
+            }
+            Verdict::Parked { slot, after } => {
+                let note = note(true);
+                self.counts.retried += 1;
+                self.notes.insert(slot, note);
+                tracing::warn!(%partition, offset, %class, "a record failed all its attempts and is parked; its key waits");
+                self.tell(Event::Parked { partition, offset, class, after });
+            }
+            Verdict::DeadLetter { slot } => {
+                let note = note(false);
+                self.notes.insert(slot, note);
+                self.send_dead_letter(slot);
+            }
+            Verdict::Skipped => {
+                self.counts.skipped += 1;
+                self.tell(Event::Skipped { partition, offset, class });
+            }
+            Verdict::Stop => {
+                let place = format!("{partition}@{offset}");
+                let reason = format!("the handler asked to stop ({class})");
+                self.coordinator.post(FromShard::StopAsked(Error::Stopped { place, reason }));
+            }
+            Verdict::CutOff => self.counts.cut_off += 1,
+            Verdict::Finished | Verdict::Stale => {}
+        }
+    }
+
+    // ---- dead letters -------------------------------------------------------------------------------------------
+
+    fn send_dead_letter(&mut self, slot: SlotId) {
+        let (Some((batch, index)), Some((attempts, first_failed))) =
+            (self.engine.record(slot), self.engine.history(slot))
+        else {
+            return;
+        };
+        let Some(((writer, outbound), note)) = self.dead_letters.as_mut().zip(self.notes.get(&slot)) else { return };
+        let cause = Cause {
+            class: note.class,
+            message: note.message.clone(),
+            attempts,
+            first_failed_ms: first_failed.unwrap_or_default(),
+        };
+        let answer = match writer.letter(&batch.record(index), &cause, note.without_value) {
+            Ok(letter) => outbound.send(letter),
+            Err(error) => {
+                self.coordinator.post(FromShard::StopAsked(error));
+                return;
+            }
+        };
+        self.sends.push(Box::pin(async move { (slot, answer.await.unwrap_or_else(|_| Err(client_ended()))) }));
+    }
+
+    fn read_answers(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some((slot, sent))) = self.sends.poll_next_unpin(cx) {
+            let now = self.now();
+            let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
+            if let (Err(e), Some((writer, _)), Some(note)) = (&sent, &self.dead_letters, self.notes.get_mut(&slot))
+                && [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&e.error.code())
+                && writer.too_large() == TooLarge::Pointer
+            {
+                note.without_value = true;
+            }
+            let verdict = self.engine.settled(slot, sent.is_ok(), now);
+            let Some(record) = record else { continue };
+            let (partition, offset) = (record.topic_partition().clone(), record.offset());
+            match (verdict, sent) {
+                (Verdict::Finished, _) => {
+                    self.counts.dead_lettered += 1;
+                    let class = self.notes.remove(&slot).map_or(FailureClass::Handler, |n| n.class);
+                    self.tell(Event::DeadLettered { partition, offset, class });
+                }
+                (Verdict::Retry { .. }, Err(e)) => {
+                    self.counts.dead_letter_failures += 1;
+                    tracing::warn!(%partition, offset, error = %e.error, "a dead letter could not be written; its partition is held");
+                    self.tell(Event::DeadLetterFailed { partition, offset, error: e.error });
+                }
+                _ => {
+                    self.notes.remove(&slot);
+                }
+            }
+        }
+    }
+
+    // ---- fetching -----------------------------------------------------------------------------------------------
+
+    /// Takes in one batch or failure; whether there was one.
+    fn fetch_one(&mut self, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(fetched) = self.fetch.poll_fetch(cx) else { return false };
+        match fetched {
+            Fetched::Batch(batch) => {
+                self.counts.fetched += batch.len() as u64;
+                let (id, epoch) = (batch.assignment().id, batch.assignment().epoch);
+                let leader_epoch = batch.leader_epoch();
+                self.engine.fetched(id, epoch, batch, leader_epoch);
+            }
+            Fetched::Reread(batch) => {
+                let (id, epoch) = (batch.assignment().id, batch.assignment().epoch);
+                self.engine.reread(id, epoch, batch);
+            }
+            Fetched::Stopped { id, epoch, failure } => {
+                self.coordinator.post(FromShard::Stopped { partition: id, epoch, failure });
+            }
+            Fetched::Trouble { error, .. } => self.trouble(error),
+        }
+        true
+    }
+
+    fn trouble(&self, error: KafkaError) {
+        tracing::warn!(%error, "trouble while fetching");
+        self.tell(Event::Trouble { error });
+    }
+
+    // ---- pace ---------------------------------------------------------------------------------------------------
+
+    /// Looks at the clock now and then to see whether first polls are slow. Returns the time if it looked.
+    fn look_at_clock(&mut self) -> Option<Now> {
+        if self.pace.spawning {
+            return None;
+        }
+        self.pace.since_look += 1;
+        if self.pace.since_look < self.pace.stride {
+            return None;
+        }
+        let now = self.common.clock.now();
+        let each = now.since(self.pace.looked) / self.pace.since_look;
+        (self.pace.looked, self.pace.since_look) = (now, 0);
+        if each > SLOW_POLL {
+            self.pace.stride = 1;
+            self.pace.slow += 1;
+            if self.pace.slow >= SLOW_IN_A_ROW && self.common.execution == Execution::Inline {
+                self.pace.spawning = true;
+                tracing::warn!(
+                    "handlers work for more than {SLOW_POLL:?} before they first wait: they run as tasks from now on, \
+                     so as to use all cores; Execution::Spawn says so from the start"
+                );
+                self.tell(Event::Spawning);
+            }
+        } else {
+            self.pace.slow = 0;
+            self.pace.stride = (self.pace.stride * 2).min(STRIDE);
+        }
+        Some(now)
+    }
+
+    /// Asks the pool for credits if some are wanted; whether any came.
+    fn borrow(&mut self, cx: &Context<'_>) -> bool {
+        let got = self.common.pool.take(self.number, self.engine.wanted_credits(), cx.waker());
+        if got > 0 {
+            self.engine.grant(got);
+        }
+        got > 0
+    }
+
+    fn flush_counts(&mut self) {
+        self.common.tally.add(&std::mem::take(&mut self.counts));
+    }
+
+    /// Sees to it that the task is woken when the engine's next timer is due. Whether it is due already.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(at) = self.engine.next_timer() else { return false };
+        if self.sleeps_until != Some(at) {
+            self.sleeps_until = Some(at);
+            let deadline = tokio::time::Instant::from_std(self.common.clock.instant(at));
+            self.sleep.as_mut().reset(deadline);
+        }
+        let due = self.sleep.as_mut().poll(cx).is_ready();
+        if due {
+            self.sleeps_until = None;
+        }
+        due
+    }
+}
+
+impl<T: Decode, H: Handler<T>> Future for Shard<T, H>
+where
+    Self: Unpin,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let mut turns = 0;
+        loop {
+            if this.read_letters(cx) {
+                this.flush_counts();
+                return Poll::Ready(());
+            }
+            this.read_ends(cx);
+            this.read_answers(cx);
+            this.engine.tick(this.now());
+            this.act();
+            let more = this.start_some();
+            this.act();
+            if more && this.common.pool.is_wanted() {
+                this.common.pool.give(this.engine.surrender_credits());
+            }
+            turns += 1;
+            if turns == TURNS_BEFORE_YIELD {
+                this.flush_counts();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if more || this.borrow(cx) || this.fetch_one(cx) || this.poll_timer(cx) {
+                continue;
+            }
+            this.common.pool.give(this.engine.surrender_credits());
+            this.flush_counts();
+            return Poll::Pending;
+        }
+    }
+}
+
+fn outcome_of(failure: &Failure) -> Outcome {
+    match failure.again {
+        Some(after) => Outcome::Again(after),
+        None => Outcome::Failed(failure.wish),
+    }
+}
+
+/// A call of a handler that is made when it is first polled, so that a slow call does not hold up the shard.
+struct LazyHandle<T: Decode, H: Handler<T>> {
+    call: Option<(Arc<H>, Message<T>)>,
+    future: Option<Pin<Box<H::Future>>>,
+}
+
+impl<T: Decode, H: Handler<T>> LazyHandle<T, H> {
+    fn new(handler: Arc<H>, message: Message<T>) -> Self {
+        Self { call: Some((handler, message)), future: None }
+    }
+}
+
+impl<T: Decode, H: Handler<T>> Unpin for LazyHandle<T, H> {}
+
+impl<T: Decode, H: Handler<T>> Future for LazyHandle<T, H> {
+    type Output = Result<(), Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some((handler, message)) = this.call.take() {
+            this.future = Some(Box::pin(handler.handle(message)));
+        }
+        match &mut this.future {
+            Some(future) => future.as_mut().poll(cx),
+            // Not reached: the call is there until the first poll makes the future of it.
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Events: what happened in a worker, for whoever listens.
+
+use std::time::Duration;
+
+use crate::error::KafkaError;
+use crate::failure::FailureClass;
+use crate::record::TopicPartition;
+
+/// Something that happened in a worker. Told to every [`WorkerHandle::events`](crate::WorkerHandle::events) stream; one
+/// that is not read in time is dropped and counted, and never holds anything up.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Partitions came to this member; their work begins.
+    Assigned {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+    },
+    /// The group wants partitions back: what runs may end within that time.
+    Revoking {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+        /// How long what runs may take.
+        within: Duration,
+    },
+    /// Partitions were drained, committed and given back.
+    Revoked {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+    },
+    /// Partitions were taken away: another member may be working on them already. Nothing of them is committed.
+    Lost {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+    },
+    /// An attempt failed and another one follows.
+    Retrying {
+        /// The record's partition.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: i64,
+        /// Attempts so far.
+        attempts: u32,
+        /// What kind of failure.
+        class: FailureClass,
+        /// When the next attempt is due.
+        after: Duration,
+    },
+    /// A record has had all its attempts and nothing else is configured: it is tried on at that interval, and its key
+    /// waits.
+    Parked {
+        /// The record's partition.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: i64,
+        /// What kind of failure.
+        class: FailureClass,
+        /// When the next attempt is due.
+        after: Duration,
+    },
+    /// A record is in the dead-letter topic, acknowledged.
+    DeadLettered {
+        /// The record's partition.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: i64,
+        /// What kind of failure.
+        class: FailureClass,
+    },
+    /// A dead letter could not be written. Its partition is held until it can.
+    DeadLetterFailed {
+        /// The record's partition.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: i64,
+        /// Why.
+        error: KafkaError,
+    },
+    /// A record was skipped, as its handler or the policy asked.
+    Skipped {
+        /// The record's partition.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: i64,
+        /// What kind of failure.
+        class: FailureClass,
+    },
+    /// Offsets are gone before they could be read (retention, records deleted, a log cut off): work goes on at `to`.
+    Gap {
+        /// The partition.
+        partition: TopicPartition,
+        /// The next offset that was to be read; `None` where it is not known.
+        from: Option<i64>,
+        /// Where work goes on.
+        to: i64,
+    },
+    /// What was committed belongs to an earlier topic of the same name: work begins at the start of the new one.
+    TopicRecreated {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// The committed metadata is not a commit map of ours, or a damaged one: everything above the committed offset runs
+    /// again.
+    MapRefused {
+        /// The partition.
+        partition: TopicPartition,
+        /// Why.
+        reason: String,
+    },
+    /// The commit map did not fit: after a restart the records above that offset may run again.
+    MapCut {
+        /// The partition.
+        partition: TopicPartition,
+        /// What the map covers, exclusive.
+        reach: i64,
+    },
+    /// A commit failed; it is repeated.
+    CommitFailed {
+        /// Why.
+        error: KafkaError,
+    },
+    /// Attempts were still running at the end of a drain: they were cut off and their records come again.
+    CutOff {
+        /// The partition.
+        partition: TopicPartition,
+        /// How many.
+        attempts: usize,
+    },
+    /// Handlers take long before they first wait: this shard runs them as tasks from now on.
+    Spawning,
+    /// The client under it has trouble that it repeats by itself, such as a broker that cannot be reached.
+    Trouble {
+        /// What.
+        error: KafkaError,
+    },
+    /// Events were dropped because this stream was read too slowly.
+    Missed {
+        /// How many.
+        events: u64,
+    },
+}

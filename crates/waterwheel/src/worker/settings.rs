@@ -1,0 +1,83 @@
+//! A worker's settings: the choices that have names.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::client::OffsetSpec;
+use crate::driver::clock::wall_ms;
+
+/// Where a group begins that has committed nothing for a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the first record that the topic still has.
+    #[default]
+    Earliest,
+    /// At the records that come after the worker has started. Partitions added later begin there too.
+    Latest,
+    /// At that offset, in every partition.
+    Offset(i64),
+    /// At the first record as late as that.
+    Timestamp(SystemTime),
+    /// At the first record no older than that.
+    Ago(Duration),
+}
+
+impl Start {
+    pub(crate) fn spec(self) -> OffsetSpec {
+        let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        match self {
+            // An offset needs no question; it is taken before this is asked.
+            Start::Earliest | Start::Offset(_) => OffsetSpec::Earliest,
+            Start::Latest => OffsetSpec::Latest,
+            Start::Timestamp(at) => OffsetSpec::Timestamp(at.duration_since(UNIX_EPOCH).map_or(0, ms)),
+            Start::Ago(age) => OffsetSpec::Timestamp(wall_ms().saturating_sub(ms(age)).max(0)),
+        }
+    }
+}
+
+/// Where handlers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Execution {
+    /// A handler is polled once where its record is taken up, and becomes a task only if it then waits. A shard whose
+    /// handlers take more than 100 µs before they first wait, three times in a row, spawns from then on.
+    #[default]
+    Inline,
+    /// Every handler is a task of the runtime.
+    Spawn,
+    /// Every handler runs on a thread where it may block. It cannot be dropped: a time-out or a drain deadline leaves it
+    /// running, fences its key until it ends, and ignores what it says.
+    Blocking,
+}
+
+/// What happens to attempts that still run at a drain's deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDrainDeadline {
+    /// Their futures are dropped.
+    #[default]
+    Cancel,
+    /// They go on, and what they say is ignored. Their keys wait for them if the partition comes back.
+    Abandon,
+}
+
+/// What happens when the records to be read next are gone: retention, deleted records, a log cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnGap {
+    /// The gap is reported ([`Event::Gap`](crate::Event::Gap)) and work goes on at the first record there is.
+    #[default]
+    Continue,
+    /// The worker stops with an error.
+    Stop,
+}
+
+/// What happens to a record that has had all its attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// It goes to the dead-letter topic. The default where one is configured.
+    DeadLetter,
+    /// It is tried on at the longest back-off, for ever; its key waits, and health is critical. The default without a
+    /// dead-letter topic.
+    Park,
+    /// It counts as finished, and is reported as skipped.
+    Skip,
+    /// The worker stops with an error; the record is not finished.
+    Stop,
+}
