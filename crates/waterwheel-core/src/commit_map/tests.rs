@@ -154,7 +154,9 @@ proptest! {
     ) {
         let limit = if ascii { Limit::Bytes(4096) } else { Limit::KAFKA };
         let text = written(base, &ranges, &failing, limit).text;
-        prop_assume!(!text.is_empty());
+        if text.is_empty() {
+            return Ok(()); // nothing to say
+        }
         let mut chars: Vec<char> = text.chars().collect();
         let (at, to) = (at.index(chars.len()), to.index(chars.len()));
         match how {
@@ -166,14 +168,15 @@ proptest! {
             _ => { chars.remove(at); }
         }
         let changed: String = chars.iter().collect();
-        prop_assume!(changed != text);
-        prop_assert!(decode(&changed, TOPIC, base).is_err());
+        prop_assert!(changed == text || decode(&changed, TOPIC, base).is_err());
     }
 
     #[test]
     fn a_map_for_another_base_or_topic_marks_nothing((base, ranges, failing) in maps(), other in bases()) {
         let text = written(base, &ranges, &failing, Limit::KAFKA).text;
-        prop_assume!(!text.is_empty());
+        if text.is_empty() {
+            return Ok(()); // nothing to say
+        }
         prop_assert_eq!(decode(&text, OTHER, base), Err(MapRefusal::OtherTopic));
         if other != base {
             prop_assert_eq!(decode(&text, TOPIC, other), Err(MapRefusal::OtherBase { written: base }));
