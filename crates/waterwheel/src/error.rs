@@ -72,6 +72,7 @@ pub(crate) mod code {
     pub(crate) const COORDINATOR_NOT_AVAILABLE: i32 = 15;
     pub(crate) const NOT_COORDINATOR: i32 = 16;
     pub(crate) const RECORD_LIST_TOO_LARGE: i32 = 18;
+    pub(crate) const TOPIC_AUTHORIZATION_FAILED: i32 = 29;
     pub(crate) const ILLEGAL_GENERATION: i32 = 22;
     pub(crate) const UNKNOWN_MEMBER_ID: i32 = 25;
     pub(crate) const REBALANCE_IN_PROGRESS: i32 = 27;

@@ -32,12 +32,14 @@ pub(crate) enum Fetched {
     /// The next records of a partition. The first one's offset may lie above the last one's + 1: what is between
     /// will never come (compaction, transaction markers, aborted records).
     Batch(Batch),
-    /// The records asked for by [`FetchQueue::reread`], or some of them, in offset order.
-    Reread(Batch),
+    /// Records asked for by [`FetchQueue::reread`], or some of them, in offset order; and those of the offsets asked
+    /// for that are no longer there. Each offset asked for is in one answer. They come though the partition is held.
+    Reread { id: PartitionId, epoch: Epoch, batch: Option<Batch>, missing: Vec<i64> },
     /// The partition stopped.
     Stopped { id: PartitionId, epoch: Epoch, failure: FetchFailure },
-    /// Something went wrong that the client repeats by itself.
-    Trouble { id: PartitionId, error: KafkaError },
+    /// Something went wrong that the client repeats by itself; `None`: with the client as a whole. One of the queues
+    /// is told.
+    Trouble { id: Option<PartitionId>, error: KafkaError },
 }
 
 /// A reader of partitions, shared by the shards of a worker.
@@ -45,10 +47,10 @@ pub(crate) trait Fetcher: Send + Sync {
     /// Learns about topics before their partitions are added, so that the first records come without a detour.
     fn warm(&self, topics: &[String]);
 
-    /// A queue of its own for one shard.
-    fn queue(&self) -> Box<dyn FetchQueue>;
+    /// A queue of its own for one shard; an error once the client is closed.
+    fn queue(&self) -> Result<Box<dyn FetchQueue>, KafkaError>;
 
-    /// Ends the client. All queues must have been dropped or emptied before.
+    /// Ends the client, as soon as all queues are dropped.
     fn close(&self) -> PortFuture<()>;
 }
 
@@ -68,8 +70,7 @@ pub(crate) trait FetchQueue: Send {
     fn release(&mut self, id: PartitionId);
 
     /// Reads single records once more, beside the partition's own progress. `offsets` ascend. Answers come as
-    /// [`Fetched::Reread`]; an offset that is no longer there is left out, which the caller learns from a later one or
-    /// from `Stopped`.
+    /// [`Fetched::Reread`]; further calls add to what is under way.
     fn reread(&mut self, id: PartitionId, offsets: &[i64]) -> Result<(), KafkaError>;
 
     /// The next batch or failure of any partition that is not held; partitions take turns.

@@ -19,11 +19,13 @@ pub(crate) enum GroupProtocol {
 /// What the group tells its member.
 #[derive(Debug)]
 pub(crate) enum MembershipEvent {
-    /// These partitions are this member's from now on, in addition to those it has.
+    /// These partitions are this member's from now on, in addition to those it has; none where it joined and the group
+    /// has none for it.
     Assigned(Vec<TopicPartition>),
     /// The group wants these back and waits until [`Membership::release`] is called. At most one revocation is open.
     Revoking(Vec<TopicPartition>),
-    /// These are gone already: another member may be working on them. Nothing is to be answered, nothing committed.
+    /// These are gone already: another member may be working on them. Nothing is to be answered, nothing committed. They
+    /// may be those of the open revocation, which this closes.
     Lost(Vec<TopicPartition>),
     /// The group's coordinator last answered this long ago; told about once a second while it is known.
     CoordinatorAnswered { ago: Duration },
@@ -66,10 +68,11 @@ pub(crate) trait Membership: Send + Sync {
     /// The next event. One task at a time may wait here; the group is served whether or not one does (invariant I8).
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<MembershipEvent>;
 
-    /// Gives back the partitions of the open revocation. Returns at once.
+    /// Gives back the partitions of the open revocation, of which [`poll_event`](Self::poll_event) has told. Returns at
+    /// once, and does nothing where none is open.
     fn release(&self);
 
-    /// Commits. `Err` where the request failed as a whole; else an outcome for each partition.
+    /// Commits. `Err` where no partition was answered; else an outcome for each partition.
     fn commit(&self, commits: Vec<Commit>) -> PortFuture<Vec<CommitOutcome>>;
 
     /// What the group has committed, for each of `partitions`.

@@ -1,1 +1,59 @@
 //! librdkafka behind the ports.
+//!
+//! All `unsafe` of the crate is in this folder, on the raw bindings: the wrapper's consumers and producers cost 2 to 6
+//! times as much, stall, and cannot wait for a drain (`client-core.md` §4). Two rules keep it small. Whatever points into
+//! an instance holds its [`handle::Handle`], so nothing outlives it; and a broker's error code is never read as the
+//! bindings' enum (see [`errors`]).
+//!
+//! | file | job |
+//! |---|---|
+//! | `handle` | instances, queues, topics, events: making and ending them; the log |
+//! | `properties` | who gets which property; secrets |
+//! | `list`, `errors` | partition lists and errors, theirs and ours |
+//! | `membership`, `statistics` | the group: events, commits; when the coordinator last answered |
+//! | `fetcher`, `reader`, `ready` | reading: a shard's partitions; messages to batches; whose turn it is |
+//! | `producer`, `admin` | writing; questions about topics |
+//! | `mock` | librdkafka's cluster for tests |
+#![expect(unsafe_code, reason = "librdkafka is a C library; this folder is where its calls are")]
+
+mod admin;
+mod errors;
+mod fetcher;
+mod handle;
+mod list;
+mod membership;
+#[cfg(test)]
+pub(crate) mod mock;
+mod producer;
+mod properties;
+mod reader;
+mod ready;
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use super::{Admin, Backend, Fetcher, Membership, Producer, Properties};
+use crate::error::KafkaError;
+
+/// Clients of librdkafka.
+pub(crate) struct Librdkafka;
+
+impl Backend for Librdkafka {
+    fn membership(&self, properties: &Properties, topics: &[String]) -> Result<Arc<dyn Membership>, KafkaError> {
+        Ok(Arc::new(membership::Member::join(properties, topics)?))
+    }
+
+    fn fetcher(&self, properties: &Properties) -> Result<Arc<dyn Fetcher>, KafkaError> {
+        Ok(Arc::new(fetcher::FetchClient::new(properties)?))
+    }
+
+    fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, KafkaError> {
+        Ok(Arc::new(producer::Sender::new(properties)?))
+    }
+
+    fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError> {
+        Ok(Arc::new(admin::AdminClient::new(properties)?))
+    }
+}

@@ -1,0 +1,361 @@
+//! A client instance of librdkafka and what hangs on it: its making, its log, its queues and topics, its end.
+//!
+//! Whatever points into an instance holds an [`Arc<Handle>`], so an instance ends after everything that uses it. It ends
+//! on a thread of its own, because `rd_kafka_destroy` may wait for brokers that hang; dropping never blocks.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdkafka::bindings as sys;
+use tokio::sync::oneshot;
+
+use super::errors;
+use super::list::c_string;
+use super::properties::{self, Redaction, Role};
+use crate::client::{PortFuture, Properties};
+use crate::error::KafkaError;
+
+/// A client instance.
+pub(super) struct Handle {
+    rk: NonNull<sys::rd_kafka_t>,
+    /// Read by the log callback until the instance has ended.
+    log: Option<Box<Log>>,
+    /// Told once the instance has ended.
+    ended: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+// SAFETY: librdkafka's instances are made to be used from any thread; what is in `log` is only read.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// Makes an instance, which connects to nothing until it is used. `events`: what its queues yield as events.
+    pub(super) fn new(role: Role, properties: &Properties, events: i32) -> Result<Arc<Self>, KafkaError> {
+        let log = Box::new(Log { redaction: Redaction::of(properties) });
+        let conf = Conf::new();
+        for (name, value) in properties::of(role, properties) {
+            conf.set(&name, &value).map_err(|said| refused(&log.redaction.apply(&said)))?;
+        }
+        // SAFETY: the configuration is live; `log` is boxed and outlives the instance (see `drop`).
+        unsafe {
+            sys::rd_kafka_conf_set_opaque(conf.0, (&raw const *log).cast_mut().cast());
+            sys::rd_kafka_conf_set_log_cb(conf.0, Some(on_log));
+            sys::rd_kafka_conf_set_events(conf.0, events);
+        }
+        let kind = match role {
+            Role::Membership | Role::Fetch | Role::Reread => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+            Role::Produce | Role::Admin => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+        };
+        let mut said = Said::default();
+        // SAFETY: the configuration is live, the buffer is as long as said.
+        let rk = unsafe { sys::rd_kafka_new(kind, conf.0, said.as_mut_ptr(), said.len()) };
+        let Some(rk) = NonNull::new(rk) else {
+            return Err(refused(&log.redaction.apply(&said.text())));
+        };
+        // The instance owns the configuration now.
+        std::mem::forget(conf);
+        Ok(Arc::new(Self { rk, log: Some(log), ended: Mutex::default() }))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_t {
+        self.rk.as_ptr()
+    }
+
+    /// Removes secrets from what librdkafka said.
+    pub(super) fn redact(&self, text: &str) -> String {
+        self.log.as_ref().map_or_else(String::new, |log| log.redaction.apply(text))
+    }
+
+    /// Ready once the instance has ended, or at once where it has already.
+    pub(super) fn on_end(&self) -> PortFuture<()> {
+        let (tell, told) = oneshot::channel();
+        lock(&self.ended).push(tell);
+        Box::pin(async move {
+            // A sender that is gone means the same as one that spoke.
+            _ = told.await;
+            Ok(())
+        })
+    }
+
+    /// The fatal error of this instance, if there is one.
+    pub(super) fn fatal(&self) -> Option<KafkaError> {
+        let mut said = Said::default();
+        // SAFETY: the instance is live, the buffer is as long as said.
+        let code = unsafe { errors::raw::rd_kafka_fatal_error(self.as_ptr(), said.as_mut_ptr(), said.len()) };
+        (code != 0).then(|| errors::error(code, self.redact(&said.text())))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        struct Last(*mut sys::rd_kafka_t, Option<Box<Log>>, Vec<oneshot::Sender<()>>);
+        // SAFETY: the last owner of the instance gives it to one other thread.
+        unsafe impl Send for Last {}
+
+        let ended = std::mem::take(&mut *lock(&self.ended));
+        let last = Last(self.rk.as_ptr(), self.log.take(), ended);
+        let end = move || {
+            let Last(rk, log, ended) = { last };
+            // SAFETY: this was the last owner; queues, topics and everything else held one too, so all are gone.
+            // Without leaving the group: who wants to leave has done so before.
+            unsafe { sys::rd_kafka_destroy_flags(rk, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) };
+            drop(log);
+            for tell in ended {
+                // Nobody may be waiting any more.
+                _ = tell.send(());
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("waterwheel-end".into()).spawn(end) {
+            // The closure is gone, the instance leaks: better than to block here.
+            tracing::error!(target: TARGET, %error, "no thread to end a client on; it stays");
+        }
+    }
+}
+
+/// The log's target.
+const TARGET: &str = "waterwheel::librdkafka";
+
+struct Log {
+    redaction: Redaction,
+}
+
+/// Called from any of librdkafka's threads, sometimes under a lock of its own.
+unsafe extern "C" fn on_log(rk: *const sys::rd_kafka_t, level: c_int, facility: *const c_char, said: *const c_char) {
+    if rk.is_null() {
+        // Without an instance there is no telling what is secret.
+        return;
+    }
+    // SAFETY: the opaque is the `Log` given to `rd_kafka_conf_set_opaque`, which outlives the instance; both texts live
+    // through the call.
+    let (log, facility, said) = unsafe {
+        let log = sys::rd_kafka_opaque(rk).cast::<Log>();
+        if log.is_null() {
+            return;
+        }
+        (&*log, errors::text(facility), errors::text(said))
+    };
+    let said = log.redaction.apply(&said);
+    // Syslog's levels. librdkafka repeats by itself nearly everything it calls an error; what does not mend comes back
+    // through the ports.
+    match level {
+        ..=2 => tracing::error!(target: TARGET, facility, "{said}"),
+        3..=4 => tracing::warn!(target: TARGET, facility, "{said}"),
+        5 => tracing::info!(target: TARGET, facility, "{said}"),
+        6 => tracing::debug!(target: TARGET, facility, "{said}"),
+        _ => tracing::trace!(target: TARGET, facility, "{said}"),
+    }
+}
+
+/// A configuration that no instance owns yet.
+struct Conf(*mut sys::rd_kafka_conf_t);
+
+impl Conf {
+    fn new() -> Self {
+        // SAFETY: allocates.
+        Self(unsafe { sys::rd_kafka_conf_new() })
+    }
+
+    fn set(&self, name: &str, value: &str) -> Result<(), String> {
+        let (Ok(name), Ok(value)) = (std::ffi::CString::new(name), std::ffi::CString::new(value)) else {
+            return Err(format!("property {name:?} contains a NUL"));
+        };
+        let mut said = Said::default();
+        // SAFETY: the configuration is live, both texts end in NUL and are copied, the buffer is as long as said.
+        let result =
+            unsafe { sys::rd_kafka_conf_set(self.0, name.as_ptr(), value.as_ptr(), said.as_mut_ptr(), said.len()) };
+        if result == sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK { Ok(()) } else { Err(said.text()) }
+    }
+}
+
+impl Drop for Conf {
+    fn drop(&mut self) {
+        // SAFETY: not given to an instance, freed once.
+        unsafe { sys::rd_kafka_conf_destroy(self.0) }
+    }
+}
+
+fn refused(said: &str) -> KafkaError {
+    KafkaError::new(errors::INVALID_ARGUMENT, "the client cannot be made", said)
+}
+
+/// Room for what librdkafka says about an error.
+pub(super) struct Said([c_char; 512]);
+
+impl Default for Said {
+    fn default() -> Self {
+        Self([0; 512])
+    }
+}
+
+impl Said {
+    pub(super) fn as_mut_ptr(&mut self) -> *mut c_char {
+        self.0.as_mut_ptr()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn text(&self) -> String {
+        // SAFETY: the buffer starts as zeros and librdkafka ends what it writes with NUL.
+        unsafe { errors::text(self.0.as_ptr()) }
+    }
+}
+
+/// A queue of an instance.
+pub(super) struct Queue {
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    /// Dropped after the queue.
+    _handle: Arc<Handle>,
+}
+
+// SAFETY: librdkafka's queues lock themselves.
+unsafe impl Send for Queue {}
+// SAFETY: as above.
+unsafe impl Sync for Queue {}
+
+impl Queue {
+    /// A queue of its own.
+    pub(super) fn new(handle: &Arc<Handle>) -> Result<Self, KafkaError> {
+        // SAFETY: the instance is live.
+        Self::of(handle, unsafe { sys::rd_kafka_queue_new(handle.as_ptr()) })
+    }
+
+    /// The instance's queue for delivery reports and errors.
+    pub(super) fn main(handle: &Arc<Handle>) -> Result<Self, KafkaError> {
+        // SAFETY: the instance is live.
+        Self::of(handle, unsafe { sys::rd_kafka_queue_get_main(handle.as_ptr()) })
+    }
+
+    /// The queue of a member of a group, which yields everything that concerns the instance from now on.
+    pub(super) fn group(handle: &Arc<Handle>) -> Result<Self, KafkaError> {
+        // SAFETY: the instance is live.
+        unsafe {
+            errors::check(sys::rd_kafka_poll_set_consumer(handle.as_ptr()) as i32, "")?;
+            Self::of(handle, sys::rd_kafka_queue_get_consumer(handle.as_ptr()))
+        }
+    }
+
+    fn of(handle: &Arc<Handle>, queue: *mut sys::rd_kafka_queue_t) -> Result<Self, KafkaError> {
+        let queue = NonNull::new(queue).ok_or_else(errors::ended)?;
+        Ok(Self { queue, _handle: handle.clone() })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
+        self.queue.as_ptr()
+    }
+
+    /// The next event, waiting at most `wait_ms`.
+    pub(super) fn poll(&self, wait_ms: c_int) -> Option<Event> {
+        // SAFETY: the queue is live; the event is ours.
+        NonNull::new(unsafe { sys::rd_kafka_queue_poll(self.as_ptr(), wait_ms) }).map(Event)
+    }
+
+    /// Ends a `poll` that waits on another thread.
+    pub(super) fn interrupt(&self) {
+        // SAFETY: the queue is live.
+        unsafe { sys::rd_kafka_queue_yield(self.as_ptr()) }
+    }
+
+    /// Has `call` called with `with` whenever the queue gets its first entry, under the queue's lock: it must not call
+    /// librdkafka. `None` ends that; no call is under way after this returns.
+    ///
+    /// # Safety
+    /// `call` must be sound to call with `with` from any thread until it is ended or the queue is dropped.
+    pub(super) unsafe fn on_first(
+        &self,
+        call: Option<unsafe extern "C" fn(*mut sys::rd_kafka_t, *mut c_void)>,
+        with: *mut c_void,
+    ) {
+        // SAFETY: the queue is live; the caller vouches for the rest.
+        unsafe { sys::rd_kafka_queue_cb_event_enable(self.as_ptr(), call, with) }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once, before the instance.
+        unsafe { sys::rd_kafka_queue_destroy(self.as_ptr()) }
+    }
+}
+
+/// An event taken from a queue.
+pub(super) struct Event(NonNull<sys::rd_kafka_event_t>);
+
+impl Event {
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_event_t {
+        self.0.as_ptr()
+    }
+
+    pub(super) fn kind(&self) -> i32 {
+        // SAFETY: the event is live.
+        unsafe { sys::rd_kafka_event_type(self.as_ptr()) }
+    }
+
+    pub(super) fn code(&self) -> i32 {
+        // SAFETY: the event is live.
+        unsafe { errors::raw::rd_kafka_event_error(self.as_ptr()) }
+    }
+
+    /// The event's error as its maker words it.
+    pub(super) fn error(&self, handle: &Handle) -> KafkaError {
+        // SAFETY: the event is live, and so is its text.
+        let said = unsafe { errors::text(sys::rd_kafka_event_error_string(self.as_ptr())) };
+        errors::error(self.code(), handle.redact(&said))
+    }
+
+    /// Of an error event: whether the instance cannot go on.
+    pub(super) fn is_fatal(&self) -> bool {
+        // SAFETY: the event is live, and callers ask error events only.
+        unsafe { sys::rd_kafka_event_error_is_fatal(self.as_ptr()) != 0 }
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once.
+        unsafe { sys::rd_kafka_event_destroy(self.as_ptr()) }
+    }
+}
+
+/// A topic known to an instance.
+pub(super) struct Topic {
+    topic: NonNull<sys::rd_kafka_topic_t>,
+    /// Dropped after the topic.
+    _handle: Arc<Handle>,
+}
+
+// SAFETY: librdkafka's topics lock themselves.
+unsafe impl Send for Topic {}
+// SAFETY: as above.
+unsafe impl Sync for Topic {}
+
+impl Topic {
+    pub(super) fn new(handle: &Arc<Handle>, name: &str) -> Result<Self, KafkaError> {
+        let c_name = c_string(name)?;
+        // SAFETY: the instance is live, the name ends in NUL and is copied, null means the default configuration.
+        let topic = unsafe { sys::rd_kafka_topic_new(handle.as_ptr(), c_name.as_ptr(), std::ptr::null_mut()) };
+        match NonNull::new(topic) {
+            Some(topic) => Ok(Self { topic, _handle: handle.clone() }),
+            None => Err(errors::last(name)),
+        }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_topic_t {
+        self.topic.as_ptr()
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once, before the instance.
+        unsafe { sys::rd_kafka_topic_destroy(self.as_ptr()) }
+    }
+}
+
+/// Locks; what a panicking thread left behind is still whole, because nothing here panics in the middle of a change.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,63 @@
+//! A measurement, not a test: `cargo test --release speed -- --ignored --nocapture`, with `WATERWHEEL_BOOTSTRAP`.
+
+use super::*;
+use crate::client::Position;
+
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+fn speed_of_poll_fetch() {
+    const COUNT: usize = 2_000_000;
+    let Some(kafka) = Kafka::real() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let topic = kafka.topic(4).await;
+        let producer = kafka.producer(&[("queue.buffering.max.messages", "2000000")]);
+        let value = "v".repeat(100);
+        let start = std::time::Instant::now();
+        let (mut reports, mut told, mut ticket) = (Vec::new(), 0, 0);
+        let template: Vec<Outgoing> = (0..4).map(|p| outgoing(&topic, p, "key", &value)).collect();
+        let mut records: Vec<_> = Vec::new();
+        while told < COUNT {
+            while records.len() < 4_000 && ticket < COUNT {
+                records.push((ticket as u64, template[ticket / 1_000 % 4].clone()));
+                ticket += 1;
+            }
+            producer.enqueue(&mut records).unwrap();
+            if !records.is_empty() || ticket == COUNT {
+                poll_fn(|cx| producer.poll_reports(cx, &mut reports)).await;
+                told += reports.len();
+                reports.clear();
+            }
+        }
+        println!("produced {:.2} M/s", COUNT as f64 / start.elapsed().as_secs_f64() / 1e6);
+        for _ in 0..5 {
+            let fetcher = kafka.fetcher(&[]);
+            fetcher.warm(&[topic.clone()]);
+            let mut queue = fetcher.queue().unwrap();
+            let start = std::time::Instant::now();
+            for p in 0..4 {
+                queue.add(assignment(p, 1, &topic, p as i32), Position::Beginning).unwrap();
+            }
+            let (mut seen, mut batches, mut bytes) = (0, 0, 0);
+            while seen < COUNT {
+                if let Fetched::Batch(batch) = next(&mut *queue).await {
+                    seen += batch.len();
+                    bytes += batch.pinned_bytes();
+                    batches += 1;
+                }
+            }
+            let took = start.elapsed();
+            let stop = std::time::Instant::now();
+            for p in 0..4 {
+                queue.remove(PartitionId(p));
+            }
+            println!(
+                "fetched {:.2} M/s in {batches} batches of {} bytes; removing four {:?}",
+                COUNT as f64 / took.as_secs_f64() / 1e6,
+                bytes / batches,
+                stop.elapsed()
+            );
+        }
+    });
+}
