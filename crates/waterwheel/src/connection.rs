@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::client::librdkafka::Librdkafka;
 use crate::client::{Backend, Properties};
 use crate::config::{
     self, ALLOW_PLAINTEXT_SASL, ConfigError, Security, Shown, canonical, check_properties, check_property,
@@ -166,39 +167,7 @@ impl fmt::Debug for ClientBuilder {
 
 /// The one place that names a backend.
 fn backend() -> Arc<dyn Backend> {
-    Arc::new(placeholder::NoBackend)
-}
-
-/// Stands in until `client::librdkafka` has its backend; then this module goes.
-mod placeholder {
-    use std::sync::Arc;
-
-    use crate::client::{Admin, Backend, Fetcher, Membership, Producer, Properties};
-    use crate::error::KafkaError;
-
-    pub(super) struct NoBackend;
-
-    fn refused<T>() -> Result<T, KafkaError> {
-        Err(KafkaError::new(crate::error::code::LOCAL_FATAL, "no backend", "this build has no Kafka client"))
-    }
-
-    impl Backend for NoBackend {
-        fn membership(&self, _: &Properties, _: &[String]) -> Result<Arc<dyn Membership>, KafkaError> {
-            refused()
-        }
-
-        fn fetcher(&self, _: &Properties) -> Result<Arc<dyn Fetcher>, KafkaError> {
-            refused()
-        }
-
-        fn producer(&self, _: &Properties) -> Result<Arc<dyn Producer>, KafkaError> {
-            refused()
-        }
-
-        fn admin(&self, _: &Properties) -> Result<Arc<dyn Admin>, KafkaError> {
-            refused()
-        }
-    }
+    Arc::new(Librdkafka)
 }
 
 #[cfg(test)]

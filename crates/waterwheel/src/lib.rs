@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+mod assigned;
 mod body;
 mod client;
 pub mod config;
@@ -17,6 +18,7 @@ mod record;
 pub mod signal;
 mod worker;
 
+pub use assigned::{AssignedConsumer, RecordBatch};
 #[cfg(feature = "json")]
 pub use body::Json;
 pub use body::{Decode, DecodeError, Raw, Utf8};

@@ -112,6 +112,16 @@ impl Batch {
         self.0.bytes.capacity() + self.0.entries.capacity() * size_of::<Entry>()
     }
 
+    /// Shows offset, key and value of each record.
+    pub(crate) fn for_each(&self, look: &mut impl FnMut(i64, Option<&[u8]>, Option<&[u8]>)) {
+        for e in &self.0.entries {
+            let rest = &self.0.bytes[e.start as usize..];
+            let (key, rest) = rest.split_at(length(e.key_len));
+            let value = (e.value_len != NULL).then(|| &rest[..e.value_len as usize]);
+            look(e.offset, (e.key_len != NULL).then_some(key), value);
+        }
+    }
+
     pub(crate) fn record(&self, index: u32) -> Record {
         Record { batch: self.clone(), index }
     }

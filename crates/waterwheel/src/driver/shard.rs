@@ -546,9 +546,13 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 let leader_epoch = batch.leader_epoch();
                 self.engine.fetched(id, epoch, batch, leader_epoch);
             }
-            Fetched::Reread(batch) => {
-                let (id, epoch) = (batch.assignment().id, batch.assignment().epoch);
-                self.engine.reread(id, epoch, batch);
+            Fetched::Reread { id, epoch, batch, missing } => {
+                if let Some(batch) = batch {
+                    self.engine.reread(id, epoch, batch);
+                }
+                if !missing.is_empty() {
+                    self.engine.reread_missing(id, epoch, &missing);
+                }
             }
             Fetched::Stopped { id, epoch, failure } => {
                 self.coordinator.post(FromShard::Stopped { partition: id, epoch, failure });

@@ -393,7 +393,7 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
                 number,
                 common.clone(),
                 Engine::new(settings.clone()),
-                fetcher.queue(),
+                fetcher.queue().map_err(|e| fail(e.into()))?,
                 handler.clone(),
                 mailbox.clone(),
                 inbox.clone(),

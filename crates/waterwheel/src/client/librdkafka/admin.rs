@@ -93,14 +93,15 @@ impl Asker {
 
     fn describe<'a>(&self, names: impl Iterator<Item = &'a CString>) -> Result<Described, KafkaError> {
         let mut names: Vec<*const c_char> = names.map(|n| n.as_ptr()).collect();
-        let event = self.request(sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, WAIT, |rk, options, queue| {
-            // SAFETY: all pointers are live; the names are copied, and the collection is ours to free.
-            unsafe {
-                let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-                sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
-                sys::rd_kafka_TopicCollection_destroy(topics);
-            }
-        })?;
+        let event =
+            self.request(sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, WAIT, |rk, options, queue| {
+                // SAFETY: all pointers are live; the names are copied, and the collection is ours to free.
+                unsafe {
+                    let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+                    sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
+                    sys::rd_kafka_TopicCollection_destroy(topics);
+                }
+            })?;
         let mut described = Described::new();
         // SAFETY: the event is live and is the answer to that question; all that is read lives with it.
         unsafe {
@@ -203,19 +204,20 @@ impl Asker {
                 OffsetSpec::Timestamp(t) => *t,
             });
         }
-        let event = self.request(sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS, WAIT, |rk, options, queue| {
-            let level = if self.committed {
-                sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
-            } else {
-                sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
-            };
-            // SAFETY: all pointers are live; the list is copied. The option is one of this question's.
-            unsafe {
-                let refused = errors::take(sys::rd_kafka_AdminOptions_set_isolation_level(options, level), "");
-                debug_assert!(refused.is_ok(), "{refused:?}");
-                sys::rd_kafka_ListOffsets(rk, asked.as_ptr(), options, queue);
-            }
-        })?;
+        let event =
+            self.request(sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS, WAIT, |rk, options, queue| {
+                let level = if self.committed {
+                    sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
+                } else {
+                    sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
+                };
+                // SAFETY: all pointers are live; the list is copied. The option is one of this question's.
+                unsafe {
+                    let refused = errors::take(sys::rd_kafka_AdminOptions_set_isolation_level(options, level), "");
+                    debug_assert!(refused.is_ok(), "{refused:?}");
+                    sys::rd_kafka_ListOffsets(rk, asked.as_ptr(), options, queue);
+                }
+            })?;
         let mut told = HashMap::new();
         // SAFETY: the event is live and is the answer to that question; all that is read lives with it.
         unsafe {
@@ -248,10 +250,11 @@ impl Asker {
         if topic.is_null() {
             return Err(KafkaError::new(errors::INVALID_ARGUMENT, said.text(), name));
         }
-        let event = self.request(sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS, timeout, |rk, options, queue| {
-            // SAFETY: all pointers are live; the topic is copied.
-            unsafe { sys::rd_kafka_CreateTopics(rk, &raw mut topic, 1, options, queue) }
-        });
+        let event =
+            self.request(sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS, timeout, |rk, options, queue| {
+                // SAFETY: all pointers are live; the topic is copied.
+                unsafe { sys::rd_kafka_CreateTopics(rk, &raw mut topic, 1, options, queue) }
+            });
         // SAFETY: made above, freed once.
         unsafe { sys::rd_kafka_NewTopic_destroy(topic) };
         let event = event?;

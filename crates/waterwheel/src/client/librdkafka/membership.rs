@@ -42,8 +42,10 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn join(properties: &Properties, topics: &[String]) -> Result<Self, KafkaError> {
-        let events =
-            sys::RD_KAFKA_EVENT_REBALANCE | sys::RD_KAFKA_EVENT_OFFSET_COMMIT | sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_STATS;
+        let events = sys::RD_KAFKA_EVENT_REBALANCE
+            | sys::RD_KAFKA_EVENT_OFFSET_COMMIT
+            | sys::RD_KAFKA_EVENT_ERROR
+            | sys::RD_KAFKA_EVENT_STATS;
         let handle = Handle::new(Role::Membership, properties, events)?;
         let queue = Queue::group(&handle)?;
         let subscription = List::of_topics(topics)?;
@@ -122,9 +124,7 @@ impl Membership for Member {
                     }
                     Err(e) => {
                         outcomes.extend(
-                            partitions
-                                .into_iter()
-                                .map(|partition| CommitOutcome { partition, result: Err(e.clone()) }),
+                            partitions.into_iter().map(|partition| CommitOutcome { partition, result: Err(e.clone()) }),
                         );
                         failed = Some(e);
                     }
@@ -234,9 +234,7 @@ impl Shared {
     fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Committed>, KafkaError> {
         let list = List::of_partitions(partitions)?;
         // SAFETY: instance and list are live.
-        let code = unsafe {
-            errors::raw::rd_kafka_committed(self.handle.as_ptr(), list.as_ptr(), COMMITTED_WAIT_MS)
-        };
+        let code = unsafe { errors::raw::rd_kafka_committed(self.handle.as_ptr(), list.as_ptr(), COMMITTED_WAIT_MS) };
         errors::check(code, "asking for the committed offsets")?;
         list.read()
             .into_iter()

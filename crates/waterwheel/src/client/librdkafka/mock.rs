@@ -32,9 +32,8 @@ impl MockCluster {
     pub(crate) fn start(brokers: usize) -> Result<Self, KafkaError> {
         let handle = Handle::new(Role::Admin, &Properties::new(), 0)?;
         // SAFETY: the instance is live and kept for as long as the cluster.
-        let cluster = unsafe {
-            sys::rd_kafka_mock_cluster_new(handle.as_ptr(), i32::try_from(brokers).unwrap_or(i32::MAX))
-        };
+        let cluster =
+            unsafe { sys::rd_kafka_mock_cluster_new(handle.as_ptr(), i32::try_from(brokers).unwrap_or(i32::MAX)) };
         if cluster.is_null() {
             return Err(errors::error(errors::INVALID_ARGUMENT, "the mock cluster cannot be started"));
         }

@@ -168,7 +168,9 @@ impl Shared {
                 self.run(&topic, &rest[..run])
             };
             let step = run.max(1);
-            if let Some(&(at, code::LOCAL_QUEUE_FULL)) = refused.iter().find(|(_, code)| *code == code::LOCAL_QUEUE_FULL) {
+            if let Some(&(at, code::LOCAL_QUEUE_FULL)) =
+                refused.iter().find(|(_, code)| *code == code::LOCAL_QUEUE_FULL)
+            {
                 // Those after it were not tried.
                 left.some.extend(refused.iter().map(|(i, _)| left.from + i).filter(|i| *i < left.from + at));
                 left.from += at;

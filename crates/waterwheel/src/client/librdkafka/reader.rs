@@ -57,7 +57,8 @@ impl Reader {
         let want = (BATCH_BYTES / self.usual.max(1)).clamp(1, TAKE);
         room.messages.resize(TAKE, null_mut());
         // SAFETY: the queue is live, and there is room for as many. With a wait the call would wait for a full array.
-        let got = unsafe { sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, room.messages.as_mut_ptr(), want) };
+        let got =
+            unsafe { sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, room.messages.as_mut_ptr(), want) };
         room.messages.truncate(usize::try_from(got).unwrap_or(0));
         let taken = Taken { room };
         if !taken.room.messages.is_empty() {

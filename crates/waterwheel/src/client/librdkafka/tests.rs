@@ -73,9 +73,8 @@ impl Kafka {
     /// Writes `count` records `v<i>` with keys `k<i>` to a partition.
     async fn fill(&self, topic: &str, partition: i32, count: usize) {
         let producer = self.producer(&[]);
-        let mut records: Vec<_> = (0..count)
-            .map(|i| (i as u64, outgoing(topic, partition, &format!("k{i}"), &format!("v{i}"))))
-            .collect();
+        let mut records: Vec<_> =
+            (0..count).map(|i| (i as u64, outgoing(topic, partition, &format!("k{i}"), &format!("v{i}")))).collect();
         for report in send(&*producer, &mut records).await {
             report.result.unwrap();
         }

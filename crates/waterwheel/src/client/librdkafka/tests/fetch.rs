@@ -39,7 +39,10 @@ async fn records_come_as_they_were_written(kafka: Kafka) {
         (4, outgoing(&topic, 0, "k", "last")),
     ];
     let reports = send(&*producer, &mut sent).await;
-    assert_eq!(reports.iter().map(|r| r.result.clone().unwrap()).collect::<Vec<_>>(), [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]);
+    assert_eq!(
+        reports.iter().map(|r| r.result.clone().unwrap()).collect::<Vec<_>>(),
+        [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]
+    );
 
     let fetcher = kafka.fetcher(&[]);
     fetcher.warm(&[topic.clone(), "^regex".into()]);

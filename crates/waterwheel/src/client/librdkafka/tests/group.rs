@@ -9,11 +9,8 @@ use crate::error::code;
 
 /// Properties that choose a protocol.
 type Protocol = &'static [(&'static str, &'static str)];
-const RANGE: Protocol = &[
-    ("partition.assignment.strategy", "range"),
-    ("session.timeout.ms", "6000"),
-    ("heartbeat.interval.ms", "500"),
-];
+const RANGE: Protocol =
+    &[("partition.assignment.strategy", "range"), ("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "500")];
 const COOPERATIVE: Protocol = &[
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "6000"),
