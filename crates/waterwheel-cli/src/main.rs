@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod exit;
 mod file;
@@ -26,6 +27,7 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Verb {
+    Bench(bench::Bench),
     Check(check::Check),
     Init(init::Init),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let Command { global, verb } = Command::parse();
     global.start_log();
     let ended = match verb {
+        Verb::Bench(bench) => bench.run(&global),
         Verb::Check(check) => check.run(&global),
         Verb::Init(init) => init.run(),
     };
