@@ -9,6 +9,7 @@ pub mod config;
 mod connection;
 mod dead_letter;
 mod driver;
+pub mod embedded;
 mod error;
 mod events;
 mod failure;

@@ -1,6 +1,6 @@
 //! librdkafka's own small cluster in this process, for tests: real connections, no real log.
 //!
-//! What it cannot do is in `client-core.md` §6: no admin requests that change something, no transaction markers, and
+//! What it cannot do: no admin requests that change something, no transaction markers, and
 //! commits are refused while a classic group rebalances.
 
 use std::ffi::CString;
@@ -54,6 +54,7 @@ impl MockCluster {
         errors::check(code, name)
     }
 
+    #[cfg(test)]
     /// The next requests of that kind (Kafka's API key) fail with these codes, one each.
     pub(crate) fn fail_requests(&self, api: i16, errors: &[sys::rd_kafka_resp_err_t]) {
         // SAFETY: the cluster is live; as many codes as said, which are copied.
@@ -62,6 +63,7 @@ impl MockCluster {
         }
     }
 
+    #[cfg(test)]
     /// Every answer of that broker (from 1) comes so much later.
     pub(crate) fn round_trip(&self, broker: i32, time: Duration) -> Result<(), KafkaError> {
         let millis = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);

@@ -22,7 +22,6 @@ mod fetcher;
 mod handle;
 mod list;
 mod membership;
-#[cfg(test)]
 pub(crate) mod mock;
 mod producer;
 mod properties;
