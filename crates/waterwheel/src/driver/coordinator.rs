@@ -18,6 +18,7 @@ use waterwheel_core::{Epoch, Now, PartitionId};
 
 use super::mailbox::Mailbox;
 use super::opening::{Opened, Opener};
+use super::quiet::Quiet;
 use super::shard::{Common, FromShard, ToShard, View};
 use super::tally::Counts;
 use crate::client::{Commit, CommitOutcome, FetchFailure, Membership, MembershipEvent};
@@ -66,6 +67,7 @@ pub(crate) struct Coordinator {
     error: Option<Error>,
     cut_off: Vec<(TopicPartition, usize)>,
     leaving: bool,
+    quiet: Quiet,
 }
 
 impl Coordinator {
@@ -103,6 +105,7 @@ impl Coordinator {
             error: None,
             cut_off: Vec::new(),
             leaving: false,
+            quiet: Quiet::default(),
         }
     }
 
@@ -235,9 +238,11 @@ impl Coordinator {
             }
             MembershipEvent::CoordinatorAnswered { ago } => self.group.coordinator_answered(now - ago),
             MembershipEvent::Trouble(error) => {
-                tracing::warn!(%error, "trouble with the group");
                 self.trouble.client(&error);
-                self.tell(Event::Trouble { error });
+                if self.quiet.is_news(error.code(), now) {
+                    tracing::warn!(%error, "trouble with the group");
+                    self.tell(Event::Trouble { error });
+                }
             }
             MembershipEvent::Fatal(error) => {
                 tracing::error!(%error, "the membership ended");

@@ -18,6 +18,7 @@ pub(crate) mod mailbox;
 pub(crate) mod opening;
 pub(crate) mod outbound;
 pub(crate) mod pool;
+pub(crate) mod quiet;
 pub(crate) mod shard;
 pub(crate) mod tally;
 

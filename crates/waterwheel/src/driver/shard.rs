@@ -25,6 +25,7 @@ use super::clock::Clock;
 use super::mailbox::Mailbox;
 use super::outbound::{Outbound, Sent, client_ended};
 use super::pool::Pool;
+use super::quiet::Quiet;
 use super::tally::{Counts, Tally};
 use crate::body::Decode;
 use crate::client::{FetchFailure, FetchQueue, Fetched, Position};
@@ -134,6 +135,7 @@ pub(crate) struct Shard<T: Decode, H: Handler<T>> {
     sleeps_until: Option<Now>,
     letters: Vec<ToShard>,
     ends: Vec<Done>,
+    quiet: Quiet,
     body: std::marker::PhantomData<fn() -> T>,
 }
 
@@ -172,6 +174,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             sleeps_until: None,
             letters: Vec::new(),
             ends: Vec::new(),
+            quiet: Quiet::default(),
             body: std::marker::PhantomData,
             common,
         }
@@ -562,9 +565,11 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         true
     }
 
-    fn trouble(&self, error: KafkaError) {
-        tracing::warn!(%error, "trouble while fetching");
-        self.tell(Event::Trouble { error });
+    fn trouble(&mut self, error: KafkaError) {
+        if self.quiet.is_news(error.code(), self.now()) {
+            tracing::warn!(%error, "trouble while fetching");
+            self.tell(Event::Trouble { error });
+        }
     }
 
     // ---- pace ---------------------------------------------------------------------------------------------------
