@@ -71,6 +71,7 @@ pub(crate) mod code {
     pub(crate) const COORDINATOR_LOAD_IN_PROGRESS: i32 = 14;
     pub(crate) const COORDINATOR_NOT_AVAILABLE: i32 = 15;
     pub(crate) const NOT_COORDINATOR: i32 = 16;
+    pub(crate) const INVALID_TOPIC: i32 = 17;
     pub(crate) const RECORD_LIST_TOO_LARGE: i32 = 18;
     pub(crate) const TOPIC_AUTHORIZATION_FAILED: i32 = 29;
     pub(crate) const ILLEGAL_GENERATION: i32 = 22;

@@ -89,6 +89,18 @@ impl Failure {
         Self { again: Some(after), ..Self::new(Wish::Policy, source) }
     }
 
+    /// The attempt took too long: by the worker's policy, with the class `timeout`. For handlers that know better than the
+    /// worker's handler timeout when an attempt began.
+    pub fn timed_out(source: impl Into<BoxError>) -> Self {
+        Self::of_class(FailureClass::Timeout, Wish::Policy, source)
+    }
+
+    /// The body cannot be decoded: to the dead-letter topic at once, with the class `decode`. For handlers that decode by
+    /// themselves.
+    pub fn undecodable(source: impl Into<BoxError>) -> Self {
+        Self::of_class(FailureClass::Decode, Wish::DeadLetter, source)
+    }
+
     pub(crate) fn of_class(class: FailureClass, wish: Wish, source: impl Into<BoxError>) -> Self {
         Self { class, ..Self::new(wish, source) }
     }

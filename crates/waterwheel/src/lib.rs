@@ -15,8 +15,10 @@ mod events;
 mod failure;
 mod handler;
 mod health;
+mod producer;
 mod record;
 pub mod signal;
+mod witness;
 mod worker;
 
 pub use assigned::{AssignedConsumer, RecordBatch};
@@ -31,10 +33,12 @@ pub use events::Event;
 pub use failure::{BoxError, Failure, FailureClass};
 pub use handler::{Handler, Message};
 pub use health::{Health, HealthLevel};
+pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
 pub use record::{Headers, Record, TopicPartition};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
+pub use witness::{Settled, Witness};
 pub use worker::{
     Events, Execution, OnDrainDeadline, OnExhausted, OnGap, PartitionStatus, ReadyWorker, RecordStatus, Report,
     RunError, Snapshot, Start, Worker, WorkerBuilder, WorkerHandle, WorkerState,

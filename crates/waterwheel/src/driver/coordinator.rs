@@ -58,6 +58,8 @@ pub(crate) struct Coordinator {
     on_gap: OnGap,
     names: Vec<TopicPartition>,
     ids: HashMap<TopicPartition, PartitionId>,
+    /// The assignment last given to the shards.
+    epochs: HashMap<PartitionId, Epoch>,
     topic_ids: BTreeMap<PartitionId, Option<NonZeroU128>>,
     opens: FuturesUnordered<BoxFuture<'static, Vec<Opened>>>,
     commits: FuturesUnordered<BoxFuture<'static, CommitAnswer>>,
@@ -97,6 +99,7 @@ impl Coordinator {
             on_gap,
             names: Vec::new(),
             ids: HashMap::new(),
+            epochs: HashMap::new(),
             topic_ids: BTreeMap::new(),
             opens: FuturesUnordered::new(),
             commits: FuturesUnordered::new(),
@@ -361,6 +364,7 @@ impl Coordinator {
                     self.opens.push(self.opener.open(named));
                 }
                 GroupAction::Assign { partition, epoch, resume } => {
+                    self.epochs.insert(partition, epoch);
                     let assignment = Assignment::new(partition, epoch, self.names[partition.index()].clone());
                     self.shard(partition).post(ToShard::Assign { assignment, resume });
                 }
@@ -370,6 +374,7 @@ impl Coordinator {
                 GroupAction::Lose(partitions) => self.to_shards(&partitions, ToShard::Lose),
                 GroupAction::Close(partitions) => {
                     self.count(Counts { revoked: partitions.len() as u64, ..Counts::default() });
+                    self.witness_revoked(&partitions);
                     self.to_shards(&partitions, ToShard::Close);
                 }
                 GroupAction::Collect => {
@@ -389,6 +394,15 @@ impl Coordinator {
         }
     }
 
+    fn witness_revoked(&self, partitions: &[PartitionId]) {
+        let Some(witness) = &self.common.witness else { return };
+        for id in partitions {
+            if let Some(epoch) = self.epochs.get(id) {
+                witness.revoked(&self.names[id.index()], epoch.0);
+            }
+        }
+    }
+
     fn commit(&mut self, number: u64, points: Vec<(PartitionId, CommitPoint, usize)>) {
         let now = self.now();
         let mut commits = Vec::with_capacity(points.len());
@@ -404,6 +418,9 @@ impl Coordinator {
             if map.cut {
                 self.count(Counts { maps_cut: 1, ..Counts::default() });
                 self.tell(Event::MapCut { partition: name.clone(), reach: map.reach });
+            }
+            if let Some(witness) = &self.common.witness {
+                witness.committing(&name, point.offset);
             }
             ids.push((id, name.clone()));
             commits.push(Commit {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::client::{Outgoing, Producer, Report, SendError};
@@ -23,6 +23,8 @@ struct State {
 struct Shared {
     producer: Arc<dyn Producer>,
     state: Mutex<State>,
+    /// Told when nothing is unanswered any more.
+    answered: Notify,
 }
 
 /// Sends records one by one and tells each one's fate. Cheap to clone; the last clone ends the client.
@@ -43,7 +45,7 @@ impl Drop for AbortOnDrop {
 impl Outbound {
     pub(crate) fn new(producer: Arc<dyn Producer>) -> Self {
         let state = State { next_ticket: 1, waiting: HashMap::new(), refused: VecDeque::new() };
-        let shared = Arc::new(Shared { producer, state: Mutex::new(state) });
+        let shared = Arc::new(Shared { producer, state: Mutex::new(state), answered: Notify::new() });
         let task = super::spawn(report(shared.clone()));
         Self { shared, _reports: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
@@ -63,6 +65,17 @@ impl Outbound {
     /// Records not reported yet.
     pub(crate) fn unanswered(&self) -> usize {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.len()
+    }
+
+    /// Waits until no record is unanswered.
+    pub(crate) async fn answered(&self) {
+        loop {
+            let told = self.shared.answered.notified();
+            if self.unanswered() == 0 {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Ends the client; what is not acknowledged by then is reported as failed.
@@ -107,6 +120,9 @@ async fn report(shared: Arc<Shared>) {
             }
         }
         shared.push(&mut state);
+        if state.waiting.is_empty() {
+            shared.answered.notify_waiters();
+        }
     }
 }
 

@@ -34,7 +34,8 @@ use crate::error::{Error, KafkaError, code};
 use crate::events::Event;
 use crate::failure::{Failure, FailureClass};
 use crate::handler::{Handler, Message};
-use crate::record::{Assignment, Batch, Record};
+use crate::record::{Assignment, Batch, Record, TopicPartition};
+use crate::witness::{Settled, Witness};
 use crate::worker::{Execution, OnDrainDeadline};
 
 /// Starts between two looks at control letters and timers.
@@ -90,6 +91,7 @@ pub(crate) struct Common {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) execution: Execution,
     pub(crate) on_drain_deadline: OnDrainDeadline,
+    pub(crate) witness: Option<Arc<dyn Witness>>,
 }
 
 /// Why the record in a slot failed last.
@@ -189,6 +191,12 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         let _ = self.common.events.send(event);
     }
 
+    fn settled(&self, partition: &TopicPartition, offset: i64, how: Settled) {
+        if let Some(witness) = &self.common.witness {
+            witness.settled(partition, offset, how);
+        }
+    }
+
     // ---- control ----------------------------------------------------------------------------------------------
 
     /// Carries out the letters that have come; `true` at the last one.
@@ -234,6 +242,9 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
     fn assign(&mut self, assignment: Arc<Assignment>, resume: Resume, now: Now) {
         let (id, epoch, offset) = (assignment.id, assignment.epoch, resume.offset);
         self.leave(id, Some(now));
+        if let Some(witness) = &self.common.witness {
+            witness.assigned(&assignment.partition, epoch.0, offset);
+        }
         self.engine.assign(id, epoch, resume, now);
         if let Err(error) = self.fetch.add(assignment.clone(), Position::Offset(offset)) {
             let failure = FetchFailure::Failed(error);
@@ -252,12 +263,15 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         }
     }
 
-    /// Ends the fetching of a partition, and tells its handlers if `at` is given.
+    /// Ends the fetching of a partition; if `at` is given, without a drain, which its handlers are told.
     fn leave(&mut self, id: PartitionId, at: Option<Now>) {
         self.fetch.remove(id);
         if let Some(assignment) = self.assignments.remove(&id)
             && let Some(at) = at
         {
+            if let Some(witness) = &self.common.witness {
+                witness.lost(&assignment.partition, assignment.epoch.0);
+            }
             assignment.drain.send_replace(Some(self.common.clock.instant(at)));
         }
     }
@@ -469,6 +483,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             }
             Verdict::Skipped => {
                 self.counts.skipped += 1;
+                self.settled(&partition, offset, Settled::Skipped);
                 self.tell(Event::Skipped { partition, offset, class });
             }
             Verdict::Stop => {
@@ -522,6 +537,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             match (verdict, sent) {
                 (Verdict::Finished, _) => {
                     self.counts.dead_lettered += 1;
+                    self.settled(&partition, offset, Settled::DeadLettered);
                     let class = self.notes.remove(&slot).map_or(FailureClass::Handler, |n| n.class);
                     self.tell(Event::DeadLettered { partition, offset, class });
                 }

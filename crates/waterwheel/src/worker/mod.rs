@@ -33,6 +33,7 @@ use crate::error::Error;
 use crate::handler::Handler;
 use crate::health::Trouble;
 use crate::record::TopicPartition;
+use crate::witness::Witness;
 
 /// Events that a reader may be behind before it misses some.
 const EVENTS: usize = 1024;
@@ -70,6 +71,7 @@ pub struct WorkerBuilder {
     execution: Execution,
     lease: Option<Duration>,
     shards: Option<usize>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Client {
@@ -97,6 +99,7 @@ impl Client {
             execution: Execution::Inline,
             lease: None,
             shards: None,
+            witness: None,
         }
     }
 }
@@ -227,6 +230,12 @@ impl WorkerBuilder {
         self
     }
 
+    /// Who is told of the worker's doings in place. Default: nobody.
+    pub fn witness(mut self, witness: Arc<dyn Witness>) -> Self {
+        self.witness = Some(witness);
+        self
+    }
+
     /// Checks everything and makes a worker of it. Nothing connects yet.
     pub fn handler<T: Decode, H: Handler<T>>(self, handler: H) -> ReadyWorker<T, H> {
         ReadyWorker { builder: self, handler, body: std::marker::PhantomData }
@@ -294,6 +303,7 @@ impl<T: Decode, H: Handler<T>> ReadyWorker<T, H> {
             events: broadcast::Sender::new(EVENTS),
             execution: builder.execution,
             on_drain_deadline: builder.on_drain_deadline,
+            witness: builder.witness.clone(),
         });
         let (commands, commands_in) = mpsc::channel(16);
         let state = watch::Sender::new(WorkerState::Initialising);
