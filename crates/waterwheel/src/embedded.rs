@@ -21,10 +21,12 @@ use crate::error::KafkaError;
 pub struct Cluster(Arc<MockCluster>);
 
 impl Cluster {
-    /// Starts that many brokers on ports of the loopback interface. Groups begin without the usual wait of three seconds.
+    /// Starts that many brokers on ports of the loopback interface. Groups begin without the usual wait of three seconds,
+    /// and members of a `group.protocol=consumer` group hear of a change within half a second.
     pub fn start(brokers: usize) -> Result<Self, KafkaError> {
         let cluster = MockCluster::start(brokers)?;
         cluster.initial_rebalance_delay(Duration::ZERO);
+        cluster.group_heartbeat_interval(Duration::from_millis(500));
         Ok(Self(Arc::new(cluster)))
     }
 

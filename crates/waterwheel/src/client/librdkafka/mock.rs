@@ -77,6 +77,14 @@ impl MockCluster {
         // SAFETY: the cluster is live.
         unsafe { sys::rd_kafka_mock_group_initial_rebalance_delay_ms(self.cluster, millis) }
     }
+
+    /// How often members of a `group.protocol=consumer` group tell that they live, and so hear what is theirs (3 s by
+    /// default; a real one: 5 s).
+    pub(crate) fn group_heartbeat_interval(&self, time: Duration) {
+        let millis = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the cluster is live.
+        unsafe { sys::rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(self.cluster, millis) }
+    }
 }
 
 impl Drop for MockCluster {
