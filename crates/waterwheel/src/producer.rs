@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::client::Outgoing;
 use crate::config::names;
 use crate::connection::Client;
-use crate::driver::outbound::{Outbound, client_ended};
+use crate::driver::outbound::{MOST_AT_ONCE, Outbound, client_ended};
 use crate::error::{Error, KafkaError, code};
 use crate::record::Record;
 
@@ -164,6 +164,31 @@ impl Producer {
             Ok((partition, offset)) => Ok(Delivered { partition, offset }),
             Err(e) => Err(failed(e.error, e.possibly_written, record)),
         }
+    }
+
+    /// Sends records, in their order, and waits until each has its answer. The cheap way for many small records: one wait
+    /// and one answer for all. Up to 16,777,216 at once; what exceeds the client's queue waits in memory.
+    ///
+    /// An error has each record that was not acknowledged; the others were. Dropping the future takes none back.
+    pub async fn send_all(&self, records: Vec<ProducerRecord>) -> Result<(), Vec<SendFailure>> {
+        for topic in records.chunk_by(|a, b| Arc::ptr_eq(&a.0.topic, &b.0.topic)).map(|run| run[0].topic()) {
+            if let Err(error) = names::check_topic(topic) {
+                let error = KafkaError::new(code::INVALID_TOPIC, error.to_string(), "");
+                let failed = |record| SendFailure { error: error.clone(), possibly_written: false, record };
+                return Err(records.into_iter().map(failed).collect());
+            }
+        }
+        let mut failures = Vec::new();
+        for records in records.chunks(MOST_AT_ONCE) {
+            let answer = self.outbound.send_all(records.iter().map(|r| r.0.clone())).await;
+            let failed = answer.unwrap_or_else(|_| (0..records.len()).map(|place| (place, client_ended())).collect());
+            failures.extend(failed.into_iter().map(|(place, e)| SendFailure {
+                error: e.error,
+                possibly_written: e.possibly_written,
+                record: records[place].clone(),
+            }));
+        }
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 
     /// Records not acknowledged yet.

@@ -1,4 +1,4 @@
-//! Records out: single sends on top of the producer port.
+//! Records out, one by one or many at once, on top of the producer port.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -13,9 +13,28 @@ use crate::error::{KafkaError, code};
 /// What became of a send: partition and offset, or why not.
 pub(crate) type Sent = Result<(i32, i64), SendError>;
 
+/// The failed ones of many records sent at once, by their place.
+pub(crate) type SentAll = Vec<(usize, SendError)>;
+
+/// Tickets of records sent many at once have this bit; below it their send's number, and in the lowest [`PLACE_BITS`] bits
+/// their place in it.
+const MANY: u64 = 1 << 63;
+const PLACE_BITS: u32 = 24;
+
+/// Most records that can be sent at once.
+pub(crate) const MOST_AT_ONCE: usize = 1 << PLACE_BITS;
+
+/// Many records sent at once.
+struct Many {
+    unanswered: usize,
+    failed: SentAll,
+    answer: oneshot::Sender<SentAll>,
+}
+
 struct State {
     next_ticket: u64,
     waiting: HashMap<u64, oneshot::Sender<Sent>>,
+    many: HashMap<u64, Many>,
     /// Refused because the queue was full; sent when reports make room.
     refused: VecDeque<(u64, Outgoing)>,
 }
@@ -44,7 +63,7 @@ impl Drop for AbortOnDrop {
 
 impl Outbound {
     pub(crate) fn new(producer: Arc<dyn Producer>) -> Self {
-        let state = State { next_ticket: 1, waiting: HashMap::new(), refused: VecDeque::new() };
+        let state = State { next_ticket: 1, waiting: HashMap::new(), many: HashMap::new(), refused: VecDeque::new() };
         let shared = Arc::new(Shared { producer, state: Mutex::new(state), answered: Notify::new() });
         let task = super::spawn(report(shared.clone()));
         Self { shared, _reports: Arc::new(AbortOnDrop(task.abort_handle())) }
@@ -62,9 +81,29 @@ impl Outbound {
         receiver
     }
 
+    /// Puts many records in the send queue, at most [`MOST_AT_ONCE`]; one answer for all. Dropping the receiver takes
+    /// none of them back.
+    pub(crate) fn send_all(&self, records: impl ExactSizeIterator<Item = Outgoing>) -> oneshot::Receiver<SentAll> {
+        debug_assert!(records.len() <= MOST_AT_ONCE, "places would overlap");
+        let (answer, receiver) = oneshot::channel();
+        if records.len() == 0 {
+            // The receiver is right here.
+            let _ = answer.send(Vec::new());
+            return receiver;
+        }
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = state.next_ticket;
+        state.next_ticket += 1;
+        state.many.insert(number, Many { unanswered: records.len(), failed: Vec::new(), answer });
+        let ticket = MANY | number << PLACE_BITS;
+        state.refused.extend(records.enumerate().map(|(place, record)| (ticket | place as u64, record)));
+        self.shared.push(&mut state);
+        receiver
+    }
+
     /// Records not reported yet.
     pub(crate) fn unanswered(&self) -> usize {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.len()
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).unanswered()
     }
 
     /// Waits until no record is unanswered.
@@ -84,6 +123,33 @@ impl Outbound {
     }
 }
 
+impl State {
+    fn unanswered(&self) -> usize {
+        self.waiting.len() + self.many.values().map(|m| m.unanswered).sum::<usize>()
+    }
+
+    /// Tells whoever waits for it; the caller may have gone, then nobody wants to know.
+    fn answer(&mut self, ticket: u64, result: Sent) {
+        if ticket & MANY == 0 {
+            if let Some(waiting) = self.waiting.remove(&ticket) {
+                let _ = waiting.send(result);
+            }
+            return;
+        }
+        let number = (ticket & !MANY) >> PLACE_BITS;
+        let Some(many) = self.many.get_mut(&number) else { return };
+        many.unanswered -= 1;
+        if let Err(error) = result {
+            many.failed.push(((ticket & (MOST_AT_ONCE as u64 - 1)) as usize, error));
+        }
+        if many.unanswered == 0
+            && let Some(many) = self.many.remove(&number)
+        {
+            let _ = many.answer.send(many.failed);
+        }
+    }
+}
+
 impl Shared {
     /// Hands over what waits for room.
     fn push(&self, state: &mut State) {
@@ -98,10 +164,7 @@ impl Shared {
                 Ok(()) => {}
                 Err(error) => {
                     let Some((ticket, _)) = state.refused.pop_front() else { return };
-                    if let Some(waiting) = state.waiting.remove(&ticket) {
-                        // The caller may have gone; then nobody wants to know.
-                        let _ = waiting.send(Err(SendError { error, possibly_written: false }));
-                    }
+                    state.answer(ticket, Err(SendError { error, possibly_written: false }));
                 }
             }
         }
@@ -115,12 +178,10 @@ async fn report(shared: Arc<Shared>) {
         poll_fn(|cx| shared.producer.poll_reports(cx, &mut reports)).await;
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         for report in reports.drain(..) {
-            if let Some(waiting) = state.waiting.remove(&report.ticket) {
-                let _ = waiting.send(report.result);
-            }
+            state.answer(report.ticket, report.result);
         }
         shared.push(&mut state);
-        if state.waiting.is_empty() {
+        if state.waiting.is_empty() && state.many.is_empty() {
             shared.answered.notify_waiters();
         }
     }
