@@ -166,6 +166,10 @@ pub enum Error {
         /// What asked for it.
         reason: String,
     },
+    /// A task of the worker panicked, and not in a handler (that would be a failure of its record): nothing was committed
+    /// any more, what was in work comes again.
+    #[error("a task of the worker panicked: a defect in waterwheel, or in the drop of one of the program's own types")]
+    Broken,
 }
 
 impl Error {

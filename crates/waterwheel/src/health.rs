@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use waterwheel_core::Now;
+
 use crate::error::KafkaError;
 
 /// How a worker is.
@@ -34,7 +36,7 @@ impl Health {
 #[derive(Debug, Default)]
 struct State {
     joined: bool,
-    client: Option<String>,
+    client: Option<(Now, String)>,
     commit: Option<String>,
 }
 
@@ -52,8 +54,13 @@ impl Trouble {
         self.with(|s| (s.joined, s.client) = (true, None));
     }
 
-    pub(crate) fn client(&self, error: &KafkaError) {
-        self.with(|s| s.client = Some(error.to_string()));
+    pub(crate) fn client(&self, error: &KafkaError, now: Now) {
+        self.with(|s| s.client = Some((now, error.to_string())));
+    }
+
+    /// The coordinator answered: trouble from before then is over, also for a worker that has nothing to commit.
+    pub(crate) fn answered(&self, at: Now) {
+        self.with(|s| s.client.take_if(|(since, _)| *since < at).map_or((), drop));
     }
 
     pub(crate) fn committed(&self) {
@@ -69,7 +76,7 @@ impl Trouble {
         self.with(|s| {
             let level = if s.joined { HealthLevel::Warning } else { HealthLevel::Critical };
             match &s.client {
-                Some(text) => causes.push((level, text.clone())),
+                Some((_, text)) => causes.push((level, text.clone())),
                 None if !s.joined => causes.push((level, "has not joined its group yet".to_owned())),
                 None => {}
             }

@@ -28,14 +28,22 @@ use crate::health::Trouble;
 use crate::record::{Assignment, TopicPartition};
 use crate::worker::{OnGap, WorkerState};
 
-/// What a handle asks of a worker.
-pub(crate) enum Command {
-    Stop,
-    StopNow,
-    Pause,
-    Resume,
-    View(oneshot::Sender<Vec<(Vec<TopicPartition>, View)>>),
+/// What a worker's handles want of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    pub(crate) stop: Option<Stopping>,
+    pub(crate) paused: bool,
 }
+
+/// How a worker is to stop; what is wished later can only be more urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stopping {
+    InOrder,
+    AtOnce,
+}
+
+/// A handle that asks for a view of the shards.
+pub(crate) type Ask = oneshot::Sender<Vec<(Vec<TopicPartition>, View)>>;
 
 /// How a worker's coordinator ended.
 pub(crate) struct Ended {
@@ -52,8 +60,11 @@ pub(crate) struct Coordinator {
     opener: Opener,
     shards: Vec<Mailbox<ToShard>>,
     inbox: Mailbox<FromShard>,
-    commands: mpsc::Receiver<Command>,
-    state: watch::Sender<WorkerState>,
+    wishes: watch::Receiver<Wishes>,
+    /// The wishes that were carried out.
+    granted: Wishes,
+    asks: mpsc::Receiver<Ask>,
+    state: Arc<watch::Sender<WorkerState>>,
     trouble: Arc<Trouble>,
     on_gap: OnGap,
     names: Vec<TopicPartition>,
@@ -81,8 +92,9 @@ impl Coordinator {
         opener: Opener,
         shards: Vec<Mailbox<ToShard>>,
         inbox: Mailbox<FromShard>,
-        commands: mpsc::Receiver<Command>,
-        state: watch::Sender<WorkerState>,
+        wishes: watch::Receiver<Wishes>,
+        asks: mpsc::Receiver<Ask>,
+        state: Arc<watch::Sender<WorkerState>>,
         trouble: Arc<Trouble>,
         on_gap: OnGap,
     ) -> Self {
@@ -93,7 +105,9 @@ impl Coordinator {
             opener,
             shards,
             inbox,
-            commands,
+            wishes,
+            granted: Wishes::default(),
+            asks,
             state,
             trouble,
             on_gap,
@@ -115,6 +129,8 @@ impl Coordinator {
     /// Serves the group until the worker has left it.
     pub(crate) async fn run(mut self) -> Ended {
         self.set_state(WorkerState::Starting);
+        // What was wished before there was anyone to grant it.
+        self.grant();
         while !self.leaving {
             self.act();
             if self.leaving {
@@ -130,7 +146,8 @@ impl Coordinator {
             let mut letters = Vec::new();
             tokio::select! {
                 biased;
-                Some(command) = self.commands.recv() => self.command(command),
+                Ok(()) = self.wishes.changed() => self.grant(),
+                Some(ask) = self.asks.recv() => self.view(ask),
                 event = poll_fn(|cx| self.membership.poll_event(cx)) => self.group_event(event),
                 () = poll_fn(|cx| read(&self.inbox, cx, &mut letters)) => {}
                 Some(opened) = self.opens.next(), if !self.opens.is_empty() => self.opened(opened),
@@ -165,15 +182,15 @@ impl Coordinator {
 
     // ---- what comes in ------------------------------------------------------------------------------------------
 
-    fn command(&mut self, command: Command) {
-        let now = self.now();
-        match command {
-            Command::Stop => self.stop(now, None),
-            Command::StopNow => self.stop(now, Some(Duration::ZERO)),
-            Command::Pause => self.shards.iter().for_each(|s| s.post(ToShard::Pause)),
-            Command::Resume => self.shards.iter().for_each(|s| s.post(ToShard::Resume)),
-            Command::View(answer) => self.view(answer),
+    fn grant(&mut self) {
+        let (now, wishes) = (self.now(), *self.wishes.borrow_and_update());
+        if wishes.paused != self.granted.paused {
+            self.shards.iter().for_each(|s| s.post(if wishes.paused { ToShard::Pause } else { ToShard::Resume }));
         }
+        if wishes.stop != self.granted.stop {
+            self.stop(now, wishes.stop.filter(|how| *how == Stopping::AtOnce).map(|_| Duration::ZERO));
+        }
+        self.granted = wishes;
     }
 
     fn stop(&mut self, now: Now, patience: Option<Duration>) {
@@ -185,7 +202,7 @@ impl Coordinator {
     }
 
     /// Collects the shards' views on a task of its own, so that the group is served meanwhile.
-    fn view(&self, answer: oneshot::Sender<Vec<(Vec<TopicPartition>, View)>>) {
+    fn view(&self, answer: Ask) {
         let views: Vec<_> = self
             .shards
             .iter()
@@ -239,9 +256,12 @@ impl Coordinator {
                 self.tell(Event::Lost { partitions });
                 self.partitions_changed();
             }
-            MembershipEvent::CoordinatorAnswered { ago } => self.group.coordinator_answered(now - ago),
+            MembershipEvent::CoordinatorAnswered { ago } => {
+                self.trouble.answered(now - ago);
+                self.group.coordinator_answered(now - ago);
+            }
             MembershipEvent::Trouble(error) => {
-                self.trouble.client(&error);
+                self.trouble.client(&error, now);
                 if self.quiet.is_news(error.code(), now) {
                     tracing::warn!(%error, "trouble with the group");
                     self.tell(Event::Trouble { error });
@@ -305,7 +325,7 @@ impl Coordinator {
         let from = match failure {
             FetchFailure::OutOfRange { position } => position,
             FetchFailure::Failed(error) if error.is_retriable() || error.code() == code::LOCAL_UNKNOWN_PARTITION => {
-                self.trouble.client(&error);
+                self.trouble.client(&error, self.now());
                 self.tell(Event::Trouble { error });
                 None
             }

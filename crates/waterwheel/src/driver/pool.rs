@@ -1,5 +1,7 @@
 //! The worker's pool of credits, from which its shards borrow.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
@@ -7,12 +9,17 @@ use std::task::Waker;
 pub(crate) struct Pool {
     state: Mutex<State>,
     chunk: usize,
+    /// The shard whose turn it is, or [`NOBODY`]; read without the lock, once a turn.
+    next: AtomicUsize,
 }
+
+/// No shard's number.
+const NOBODY: usize = usize::MAX;
 
 struct State {
     free: usize,
-    /// Shards that want credits, by their number.
-    waiting: Vec<(usize, Waker)>,
+    /// Shards that want credits, by their number, in the order in which they asked.
+    waiting: VecDeque<(usize, Waker)>,
 }
 
 impl Pool {
@@ -20,22 +27,32 @@ impl Pool {
     pub(crate) fn new(concurrency: usize, shards: usize) -> Self {
         // A quarter of an even share at a time: few locks, and what is lent out to a shard that needs little stays small.
         let chunk = (concurrency / shards.max(1) / 4).max(1);
-        Self { state: Mutex::new(State { free: concurrency, waiting: Vec::new() }), chunk }
+        Self {
+            state: Mutex::new(State { free: concurrency, waiting: VecDeque::new() }),
+            chunk,
+            next: AtomicUsize::new(NOBODY),
+        }
     }
 
-    /// Takes up to `wanted` credits, a chunk at most. With none left, the shard is woken when there are some.
+    /// Takes up to `wanted` credits, a chunk at most. Where there are none, or only as many as shards that asked before,
+    /// the shard is woken at its turn: one that always has work cannot keep the credits from another one.
     pub(crate) fn take(&self, shard: usize, wanted: usize, waker: &Waker) -> usize {
-        if wanted == 0 {
+        if wanted == 0 && self.next.load(Ordering::Relaxed) == NOBODY {
             return 0;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let n = wanted.min(self.chunk).min(state.free);
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *guard;
+        let place = state.waiting.iter().position(|(s, _)| *s == shard);
+        let before = place.unwrap_or(state.waiting.len());
+        let n = wanted.min(self.chunk).min(state.free.saturating_sub(before));
         state.free -= n;
-        match state.waiting.iter_mut().find(|(s, _)| *s == shard) {
-            _ if n > 0 => state.waiting.retain(|(s, _)| *s != shard),
-            Some((_, known)) => known.clone_from(waker),
-            None => state.waiting.push((shard, waker.clone())),
+        match place {
+            Some(place) if n > 0 || wanted == 0 => drop(state.waiting.remove(place)),
+            Some(place) => state.waiting[place].1.clone_from(waker),
+            None if n == 0 && wanted > 0 => state.waiting.push_back((shard, waker.clone())),
+            None => {}
         }
+        self.wake_next(state);
         n
     }
 
@@ -44,17 +61,20 @@ impl Pool {
         if credits == 0 {
             return;
         }
-        let woken = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.free += credits;
-            std::mem::take(&mut state.waiting)
-        };
-        woken.into_iter().for_each(|(_, waker)| waker.wake());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.free += credits;
+        self.wake_next(&mut state);
     }
 
-    /// Whether a shard waits for credits.
-    pub(crate) fn is_wanted(&self) -> bool {
-        !self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.is_empty()
+    /// Wakes those whose turn it is. They stay in the queue until they have come to take.
+    fn wake_next(&self, state: &mut State) {
+        self.next.store(state.waiting.front().map_or(NOBODY, |(shard, _)| *shard), Ordering::Relaxed);
+        state.waiting.iter().take(state.free).for_each(|(_, waker)| waker.wake_by_ref());
+    }
+
+    /// Whether it is another shard's turn to get credits.
+    pub(crate) fn is_anothers_turn(&self, shard: usize) -> bool {
+        ![NOBODY, shard].contains(&self.next.load(Ordering::Relaxed))
     }
 }
 
@@ -67,10 +87,24 @@ mod tests {
         let pool = Pool::new(1, 2);
         assert_eq!(pool.take(0, 9, Waker::noop()), 1);
         assert_eq!(pool.take(1, 9, Waker::noop()), 0);
-        assert!(pool.is_wanted());
+        assert!(pool.is_anothers_turn(0) && !pool.is_anothers_turn(1));
         pool.give(1);
-        assert!(!pool.is_wanted());
+        assert_eq!(pool.take(0, 9, Waker::noop()), 0, "the other one asked first");
         assert_eq!(pool.take(1, 9, Waker::noop()), 1);
+        pool.give(1);
+        assert_eq!(pool.take(1, 9, Waker::noop()), 0, "and now it is the first one's turn");
+        assert_eq!(pool.take(0, 9, Waker::noop()), 1);
+    }
+
+    #[test]
+    fn who_wants_no_more_makes_room_for_the_next() {
+        let pool = Pool::new(1, 3);
+        assert_eq!(pool.take(0, 1, Waker::noop()), 1);
+        assert_eq!((pool.take(1, 1, Waker::noop()), pool.take(2, 1, Waker::noop())), (0, 0));
+        pool.give(1);
+        assert_eq!(pool.take(1, 0, Waker::noop()), 0);
+        assert_eq!(pool.take(2, 1, Waker::noop()), 1);
+        assert!(!pool.is_anothers_turn(0));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! dead letters, timers, then up to [`TURN`] starts, then one fetch. Control is so never later than `TURN` starts.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 use waterwheel_core::engine::{
     Action, CommitPoint, CutReason, Engine, InWork, Outcome, PartitionView, Resume, SlotId, Start, Verdict, Wish,
+    WorkStage,
 };
 use waterwheel_core::{Epoch, Now, PartitionId};
 
@@ -27,7 +29,7 @@ use super::outbound::{Outbound, Sent, client_ended};
 use super::pool::Pool;
 use super::quiet::Quiet;
 use super::tally::{Counts, Tally};
-use crate::body::Decode;
+use crate::body::{Decode, DecodeError};
 use crate::client::{FetchFailure, FetchQueue, Fetched, Position};
 use crate::dead_letter::{Cause, TooLarge, Writer, bounded};
 use crate::error::{Error, KafkaError, code};
@@ -128,9 +130,14 @@ pub(crate) struct Shard<T: Decode, H: Handler<T>> {
     running: Vec<Option<AbortHandle>>,
     /// Attempts on blocking threads that were to be cut: whatever they say counts as cut.
     fenced: HashSet<SlotId>,
-    notes: HashMap<SlotId, Note>,
+    /// By slot: why its record failed last. One of a slot that is used anew, or not at all, is of nobody.
+    notes: Vec<Option<(SlotId, Note)>>,
     dead_letters: Option<(Writer, Outbound)>,
     sends: FuturesUnordered<BoxFuture<'static, (SlotId, Sent)>>,
+    /// A send was added that was not polled yet, and so wakes nobody.
+    unpolled: bool,
+    /// The coordinator ended the shard, in order.
+    ended: bool,
     assignments: HashMap<PartitionId, Arc<Assignment>>,
     counts: Counts,
     sleep: Pin<Box<Sleep>>,
@@ -167,7 +174,9 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             pace: Pace { spawning, slow: 0, stride: 1, since_look: 0, looked: now },
             running: Vec::new(),
             fenced: HashSet::new(),
-            notes: HashMap::new(),
+            notes: Vec::new(),
+            unpolled: false,
+            ended: false,
             dead_letters,
             sends: FuturesUnordered::new(),
             assignments: HashMap::new(),
@@ -210,6 +219,9 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 ToShard::Assign { assignment, resume } => self.assign(assignment, resume, now),
                 ToShard::Drain { partitions, deadline } => self.drain(&partitions, deadline, now),
                 ToShard::Lose(partitions) => {
+                    let running =
+                        |w: &&InWork| partitions.contains(&w.partition) && matches!(w.stage, WorkStage::Running(_));
+                    self.counts.cut_off += self.engine.in_work(now).iter().filter(running).count() as u64;
                     for id in partitions {
                         self.leave(id, Some(now));
                         self.engine.lose(id, now);
@@ -227,7 +239,8 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 ToShard::Pause => self.engine.pause(),
                 ToShard::Resume => self.engine.resume(),
                 ToShard::View(answer) => {
-                    let parked = self.notes.values().filter(|n| n.parked).count();
+                    let parked = self.notes.iter().flatten();
+                    let parked = parked.filter(|(slot, n)| n.parked && self.engine.history(*slot).is_some()).count();
                     let view = View { partitions: self.engine.views(now), in_work: self.engine.in_work(now), parked };
                     // Whoever asked may have gone.
                     let _ = answer.send(view);
@@ -257,7 +270,15 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         for id in partitions {
             self.fetch.remove(*id);
             if let Some(assignment) = self.assignments.get(id) {
-                assignment.drain.send_replace(Some(self.common.clock.instant(deadline)));
+                let deadline = self.common.clock.instant(deadline);
+                // A second stop can bring the deadline forward, never put it off.
+                assignment.drain.send_if_modified(|at| {
+                    let sooner = at.is_none_or(|before| deadline < before);
+                    if sooner {
+                        *at = Some(deadline);
+                    }
+                    sooner
+                });
             }
             self.engine.drain(*id, deadline, now);
         }
@@ -306,10 +327,9 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
 
     fn cut(&mut self, slot: SlotId, reason: CutReason) {
         if self.common.execution == Execution::Blocking {
+            // One that runs goes on; one that still waits for its thread is dropped.
             self.fenced.insert(slot);
-            return;
-        }
-        if reason == CutReason::Drain && self.common.on_drain_deadline == OnDrainDeadline::Abandon {
+        } else if reason == CutReason::Drain && self.common.on_drain_deadline == OnDrainDeadline::Abandon {
             return;
         }
         if let Some(Some(running)) = self.running.get(slot.index()) {
@@ -337,10 +357,14 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
     fn start(&mut self, start: Start<Batch>, now: Now) {
         self.counts.attempts += 1;
         let record = start.records.record(start.index);
-        let body = match T::decode(&record) {
-            Ok(body) => body,
-            Err(error) => {
+        let body = match catch_unwind(AssertUnwindSafe(|| T::decode(&record))) {
+            Ok(Ok(body)) => body,
+            not_decoded => {
                 self.counts.undecodable += 1;
+                let error = match not_decoded {
+                    Ok(Err(error)) => error,
+                    _ => DecodeError::new("decoding panicked"),
+                };
                 let failure = Failure::of_class(FailureClass::Decode, Wish::DeadLetter, error);
                 let verdict = self.engine.finish_open(Outcome::Failed(failure.wish), now);
                 self.follow(verdict, &record, start.attempt, failure);
@@ -358,9 +382,6 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             Poll::Ready(Ok(())) => {
                 self.engine.finish_open(Outcome::Ok, now);
                 self.counts.succeeded += 1;
-                if start.attempt > 1 {
-                    self.notes.retain(|slot, _| self.engine.history(*slot).is_some());
-                }
             }
             Poll::Ready(Err(failure)) => {
                 let outcome = outcome_of(&failure);
@@ -381,11 +402,10 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         let (handler, done) = (self.handler.clone(), self.done.clone());
         let task = if self.common.execution == Execution::Blocking {
             let runtime = tokio::runtime::Handle::current();
-            let work = super::spawn_blocking(move || {
-                // The handler itself may block: it is called here, not on the shard.
-                let attempt = Attempt::unpolled(LazyHandle::new(handler, message), slot, done);
-                runtime.block_on(attempt);
-            });
+            // The handler itself may block: it is called there, not on the shard. The attempt is made here, so that it
+            // reports its end also if it is cut before it has a thread.
+            let attempt = Attempt::unpolled(LazyHandle::new(handler, message), slot, done);
+            let work = super::spawn_blocking(move || runtime.block_on(attempt));
             work.abort_handle()
         } else {
             super::spawn(Attempt::unpolled(LazyHandle::new(handler, message), slot, done)).abort_handle()
@@ -429,11 +449,8 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         match (verdict, record) {
             (Verdict::Finished, _) => {
                 self.counts.succeeded += 1;
-                self.notes.remove(&slot);
             }
-            (Verdict::Stale, _) => {
-                self.notes.remove(&slot);
-            }
+            (Verdict::Stale, _) => {}
             (verdict, Some(record)) => {
                 let failure = failure.unwrap_or_else(|| {
                     let text = "the handler took longer than its timeout";
@@ -448,7 +465,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
     /// Does what follows a failed attempt.
     fn follow(&mut self, verdict: Verdict, record: &Record, attempts: u32, failure: Failure) {
         let (partition, offset, class) = (record.topic_partition().clone(), record.offset(), failure.class);
-        if failure.again.is_none() && verdict != Verdict::CutOff {
+        if failure.again.is_none() {
             match class {
                 FailureClass::Panic => self.counts.panicked += 1,
                 FailureClass::Timeout => self.counts.timed_out += 1,
@@ -457,14 +474,14 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         }
         let note = |parked| {
             let keeps = self.dead_letters.as_ref().is_some_and(|(writer, _)| writer.keeps_messages());
-            let message = keeps.then(|| bounded(&failure.source.to_string()));
+            let message = keeps.then(|| text_of(&failure));
             Note { class, message, parked, without_value: false }
         };
         match verdict {
             Verdict::Retry { slot, after } => {
                 let note = note(false);
                 self.counts.retried += 1;
-                self.notes.insert(slot, note);
+                self.keep_note(slot, note);
                 if failure.again.is_none() {
                     self.tell(Event::Retrying { partition, offset, attempts, class, after });
                 }
@@ -472,13 +489,13 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             Verdict::Parked { slot, after } => {
                 let note = note(true);
                 self.counts.retried += 1;
-                self.notes.insert(slot, note);
+                self.keep_note(slot, note);
                 tracing::warn!(%partition, offset, %class, "a record failed all its attempts and is parked; its key waits");
                 self.tell(Event::Parked { partition, offset, class, after });
             }
             Verdict::DeadLetter { slot } => {
                 let note = note(false);
-                self.notes.insert(slot, note);
+                self.keep_note(slot, note);
                 self.send_dead_letter(slot);
             }
             Verdict::Skipped => {
@@ -491,9 +508,21 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 let reason = format!("the handler asked to stop ({class})");
                 self.coordinator.post(FromShard::StopAsked(Error::Stopped { place, reason }));
             }
-            Verdict::CutOff => self.counts.cut_off += 1,
+            // It failed while its partition drains: the next attempt is made by whoever has the partition next.
+            Verdict::CutOff => self.counts.retried += 1,
             Verdict::Finished | Verdict::Stale => {}
         }
+    }
+
+    fn keep_note(&mut self, slot: SlotId, note: Note) {
+        if self.notes.len() <= slot.index() {
+            self.notes.resize_with(slot.index() + 1, || None);
+        }
+        self.notes[slot.index()] = Some((slot, note));
+    }
+
+    fn note(&mut self, slot: SlotId) -> Option<&mut Note> {
+        note_of(&mut self.notes, slot)
     }
 
     // ---- dead letters -------------------------------------------------------------------------------------------
@@ -504,7 +533,8 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         else {
             return;
         };
-        let Some(((writer, outbound), note)) = self.dead_letters.as_mut().zip(self.notes.get(&slot)) else { return };
+        let note = note_of(&mut self.notes, slot);
+        let Some(((writer, outbound), note)) = self.dead_letters.as_mut().zip(note) else { return };
         let cause = Cause {
             class: note.class,
             message: note.message.clone(),
@@ -518,19 +548,23 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 return;
             }
         };
+        self.unpolled = true;
         self.sends.push(Box::pin(async move { (slot, answer.await.unwrap_or_else(|_| Err(client_ended()))) }));
     }
 
     fn read_answers(&mut self, cx: &mut Context<'_>) {
+        self.unpolled = false;
         while let Poll::Ready(Some((slot, sent))) = self.sends.poll_next_unpin(cx) {
             let now = self.now();
             let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
-            if let (Err(e), Some((writer, _)), Some(note)) = (&sent, &self.dead_letters, self.notes.get_mut(&slot))
+            let note = note_of(&mut self.notes, slot);
+            if let (Err(e), Some((writer, _)), Some(note)) = (&sent, &self.dead_letters, note)
                 && [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&e.error.code())
                 && writer.too_large() == TooLarge::Pointer
             {
                 note.without_value = true;
             }
+            let class = self.note(slot).map_or(FailureClass::Handler, |n| n.class);
             let verdict = self.engine.settled(slot, sent.is_ok(), now);
             let Some(record) = record else { continue };
             let (partition, offset) = (record.topic_partition().clone(), record.offset());
@@ -538,7 +572,6 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 (Verdict::Finished, _) => {
                     self.counts.dead_lettered += 1;
                     self.settled(&partition, offset, Settled::DeadLettered);
-                    let class = self.notes.remove(&slot).map_or(FailureClass::Handler, |n| n.class);
                     self.tell(Event::DeadLettered { partition, offset, class });
                 }
                 (Verdict::Retry { .. }, Err(e)) => {
@@ -546,9 +579,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                     tracing::warn!(%partition, offset, error = %e.error, "a dead letter could not be written; its partition is held");
                     self.tell(Event::DeadLetterFailed { partition, offset, error: e.error });
                 }
-                _ => {
-                    self.notes.remove(&slot);
-                }
+                _ => {}
             }
         }
     }
@@ -629,6 +660,13 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         got > 0
     }
 
+    /// Gives free credits to the pool if it is another shard's turn.
+    fn yield_credits(&mut self) {
+        if self.common.pool.is_anothers_turn(self.number) {
+            self.common.pool.give(self.engine.surrender_credits());
+        }
+    }
+
     fn flush_counts(&mut self) {
         self.common.tally.add(&std::mem::take(&mut self.counts));
     }
@@ -660,6 +698,7 @@ where
         let mut turns = 0;
         loop {
             if this.read_letters(cx) {
+                this.ended = true;
                 this.flush_counts();
                 return Poll::Ready(());
             }
@@ -667,18 +706,18 @@ where
             this.read_answers(cx);
             this.engine.tick(this.now());
             this.act();
+            // Before the starts, or a shard that always has work would use again whatever its attempts give back.
+            this.yield_credits();
             let more = this.start_some();
             this.act();
-            if more && this.common.pool.is_wanted() {
-                this.common.pool.give(this.engine.surrender_credits());
-            }
+            this.yield_credits();
             turns += 1;
             if turns == TURNS_BEFORE_YIELD {
                 this.flush_counts();
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if more || this.borrow(cx) || this.fetch_one(cx) || this.poll_timer(cx) {
+            if more || this.unpolled || this.borrow(cx) || this.fetch_one(cx) || this.poll_timer(cx) {
                 continue;
             }
             this.common.pool.give(this.engine.surrender_credits());
@@ -686,6 +725,31 @@ where
             return Poll::Pending;
         }
     }
+}
+
+/// A shard that ends without being told to, because the worker was dropped, takes its attempts with it.
+impl<T: Decode, H: Handler<T>> Drop for Shard<T, H> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let now = self.common.clock.instant(self.now());
+        for assignment in self.assignments.values() {
+            assignment.drain.send_replace(Some(now));
+        }
+        self.running.iter().flatten().for_each(AbortHandle::abort);
+        self.flush_counts();
+    }
+}
+
+fn note_of(notes: &mut [Option<(SlotId, Note)>], slot: SlotId) -> Option<&mut Note> {
+    notes.get_mut(slot.index())?.as_mut().filter(|(of, _)| *of == slot).map(|(_, note)| note)
+}
+
+/// The text of a failure's error, which is the program's own code.
+fn text_of(failure: &Failure) -> String {
+    catch_unwind(AssertUnwindSafe(|| bounded(&failure.source.to_string())))
+        .unwrap_or_else(|_| "no text: it panicked".into())
 }
 
 fn outcome_of(failure: &Failure) -> Outcome {

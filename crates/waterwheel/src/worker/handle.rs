@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use waterwheel_core::engine::{HoldReason, WorkStage};
 
-use crate::driver::coordinator::Command;
+use crate::driver::coordinator::{Ask, Stopping, Wishes};
 use crate::driver::shard::Common;
 use crate::driver::tally::Counts;
 use crate::events::Event;
@@ -42,7 +42,8 @@ pub enum WorkerState {
 #[derive(Clone)]
 pub struct WorkerHandle {
     pub(crate) name: Arc<str>,
-    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) wishes: Arc<watch::Sender<Wishes>>,
+    pub(crate) asks: mpsc::Sender<Ask>,
     pub(crate) state: watch::Receiver<WorkerState>,
     pub(crate) common: Arc<Common>,
     pub(crate) trouble: Arc<Trouble>,
@@ -57,27 +58,27 @@ impl WorkerHandle {
     /// Stops the worker in order: drains for at most its drain timeout, commits, leaves the group. Returns at once; no
     /// effect on a worker that has ended.
     pub fn stop(&self) {
-        self.send(Command::Stop);
+        self.wish(|w| w.stop = w.stop.max(Some(Stopping::InOrder)));
     }
 
     /// Stops the worker at once: what runs is cut off and comes again. Returns at once.
     pub fn stop_now(&self) {
-        self.send(Command::StopNow);
+        self.wish(|w| w.stop = Some(Stopping::AtOnce));
     }
 
     /// Starts no more records until [`resume`](Self::resume). What runs goes on, and the worker stays in its group.
     pub fn pause(&self) {
-        self.send(Command::Pause);
+        self.wish(|w| w.paused = true);
     }
 
     /// Starts records again.
     pub fn resume(&self) {
-        self.send(Command::Resume);
+        self.wish(|w| w.paused = false);
     }
 
-    fn send(&self, command: Command) {
-        // Full: sixteen such commands are waiting already. Closed: the worker is over.
-        let _ = self.commands.try_send(command);
+    /// Wishes are kept, not queued: none is lost, however busy the worker is, or before it runs.
+    fn wish(&self, change: impl FnOnce(&mut Wishes)) {
+        self.wishes.send_modify(change);
     }
 
     /// What the worker is doing.
@@ -113,9 +114,15 @@ impl WorkerHandle {
     /// Every partition and every record in work, as they are now. `None` where the worker does not run or does not answer
     /// within five seconds. Dropping the future has no effect.
     pub async fn snapshot(&self) -> Option<Snapshot> {
+        if [WorkerState::Initialising, WorkerState::Closed].contains(&self.state()) {
+            return None;
+        }
         let (sender, receiver) = oneshot::channel();
-        self.commands.send(Command::View(sender)).await.ok()?;
-        let views = tokio::time::timeout(Duration::from_secs(5), receiver).await.ok()?.ok()?;
+        let asked = async {
+            self.asks.send(sender).await.ok()?;
+            receiver.await.ok()
+        };
+        let views = tokio::time::timeout(Duration::from_secs(5), asked).await.ok()??;
         let mut snapshot = Snapshot { partitions: Vec::new(), in_work: Vec::new(), parked: 0 };
         for (names, view) in views {
             snapshot.parked += view.parked;

@@ -22,7 +22,7 @@ use crate::config::{ConfigError, names};
 use crate::connection::Client;
 use crate::dead_letter::{DeadLetter, Writer};
 use crate::driver::clock::Clock;
-use crate::driver::coordinator::{Command, Coordinator};
+use crate::driver::coordinator::{Ask, Coordinator, Ended, Wishes};
 use crate::driver::mailbox::Mailbox;
 use crate::driver::opening::Opener;
 use crate::driver::outbound::Outbound;
@@ -305,12 +305,14 @@ impl<T: Decode, H: Handler<T>> ReadyWorker<T, H> {
             on_drain_deadline: builder.on_drain_deadline,
             witness: builder.witness.clone(),
         });
-        let (commands, commands_in) = mpsc::channel(16);
-        let state = watch::Sender::new(WorkerState::Initialising);
+        let wishes = Arc::new(watch::Sender::new(Wishes::default()));
+        let (asks, asks_in) = mpsc::channel(16);
+        let state = Arc::new(watch::Sender::new(WorkerState::Initialising));
         let trouble = Arc::new(Trouble::default());
         let handle = WorkerHandle {
             name: builder.name.clone(),
-            commands,
+            wishes,
+            asks,
             state: state.subscribe(),
             common: common.clone(),
             trouble,
@@ -321,8 +323,8 @@ impl<T: Decode, H: Handler<T>> ReadyWorker<T, H> {
             properties,
             shards,
             common,
-            commands: commands_in,
-            state,
+            asks: asks_in,
+            state: ClosedWhenDropped(state),
             handle,
             handler,
             body: self.body,
@@ -336,8 +338,8 @@ pub struct Worker<T, H> {
     properties: Properties,
     shards: usize,
     common: Arc<Common>,
-    commands: mpsc::Receiver<Command>,
-    state: watch::Sender<WorkerState>,
+    asks: mpsc::Receiver<Ask>,
+    state: ClosedWhenDropped,
     handle: WorkerHandle,
     handler: Arc<H>,
     body: std::marker::PhantomData<fn() -> T>,
@@ -376,7 +378,7 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
     }
 
     async fn run_to_end(self) -> Result<Report, RunError> {
-        let Worker { builder, properties, shards, common, commands, state, handle, handler, .. } = self;
+        let Worker { builder, properties, shards, common, asks, state, handle, handler, .. } = self;
         let fail = |error: Error| RunError { error, report: Report::default() };
         let backend = builder.client.backend().clone();
         let membership = backend.membership(&properties, &builder.topics).map_err(|e| fail(e.into()))?;
@@ -421,20 +423,40 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
             opener,
             mailboxes,
             inbox,
-            commands,
-            state.clone(),
+            handle.wishes.subscribe(),
+            asks,
+            state.0.clone(),
             handle.trouble.clone(),
             builder.on_gap,
         );
-        let ended = coordinator.run().await;
+        let ended = tokio::select! {
+            ended = coordinator.run() => ended,
+            // A shard ends before the coordinator says so only by a panic that is not the handler's.
+            Some(_) = tasks.join_next() => {
+                tracing::error!("a task of the worker panicked: it ends at once, as by a crash");
+                Ended { error: Some(Error::Broken), cut_off: Vec::new() }
+            }
+        };
+        if matches!(ended.error, Some(Error::Broken)) {
+            tasks.abort_all();
+        }
         while tasks.join_next().await.is_some() {}
         close(&*membership, &*fetcher, outbound.as_ref()).await;
-        state.send_replace(WorkerState::Closed);
+        drop(state);
         let report = Report { counts: common.tally.read(), cut_off: ended.cut_off };
         match ended.error {
             None => Ok(report),
             Some(error) => Err(RunError { error, report }),
         }
+    }
+}
+
+/// Makes the state [`WorkerState::Closed`] however the worker ends, also when it is dropped.
+struct ClosedWhenDropped(Arc<watch::Sender<WorkerState>>);
+
+impl Drop for ClosedWhenDropped {
+    fn drop(&mut self) {
+        self.0.send_replace(WorkerState::Closed);
     }
 }
 
