@@ -139,9 +139,9 @@ mod tests {
         c.set_reserve(reserve(24, 3));
         c.grant(24);
         shares.iter_mut().for_each(|s| c.fill_reserve(s));
-        for hog in 0..2 {
-            while c.may_start(&shares[hog]) {
-                c.start(&mut shares[hog]);
+        for hog in &mut shares[..2] {
+            while c.may_start(hog) {
+                c.start(hog);
             }
         }
         assert_eq!((shares[0].in_use, shares[1].in_use), (20, 2));

@@ -93,13 +93,14 @@ impl Ledger {
         }
     }
 
-    /// Forgets what the commit map said about offsets that have not been fetched yet: the log was written anew there.
-    pub fn forget_known(&mut self) {
-        let next = self.next;
-        let kept: Vec<_> = self.finished_above().map(|r| r.start.min(next)..r.end.min(next)).collect();
+    /// Forgets what the commit map said about offsets from `from` on, as far as they are not admitted yet: the log was
+    /// written anew there.
+    pub fn forget_known(&mut self, from: i64) {
+        let from = from.max(self.next);
+        let kept: Vec<_> = self.finished_above().map(|r| r.start.min(from)..r.end.min(from)).collect();
         self.marks = Marks::default();
         kept.into_iter().for_each(|r| self.marks.insert_range(r));
-        self.frontier = self.frontier.min(next);
+        self.frontier = self.frontier.min(from);
     }
 
     /// Marks an admitted record as finished. False, and nothing changed, when it was finished before or never admitted.

@@ -8,12 +8,10 @@
 //! What still runs when its assignment ends becomes a ghost: its result changes nothing (I4), but its lane stays taken, so
 //! that a partition which comes back to this member never runs a key twice at once.
 
-use std::cmp::Reverse;
-
 use super::partition::{Partition, Phase};
 use super::slots::{SlotId, Stage};
 use super::types::{Action, CutReason, Resume};
-use super::{Engine, SWEEP_EVERY, Timer, wall_ms};
+use super::{Engine, SWEEP_EVERY, Timer};
 use crate::budget::reserve;
 use crate::commit_map::Failing;
 use crate::ledger::Ledger;
@@ -30,6 +28,7 @@ impl<R: Records> Engine<R> {
         for id in 0..self.partitions.len() {
             self.update_hold(PartitionId(id as u32));
         }
+        self.wake_starved();
     }
 
     /// A partition is this shard's from now on. One that is there already is replaced, as if it had been lost.
@@ -53,7 +52,7 @@ impl<R: Records> Engine<R> {
         self.assigned += 1;
         if !self.sweeping {
             self.sweeping = true;
-            self.timers.push(Reverse((now + SWEEP_EVERY, Timer::Sweep)));
+            self.set_timer(now + SWEEP_EVERY, Timer::Sweep);
         }
     }
 
@@ -71,25 +70,26 @@ impl<R: Records> Engine<R> {
             Phase::Draining { deadline: before } if deadline < before => p.phase = Phase::Draining { deadline },
             Phase::Draining { .. } | Phase::Drained { .. } => return,
         }
-        self.timers.push(Reverse((deadline, Timer::Drain(id, epoch))));
         if deadline <= now {
             self.cut_drain(id, epoch);
+        } else {
+            self.set_timer(deadline, Timer::Drain(id, epoch));
         }
     }
 
     /// A partition is gone: nothing of it starts, what runs is cut, nothing is to be committed.
     pub fn lose(&mut self, id: PartitionId, _now: Now) {
-        if self.partition(id).is_none() {
-            return;
-        }
-        self.drop_waiting(id);
-        self.abandon_running(id);
         self.close(id);
     }
 
     /// Forgets a partition: after its last commit.
     pub fn close(&mut self, id: PartitionId) {
+        if self.partition(id).is_some_and(Partition::is_active) {
+            self.drop_waiting(id);
+        }
         self.abandon_running(id);
+        // What was to be done for it must not be done to the partition's next assignment.
+        self.actions.retain(|action| action.of_assignment() != Some(id));
         let Some(p) = self.partitions.get_mut(id.index()).and_then(Option::take) else { return };
         self.credits.leave(p.share);
         self.assigned -= 1;
@@ -98,7 +98,7 @@ impl<R: Records> Engine<R> {
 
     /// Drops all records of a partition that wait for anything but their running attempt or an answer.
     pub(super) fn drop_waiting(&mut self, id: PartitionId) {
-        let Some(p) = self.partitions[id.index()].as_deref_mut() else { return };
+        let Some(p) = self.partitions.get_mut(id.index()).and_then(Option::as_deref_mut) else { return };
         for cursor in p.backlog.drain(..) {
             let left = self.batches.records(cursor.batch).map_or(0, |r| r.len()).saturating_sub(cursor.next as usize);
             for _ in 0..left {
@@ -114,23 +114,12 @@ impl<R: Records> Engine<R> {
         }
         (p.waiting, p.deferred, p.unsettled) = (0, 0, 0);
         p.due.clear();
-        let wall = self.settings.wall_start_ms;
-        let waiting: Vec<(SlotId, Option<i64>)> = self
-            .slots
-            .iter()
-            .filter(|(_, s)| s.partition == id)
-            .filter_map(|(slot, s)| match s.stage {
-                Stage::Backoff { until } => Some((slot, Some(wall_ms(wall, until)))),
-                Stage::Due | Stage::SettleBackoff { .. } => Some((slot, None)),
-                Stage::Running { .. } | Stage::Settling { .. } | Stage::Ghost => None,
-            })
-            .collect();
-        for (slot, next_try_ms) in waiting {
+        p.skip_to = None;
+        let waits = |stage| matches!(stage, Stage::Backoff { .. } | Stage::Due | Stage::SettleBackoff { .. });
+        let of_partition = self.slots.iter().filter(|(_, s)| s.partition == id && waits(s.stage));
+        let waiting: Vec<SlotId> = of_partition.map(|(slot, _)| slot).collect();
+        for slot in waiting {
             self.drop_slot(slot, true);
-            let failing = self.partition_mut(id).and_then(|p| p.dropped_failing.last_mut());
-            if let (Some(f), Some(at)) = (failing, next_try_ms) {
-                f.next_try_ms = at;
-            }
         }
     }
 
@@ -184,11 +173,13 @@ impl<R: Records> Engine<R> {
         }
         // The credits of what runs on stay out until it ends.
         let share = std::mem::take(&mut p.share);
+        p.slotted -= p.running;
         (p.running, p.settling) = (0, 0);
         self.credits.leave(share);
         for slot in unanswered {
             self.drop_slot(slot, true);
         }
+        self.wake_starved();
     }
 
     /// An attempt of a dead assignment ended: its lane is free for the assignment that lives.

@@ -1,11 +1,10 @@
 //! How attempts end, and what follows: finished, tried again, dead-lettered, given up.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::slots::{Slot, SlotId, Stage};
 use super::types::{Action, CutReason, Exhausted, Outcome, Verdict, Wish};
-use super::{Engine, Open, Source, Timer};
+use super::{Engine, Open, Source, Timer, wall_ms};
 use crate::commit_map::Failing;
 use crate::types::{Epoch, Now, Records};
 
@@ -19,12 +18,13 @@ impl<R: Records> Engine<R> {
             p.ledger.finish(open.offset);
             p.dirty = true;
             let freed = self.batches.release(open.batch);
-            if freed > 0 {
-                p.bytes -= freed;
-                self.update_hold(open.partition);
-            }
+            p.bytes -= freed;
             if let Source::Slot(slot) = open.source {
+                p.slotted -= 1;
                 self.slots.remove(slot);
+            }
+            if freed > 0 {
+                self.update_hold(open.partition);
             }
             if let Some(lane) = open.lane.filter(|_| open.occupied) {
                 self.vacate(open.partition, lane);
@@ -39,8 +39,8 @@ impl<R: Records> Engine<R> {
     pub fn park_open(&mut self, now: Now) -> Option<SlotId> {
         let open = self.open.take()?;
         let slot = self.place(open, now);
-        if let (Some(timeout), Some(s)) = (self.settings.handler_timeout, self.slots.get(slot)) {
-            self.timers.push(Reverse((now + timeout, Timer::Timeout(slot, s.attempts))));
+        if let Some(timeout) = self.settings.handler_timeout {
+            self.set_timer(now + timeout, Timer::Timeout(slot));
         }
         Some(slot)
     }
@@ -48,14 +48,14 @@ impl<R: Records> Engine<R> {
     /// An attempt in a slot ended.
     pub fn ended(&mut self, slot: SlotId, outcome: Outcome, now: Now) -> Verdict {
         let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
-        let cut = match s.stage {
-            Stage::Running { cut, .. } => cut,
+        match s.stage {
+            Stage::Running { .. } => {}
             Stage::Ghost => {
                 self.end_ghost(slot);
                 return Verdict::Stale;
             }
             _ => return Verdict::Stale,
-        };
+        }
         let id = s.partition;
         let draining = {
             let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Verdict::Stale };
@@ -63,24 +63,25 @@ impl<R: Records> Engine<R> {
             self.credits.end(&mut p.share);
             !p.is_active()
         };
+        // The credit may be one that the partition keeps: then no free one wakes it.
+        self.enqueue(id);
         self.wake_starved();
-        if outcome == Outcome::Ok {
-            self.finish_slot(slot);
-            return Verdict::Finished;
-        }
-        let verdict = match (outcome, cut) {
-            (Outcome::Cut, Some(CutReason::Drain)) => self.drop_slot(slot, false),
-            (Outcome::Again(_), _) if draining => self.drop_slot(slot, false),
-            (Outcome::Again(after), _) => {
+        let verdict = match outcome {
+            Outcome::Ok => {
+                self.finish_slot(slot);
+                return Verdict::Finished;
+            }
+            Outcome::Again(_) if draining => self.drop_slot(slot, false),
+            Outcome::Again(after) => {
                 if let Some(s) = self.slots.get_mut(slot) {
                     s.attempts = s.attempts.saturating_sub(1);
                 }
                 self.back_off(slot, after, now);
                 Verdict::Retry { slot, after }
             }
-            (Outcome::Failed(wish), _) => self.failed(slot, wish, draining, now),
+            Outcome::Failed(wish) => self.failed(slot, wish, draining, now),
             // A time-out, or a future that was dropped by the runtime: a failure like others.
-            (Outcome::Cut | Outcome::Ok, _) => self.failed(slot, Wish::Policy, draining, now),
+            Outcome::Cut => self.failed(slot, Wish::Policy, draining, now),
         };
         self.check_drained(id);
         verdict
@@ -93,6 +94,10 @@ impl<R: Records> Engine<R> {
         let (id, offset) = (s.partition, s.offset);
         if let Some(p) = self.partitions[id.index()].as_deref_mut() {
             p.settling -= 1;
+            if tries > 0 && written {
+                // Zero already where the partition drains.
+                p.unsettled = p.unsettled.saturating_sub(1);
+            }
         }
         if written {
             self.finish_slot(slot);
@@ -103,15 +108,15 @@ impl<R: Records> Engine<R> {
             self.check_drained(id);
             return verdict;
         }
+        if let Some(p) = self.partition_mut(id).filter(|_| tries == 0) {
+            p.unsettled += 1;
+        }
         let tries = tries.saturating_add(1);
         let after = self.settings.settle_retry.wait(tries, offset as u64);
         if let Some(s) = self.slots.get_mut(slot) {
             s.stage = Stage::SettleBackoff { tries };
         }
-        if let Some(p) = self.partition_mut(id) {
-            p.unsettled += 1;
-        }
-        self.timers.push(Reverse((now + after, Timer::Settle(slot))));
+        self.set_timer(now + after, Timer::Settle(slot));
         Verdict::Retry { slot, after }
     }
 
@@ -132,7 +137,10 @@ impl<R: Records> Engine<R> {
             }
             return slot;
         }
-        let epoch = self.partition(open.partition).map_or(Epoch(0), |p| p.epoch);
+        let epoch = self.partition_mut(open.partition).map_or(Epoch(0), |p| {
+            p.slotted += 1;
+            p.epoch
+        });
         self.slots.insert(Slot {
             partition: open.partition,
             epoch,
@@ -148,7 +156,7 @@ impl<R: Records> Engine<R> {
 
     /// Decides what follows a failed attempt.
     pub(super) fn failed(&mut self, slot: SlotId, wish: Wish, draining: bool, now: Now) -> Verdict {
-        let wall_now = self.settings.wall_start_ms.saturating_add(now.since_start().as_millis() as i64);
+        let wall_now = wall_ms(self.settings.wall_start_ms, now);
         let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
         s.first_failed_ms.get_or_insert(wall_now);
         let (attempts, seed) = (s.attempts, s.offset as u64 ^ (u64::from(s.partition.0) << 48));
@@ -206,7 +214,7 @@ impl<R: Records> Engine<R> {
         if let Some(p) = self.partition_mut(id) {
             p.dirty = true;
         }
-        self.timers.push(Reverse((until, Timer::Retry(slot))));
+        self.set_timer(until, Timer::Retry(slot));
     }
 
     pub(super) fn retry_due(&mut self, slot: SlotId) {
@@ -237,18 +245,16 @@ impl<R: Records> Engine<R> {
         if !matches!(s.stage, Stage::SettleBackoff { .. }) {
             return;
         }
-        let id = s.partition;
         self.settle(slot);
-        if let Some(p) = self.partition_mut(id) {
-            p.unsettled -= 1;
-        }
         self.actions.push_back(Action::Settle { slot });
-        self.enqueue(id);
     }
 
-    pub(super) fn time_out(&mut self, slot: SlotId, attempt: u32) {
-        let Some(s) = self.slots.get_mut(slot).filter(|s| s.attempts == attempt) else { return };
-        if let Stage::Running { since, cut: None } = s.stage {
+    pub(super) fn time_out(&mut self, slot: SlotId, now: Now) {
+        let (Some(timeout), Some(s)) = (self.settings.handler_timeout, self.slots.get_mut(slot)) else { return };
+        // The timer may be that of an earlier attempt, which ended in time.
+        if let Stage::Running { since, cut: None } = s.stage
+            && since + timeout <= now
+        {
             s.stage = Stage::Running { since, cut: Some(CutReason::Timeout) };
             self.actions.push_back(Action::Cut { slot, reason: CutReason::Timeout });
         }
@@ -261,11 +267,13 @@ impl<R: Records> Engine<R> {
         let Some(p) = self.partition_mut(s.partition) else { return };
         p.ledger.finish(s.offset);
         p.dirty = true;
+        p.slotted -= 1;
         p.bytes -= freed;
         self.update_hold(s.partition);
         if let Some(key) = s.lane {
             self.vacate(s.partition, key);
         }
+        self.enqueue(s.partition);
         self.check_drained(s.partition);
     }
 
@@ -274,13 +282,16 @@ impl<R: Records> Engine<R> {
     pub(super) fn drop_slot(&mut self, slot: SlotId, failed: bool) -> Verdict {
         let Some(s) = self.slots.remove(slot) else { return Verdict::Stale };
         let freed = self.batches.release(s.batch);
-        let wall_now = self.settings.wall_start_ms;
+        let next_try_ms = match s.stage {
+            Stage::Backoff { until } => wall_ms(self.settings.wall_start_ms, until),
+            _ => 0,
+        };
         if let Some(p) = self.partition_mut(s.partition) {
+            p.slotted -= 1;
             p.bytes -= freed;
             let attempts = if failed { s.attempts } else { s.attempts.saturating_sub(1) };
-            if attempts > 0 {
-                let first_failed_ms = s.first_failed_ms.unwrap_or(wall_now);
-                p.dropped_failing.push(Failing { offset: s.offset, attempts, first_failed_ms, next_try_ms: 0 });
+            if let Some(first_failed_ms) = s.first_failed_ms.filter(|_| attempts > 0) {
+                p.dropped_failing.push(Failing { offset: s.offset, attempts, first_failed_ms, next_try_ms });
             }
         }
         Verdict::CutOff

@@ -1,11 +1,13 @@
 //! Records in, and which of them starts next.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::partition::{Cursor, Partition};
 use super::slots::{Slot, Stage};
 use super::types::{Action, Start};
-use super::{DEFERRED_LIMIT, Engine, Open, QUANTUM, Source};
+use super::{ASIDE_LIMIT, DEFERRED_LIMIT, Engine, Open, QUANTUM, Source, wall_ms};
+use crate::commit_map::Failing;
 use crate::lanes::{LaneKey, Order, Waiting};
 use crate::ledger::Admitted;
 use crate::types::{Epoch, Now, PartitionId, Records};
@@ -28,9 +30,10 @@ impl<R: Records> Engine<R> {
         if let Some(e) = leader_epoch {
             p.see_leader_epoch(first, e);
             if p.known_epoch.is_some_and(|known| known < e) {
-                // The log was cut off below this record and written anew: the marks are of other records.
-                p.ledger.forget_known();
-                p.known_failing.clear();
+                // Epochs ascend along a log: marks from here on are of records that were cut off and written anew.
+                // Those below stay, although they may not be taken up yet.
+                p.ledger.forget_known(first);
+                p.known_failing.retain(|f| f.offset < first);
                 p.known_epoch = None;
             }
         }
@@ -43,9 +46,14 @@ impl<R: Records> Engine<R> {
 
     /// The fetch position moved to `next` without records (retention, an explicit gap): what is between will never come.
     pub fn skipped_to(&mut self, id: PartitionId, epoch: Epoch, next: i64) {
-        let Some(p) = current(&mut self.partitions, id, epoch) else { return };
-        p.ledger.skip_to(next);
-        p.dirty = true;
+        let Some(p) = current(&mut self.partitions, id, epoch).filter(|p| p.is_active()) else { return };
+        if p.backlog.is_empty() {
+            p.ledger.skip_to(next);
+            p.dirty = true;
+        } else {
+            // What was fetched before and is not taken up yet lies below.
+            p.skip_to = p.skip_to.max(Some(next));
+        }
     }
 
     /// Records came that were to be read again.
@@ -54,38 +62,49 @@ impl<R: Records> Engine<R> {
         let Some(p) = current(&mut self.partitions, id, epoch).filter(|p| p.is_active()) else { return };
         let (batch, bytes) = self.batches.insert(records.clone(), records.len());
         p.bytes += bytes;
+        let mut early = Vec::new();
         for index in 0..records.len() {
-            let wanted = order.lane(records.key(index)).filter(|key| {
-                p.lanes.get_mut(*key).is_some_and(|lane| {
-                    let wanted = lane.requested.front() == Some(&records.offset(index));
-                    if wanted {
-                        lane.requested.pop_front();
-                    }
-                    wanted
-                })
-            });
-            match wanted {
-                Some(key) => p.lanes.arrive(key, Waiting { batch, index: index as u32 }),
-                None => p.bytes -= self.batches.release(batch),
+            let offset = records.offset(index);
+            let key = order.lane(records.key(index));
+            let lane = key.and_then(|key| p.lanes.get_mut(key));
+            if let (Some(key), Some(lane)) = (key, lane) {
+                if lane.requested.front() == Some(&offset) {
+                    lane.requested.pop_front();
+                    p.lanes.arrive(key, Waiting { batch, index: index as u32 });
+                    continue;
+                }
+                if lane.requested.contains(&offset) {
+                    early.push(offset);
+                }
             }
+            p.bytes -= self.batches.release(batch);
         }
+        if !early.is_empty() {
+            // Came before an earlier one of its key, whose answer is still out: in its turn, then.
+            self.actions.push_back(Action::Reread { partition: id, epoch, offsets: early });
+        }
+        self.update_hold(id);
         self.enqueue(id);
     }
 
-    /// Records that were to be read again are no longer there.
+    /// Records that were to be read again are no longer there. To be told before those that come in the same answer.
     pub fn reread_missing(&mut self, id: PartitionId, epoch: Epoch, offsets: &[i64]) {
         let Some(p) = current(&mut self.partitions, id, epoch).filter(|p| p.is_active()) else { return };
+        let gone: HashSet<i64> = offsets.iter().copied().collect();
         let mut touched = Vec::new();
-        for (key, lane) in p.lanes.iter_mut() {
+        for (key, lane) in p.lanes.iter_mut().filter(|(_, lane)| !lane.requested.is_empty()) {
             let before = lane.requested.len();
-            lane.requested.retain(|o| !offsets.contains(o));
+            lane.requested.retain(|offset| {
+                let is_gone = gone.contains(offset);
+                if is_gone {
+                    p.ledger.finish(*offset);
+                }
+                !is_gone
+            });
             if lane.requested.len() < before {
                 p.waiting -= before - lane.requested.len();
                 touched.push(*key);
             }
-        }
-        for offset in offsets {
-            p.ledger.finish(*offset);
         }
         p.dirty = true;
         for key in touched {
@@ -103,7 +122,15 @@ impl<R: Records> Engine<R> {
         if self.paused || self.lease.is_some_and(|until| now >= until) {
             return None;
         }
-        while let Some(id) = self.turn.front().copied() {
+        loop {
+            let Some(id) = self.turn.front().copied() else {
+                // One that was woken may have done its work without keeping the credit.
+                self.wake_starved();
+                if self.turn.is_empty() {
+                    return None;
+                }
+                continue;
+            };
             match self.next_of(id, now) {
                 Next::Record(open) => {
                     self.turns_left -= 1;
@@ -135,7 +162,6 @@ impl<R: Records> Engine<R> {
                 }
             }
         }
-        None
     }
 
     fn next_of(&mut self, id: PartitionId, now: Now) -> Next {
@@ -169,18 +195,12 @@ impl<R: Records> Engine<R> {
             if let Some((key, waiting)) = p.lanes.take_ready() {
                 p.waiting -= 1;
                 let offset = self.batches.records(waiting.batch).map_or(0, |r| r.offset(waiting.index as usize));
+                let known = p.take_known_failing(offset);
                 self.refill(id, key);
-                return Next::Record(Open {
-                    partition: id,
-                    batch: waiting.batch,
-                    index: waiting.index,
-                    offset,
-                    lane: Some(key),
-                    occupied: true,
-                    attempt: 1,
-                    first_failed_ms: None,
-                    source: Source::Fresh,
-                });
+                let open = Open::fresh(id, waiting, offset, Some(key), true);
+                let Some(known) = known else { return Next::Record(open) };
+                self.go_on_failing(open, known, now);
+                return self.next_of(id, now);
             }
         }
         self.next_fresh(id, now)
@@ -190,7 +210,15 @@ impl<R: Records> Engine<R> {
     fn next_fresh(&mut self, id: PartitionId, now: Now) -> Next {
         let share = self.waiting_share();
         let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
-        while let Some(Cursor { batch, next: index }) = p.backlog.front().copied() {
+        let freed_before = p.bytes;
+        let next = loop {
+            let Some(Cursor { batch, next: index }) = p.backlog.front().copied() else {
+                if let Some(next) = p.skip_to.take() {
+                    p.ledger.skip_to(next);
+                    p.dirty = true;
+                }
+                break Next::Nothing;
+            };
             let Some(records) = self.batches.records(batch).filter(|r| (index as usize) < r.len()) else {
                 p.backlog.pop_front();
                 continue;
@@ -199,72 +227,79 @@ impl<R: Records> Engine<R> {
             let lane = self.settings.order.lane(records.key(index as usize));
             let is_free = lane.is_none_or(|key| p.lanes.is_free(key));
             if is_free && !self.credits.may_start(&p.share) {
-                return Next::NoCredit;
+                break Next::NoCredit;
             }
-            if !is_free && !p.may_queue(self.settings.order, lane, share) {
-                return Next::Nothing;
+            let has_room = if is_free { p.aside() < share.max(ASIDE_LIMIT) } else { p.may_queue(self.settings.order) };
+            if !has_room {
+                break Next::Nothing;
             }
             p.backlog[0].next += 1;
             if p.ledger.admit(offset) != Admitted::New {
+                p.dirty = true;
                 p.bytes -= self.batches.release(batch);
                 continue;
             }
-            if !p.known_failing.is_empty()
-                && let Some(known) = p.take_known_failing(offset)
-                && is_free
-            {
-                let slot = Slot {
-                    partition: id,
-                    epoch: p.epoch,
-                    batch,
-                    index,
-                    offset,
-                    lane,
-                    attempts: known.attempts,
-                    first_failed_ms: Some(known.first_failed_ms),
-                    stage: Stage::Backoff { until: now },
-                };
-                if let Some(key) = lane {
-                    p.lanes.occupy(key);
+            let waiting = Waiting { batch, index };
+            if let Some(key) = lane.filter(|_| !is_free) {
+                if p.queue(key, offset, waiting, share) {
+                    p.bytes -= self.batches.release(batch);
                 }
-                let slot = self.slots.insert(slot);
-                let wall_now = self.settings.wall_start_ms.saturating_add(now.since_start().as_millis() as i64);
-                let wait = u64::try_from(known.next_try_ms.saturating_sub(wall_now)).unwrap_or(0);
-                // A clock that was set back must not make a record wait for longer than its policy would.
-                self.back_off(slot, Duration::from_millis(wait).min(self.settings.retry.max()), now);
-                return self.next_of(id, now);
+                continue;
             }
-            let Some(key) = lane.filter(|_| !is_free) else {
-                return Next::Record(Open {
-                    partition: id,
-                    batch,
-                    index,
-                    offset,
-                    lane,
-                    occupied: false,
-                    attempt: 1,
-                    first_failed_ms: None,
-                    source: Source::Fresh,
-                });
-            };
-            if p.queue(key, offset, Waiting { batch, index }, share) {
-                p.bytes -= self.batches.release(batch);
+            let open = Open::fresh(id, waiting, offset, lane, false);
+            match p.take_known_failing(offset) {
+                None => break Next::Record(open),
+                Some(known) => {
+                    self.go_on_failing(open, known, now);
+                    return self.next_of(id, now);
+                }
             }
+        };
+        if p.bytes < freed_before {
+            self.update_hold(id);
         }
-        self.update_hold(id);
-        Next::Nothing
+        next
+    }
+
+    /// A record that failed in an earlier assignment waits for its next attempt, as it would have done there.
+    fn go_on_failing(&mut self, open: Open, known: Failing, now: Now) {
+        let Some(p) = self.partitions[open.partition.index()].as_deref_mut() else { return };
+        p.slotted += 1;
+        if let Some(key) = open.lane {
+            p.lanes.occupy(key);
+        }
+        let slot = self.slots.insert(Slot {
+            partition: open.partition,
+            epoch: p.epoch,
+            batch: open.batch,
+            index: open.index,
+            offset: open.offset,
+            lane: open.lane,
+            attempts: known.attempts,
+            first_failed_ms: Some(known.first_failed_ms),
+            stage: Stage::Backoff { until: now },
+        });
+        let wall_now = wall_ms(self.settings.wall_start_ms, now);
+        let wait = u64::try_from(known.next_try_ms.saturating_sub(wall_now)).unwrap_or(0);
+        // A clock that was set back must not make a record wait for longer than its policy would.
+        self.back_off(slot, Duration::from_millis(wait).min(self.settings.retry.max()), now);
     }
 
     /// Asks for records of a lane that were kept as offsets only, when its queue runs low.
     pub(super) fn refill(&mut self, id: PartitionId, key: LaneKey) {
         let share = self.waiting_share();
-        let Some(p) = self.partitions[id.index()].as_deref_mut() else { return };
+        let Some(p) = self.partitions.get_mut(id.index()).and_then(Option::as_deref_mut) else { return };
+        let room = share.saturating_sub(p.waiting);
         let Some(lane) = p.lanes.get_mut(key) else { return };
-        let most = spill_at(share);
+        // At least one, or a lane without a queue would wait for ever.
+        let most = (room / 2).max(usize::from(lane.queue.is_empty()));
         if lane.deferred.is_empty() || !lane.requested.is_empty() || lane.queue.len() > most / 4 {
             return;
         }
         let offsets: Vec<i64> = lane.deferred.drain(..lane.deferred.len().min(most)).collect();
+        if offsets.is_empty() {
+            return;
+        }
         lane.requested.extend(&offsets);
         p.deferred -= offsets.len();
         p.waiting += offsets.len();
@@ -277,28 +312,20 @@ fn current(partitions: &mut [Option<Box<Partition>>], id: PartitionId, epoch: Ep
     partitions.get_mut(id.index())?.as_deref_mut().filter(|p| p.epoch == epoch)
 }
 
-/// The number of its records that a key may hold in memory: half of its partition's share.
-fn spill_at(share: usize) -> usize {
-    (share / 2).max(1)
-}
-
 impl Partition {
     /// Whether one more record of a busy lane may be taken up.
-    fn may_queue(&mut self, order: Order, lane: Option<LaneKey>, share: usize) -> bool {
-        if order == Order::Partition {
-            // The backlog is the lane's queue.
-            return false;
-        }
-        let spilled = lane
-            .and_then(|key| self.lanes.get_mut(key))
-            .is_some_and(|lane| lane.is_spilled() || lane.queue.len() >= spill_at(share));
-        if spilled { self.deferred < DEFERRED_LIMIT } else { self.waiting < share }
+    fn may_queue(&self, order: Order) -> bool {
+        // With the order of the partition, the backlog is the lane's queue.
+        order != Order::Partition && self.deferred < DEFERRED_LIMIT
     }
 
     /// Queues a record in its busy lane. Returns whether only its offset was kept.
+    ///
+    /// A lane may hold as many records as there is room left for others: one hot key half of the share, a second one a
+    /// quarter, and so on. However many there are, other keys are never shut out.
     fn queue(&mut self, key: LaneKey, offset: i64, waiting: Waiting, share: usize) -> bool {
         let Some(lane) = self.lanes.get_mut(key) else { return false };
-        if lane.is_spilled() || lane.queue.len() >= spill_at(share) {
+        if lane.is_spilled() || lane.queue.len() >= share.saturating_sub(self.waiting) {
             lane.deferred.push_back(offset);
             self.deferred += 1;
             return true;

@@ -39,8 +39,8 @@ pub use types::{Action, CutReason, Exhausted, Outcome, Resume, Settings, Start, 
 pub use views::{CommitPoint, HoldReason, InWork, PartitionView, WorkStage};
 
 use self::batches::Batches;
-use self::partition::Partition;
-use self::slots::{Slot, Slots};
+use self::partition::{Partition, Phase};
+use self::slots::{Slot, Slots, Stage};
 use crate::budget::Credits;
 use crate::lanes::{LaneKey, Waiting};
 use crate::types::{Epoch, Now, PartitionId, Records};
@@ -52,6 +52,13 @@ const QUANTUM: u32 = 64;
 /// Most offsets that a partition keeps of records it has not kept (8 bytes each).
 const DEFERRED_LIMIT: usize = 1 << 20;
 
+/// Most records that a partition sets aside (they wait for a retry, or for a dead letter's answer), unless its share of
+/// what may wait is larger: about 400 bytes each beside the record, which nothing else would bound when all fail.
+const ASIDE_LIMIT: usize = 1024;
+
+/// Timers that may be dead beside those that live before they are cleared away.
+const DEAD_TIMERS: usize = 64;
+
 /// How often sparse batches are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -59,7 +66,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 enum Timer {
     Retry(SlotId),
     Settle(SlotId),
-    Timeout(SlotId, u32),
+    Timeout(SlotId),
     Drain(PartitionId, Epoch),
     Sweep,
 }
@@ -81,6 +88,15 @@ struct Open {
     attempt: u32,
     first_failed_ms: Option<i64>,
     source: Source,
+}
+
+impl Open {
+    /// A record that begins its first attempt.
+    fn fresh(partition: PartitionId, at: Waiting, offset: i64, lane: Option<LaneKey>, occupied: bool) -> Self {
+        let (batch, index) = (at.batch, at.index);
+        let (attempt, first_failed_ms, source) = (1, None, Source::Fresh);
+        Self { partition, batch, index, offset, lane, occupied, attempt, first_failed_ms, source }
+    }
 }
 
 /// The engine of one shard. See the module's documentation.
@@ -147,7 +163,7 @@ impl<R: Records> Engine<R> {
             match timer {
                 Timer::Retry(slot) => self.retry_due(slot),
                 Timer::Settle(slot) => self.settle_due(slot),
-                Timer::Timeout(slot, attempt) => self.time_out(slot, attempt),
+                Timer::Timeout(slot) => self.time_out(slot, now),
                 Timer::Drain(id, epoch) => self.cut_drain(id, epoch),
                 Timer::Sweep => self.sweep(now),
             }
@@ -178,7 +194,8 @@ impl<R: Records> Engine<R> {
 
     /// How many credits the engine could use now.
     pub fn wanted_credits(&self) -> usize {
-        let reserves: usize = self.partitions.iter().flatten().map(|p| self.credits.missing_reserve(&p.share)).sum();
+        let active = self.partitions.iter().flatten().filter(|p| p.is_active());
+        let reserves: usize = active.map(|p| self.credits.missing_reserve(&p.share)).sum();
         let starts = if self.starved.is_empty() { 0 } else { self.settings.concurrency };
         (reserves + starts).saturating_sub(self.credits.free())
     }
@@ -186,8 +203,13 @@ impl<R: Records> Engine<R> {
     /// Adds credits from the worker's pool.
     pub fn grant(&mut self, credits: usize) {
         self.credits.grant(credits);
-        for p in self.partitions.iter_mut().flatten() {
-            self.credits.fill_reserve(&mut p.share);
+        for index in 0..self.partitions.len() {
+            let Some(p) = self.partitions[index].as_deref_mut().filter(|p| p.is_active()) else { continue };
+            if self.credits.missing_reserve(&p.share) > 0 {
+                self.credits.fill_reserve(&mut p.share);
+                // It may have starved for the credit that it keeps now: no free one will wake it.
+                self.enqueue(PartitionId(index as u32));
+            }
         }
         self.wake_starved();
     }
@@ -208,7 +230,8 @@ impl<R: Records> Engine<R> {
     }
 
     fn enqueue(&mut self, id: PartitionId) {
-        if let Some(p) = self.partitions[id.index()].as_deref_mut().filter(|p| !p.in_turn && p.is_active()) {
+        let p = self.partitions.get_mut(id.index()).and_then(Option::as_deref_mut);
+        if let Some(p) = p.filter(|p| !p.in_turn && p.is_active()) {
             p.in_turn = true;
             self.turn.push_back(id);
         }
@@ -225,6 +248,31 @@ impl<R: Records> Engine<R> {
         }
     }
 
+    /// Notes a timer. Those that have come to nothing are cleared away when they are the greater part, so that a long
+    /// time-out costs no memory for each of the attempts that ended long before.
+    fn set_timer(&mut self, at: Now, timer: Timer) {
+        self.timers.push(Reverse((at, timer)));
+        if self.timers.len() > 2 * (self.slots.len() + self.assigned) + DEAD_TIMERS {
+            let mut timers = std::mem::take(&mut self.timers);
+            timers.retain(|Reverse((at, timer))| self.is_live(*at, *timer));
+            self.timers = timers;
+        }
+    }
+
+    fn is_live(&self, at: Now, timer: Timer) -> bool {
+        let stage = |slot| self.slots.get(slot).map(|s| s.stage);
+        match timer {
+            Timer::Retry(slot) => matches!(stage(slot), Some(Stage::Backoff { until }) if until == at),
+            Timer::Settle(slot) => matches!(stage(slot), Some(Stage::SettleBackoff { .. })),
+            Timer::Timeout(slot) => matches!(stage(slot), Some(Stage::Running { since, cut: None })
+                if self.settings.handler_timeout.is_some_and(|timeout| since + timeout == at)),
+            Timer::Drain(id, epoch) => {
+                self.partition(id).is_some_and(|p| p.epoch == epoch && matches!(p.phase, Phase::Draining { .. }))
+            }
+            Timer::Sweep => true,
+        }
+    }
+
     /// Records of one partition that may wait for their key.
     fn waiting_share(&self) -> usize {
         (self.settings.waiting / self.worker_partitions.max(self.assigned).max(1)).max(1)
@@ -238,7 +286,8 @@ impl<R: Records> Engine<R> {
     /// Holds a partition whose batches are over its share, and releases it when they are down to half of it.
     fn update_hold(&mut self, id: PartitionId) {
         let share = self.byte_share();
-        let Some(p) = self.partitions.get_mut(id.index()).and_then(Option::as_deref_mut) else { return };
+        let p = self.partitions.get_mut(id.index()).and_then(Option::as_deref_mut);
+        let Some(p) = p.filter(|p| p.is_active()) else { return };
         if !p.held && p.bytes > share {
             p.held = true;
             self.actions.push_back(Action::Hold(id));
@@ -262,7 +311,7 @@ impl<R: Records> Engine<R> {
             self.sweeping = false;
             return;
         }
-        self.timers.push(Reverse((now + SWEEP_EVERY, Timer::Sweep)));
+        self.set_timer(now + SWEEP_EVERY, Timer::Sweep);
         for index in 0..self.partitions.len() {
             let Some(p) = self.partitions[index].as_deref_mut().filter(|p| p.waiting > 0) else { continue };
             for (_, lane) in p.lanes.iter_mut() {

@@ -46,8 +46,13 @@ pub(super) struct Partition {
     pub(super) running: usize,
     /// Records handed over to be dead-lettered and not answered yet.
     pub(super) settling: usize,
-    /// Records whose dead letter could not be written and that wait to be sent again.
+    /// Records whose dead letter could not be written so far, whether they wait to be sent again or are under way. While
+    /// there are some, nothing starts.
     pub(super) unsettled: usize,
+    /// Records in slots. Those that do not run are set aside.
+    pub(super) slotted: usize,
+    /// How far the fetch went on without records behind what is in `backlog`.
+    pub(super) skip_to: Option<i64>,
     /// Bytes held by the partition's batches.
     pub(super) bytes: usize,
     /// The fetch port was told to hold the partition.
@@ -83,6 +88,8 @@ impl Partition {
             running: 0,
             settling: 0,
             unsettled: 0,
+            slotted: 0,
+            skip_to: None,
             bytes: 0,
             held: false,
             in_turn: false,
@@ -97,6 +104,11 @@ impl Partition {
 
     pub(super) fn is_active(&self) -> bool {
         self.phase == Phase::Active
+    }
+
+    /// Records that wait in slots: for a retry, a credit, or an answer about their dead letter.
+    pub(super) fn aside(&self) -> usize {
+        self.slotted.saturating_sub(self.running)
     }
 
     /// Notes the leader epoch that records from `offset` on were fetched under.

@@ -188,6 +188,17 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The partition, if the action is about its assignment as a whole and not about one slot.
+    pub(super) fn of_assignment(&self) -> Option<PartitionId> {
+        match self {
+            Self::Hold(id) | Self::Release(id) => Some(*id),
+            Self::Reread { partition, .. } | Self::Drained { partition, .. } => Some(*partition),
+            Self::Cut { .. } | Self::Settle { .. } => None,
+        }
+    }
+}
+
 /// Where a partition's work begins.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resume {

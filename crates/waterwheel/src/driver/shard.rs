@@ -597,11 +597,11 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 self.engine.fetched(id, epoch, batch, leader_epoch);
             }
             Fetched::Reread { id, epoch, batch, missing } => {
-                if let Some(batch) = batch {
-                    self.engine.reread(id, epoch, batch);
-                }
                 if !missing.is_empty() {
                     self.engine.reread_missing(id, epoch, &missing);
+                }
+                if let Some(batch) = batch {
+                    self.engine.reread(id, epoch, batch);
                 }
             }
             Fetched::Stopped { id, epoch, failure } => {
