@@ -107,9 +107,14 @@ pub enum GroupAction {
 enum Phase {
     Opening,
     Active,
-    Draining,
-    /// Drained; its last commit point waits for its commit.
-    Drained,
+    /// What runs may end until the deadline; then the shard has to say so.
+    Draining {
+        deadline: Now,
+    },
+    /// Nothing runs; the last commit point may take until then to be committed.
+    Drained {
+        give_up: Now,
+    },
 }
 
 #[derive(Debug)]
@@ -132,14 +137,14 @@ pub struct Group {
     in_flight: Option<(u64, Vec<(PartitionId, CommitPoint)>)>,
     next_number: u64,
     next_commit: Now,
+    /// The latest that was told.
+    lease: Option<Now>,
     /// Shards that have not answered the last collection yet.
     collecting: usize,
     /// Partitions that the open revocation waits for.
     revoking: Option<Vec<PartitionId>>,
     stopping: bool,
     left: bool,
-    /// Until when the last commits may take, once everything is drained.
-    give_up: Option<Now>,
     actions: VecDeque<GroupAction>,
 }
 
@@ -155,11 +160,11 @@ impl Group {
             in_flight: None,
             next_number: 1,
             next_commit,
+            lease: None,
             collecting: 0,
             revoking: None,
             stopping: false,
             left: false,
-            give_up: None,
             actions: VecDeque::new(),
         }
     }
@@ -227,7 +232,7 @@ impl Group {
         let Some(held) = self.held.get_mut(&partition).filter(|h| matches!(h.phase, Phase::Active)) else { return };
         held.epoch = Epoch(self.next_epoch);
         self.next_epoch += 1;
-        held.sent = i64::MIN;
+        held.sent = resume.offset;
         self.pending.remove(&partition);
         let epoch = held.epoch;
         self.actions.push_back(GroupAction::Lose(vec![partition]));
@@ -236,6 +241,7 @@ impl Group {
 
     /// The group wants these back.
     pub fn revoking(&mut self, partitions: &[PartitionId], now: Now) {
+        let deadline = now + self.drain_limit();
         let mut drain = Vec::new();
         let mut wait = Vec::new();
         for id in partitions {
@@ -247,22 +253,21 @@ impl Group {
                 Some(held) => {
                     wait.push(*id);
                     if matches!(held.phase, Phase::Active) {
-                        held.phase = Phase::Draining;
+                        held.phase = Phase::Draining { deadline };
                         drain.push(*id);
                     }
                 }
             }
         }
         if !drain.is_empty() {
-            let deadline = now + self.drain_limit();
             self.actions.push_back(GroupAction::Drain { partitions: drain, deadline });
         }
         self.revoking = Some(wait);
-        self.proceed(now);
+        self.proceed();
     }
 
     /// These are gone: another member may have them. Nothing of them is committed.
-    pub fn lost(&mut self, partitions: &[PartitionId], now: Now) {
+    pub fn lost(&mut self, partitions: &[PartitionId], _now: Now) {
         let mut gone = Vec::new();
         for id in partitions {
             if let Some(held) = self.held.remove(id)
@@ -275,7 +280,7 @@ impl Group {
         if !gone.is_empty() {
             self.actions.push_back(GroupAction::Lose(gone));
         }
-        self.proceed(now);
+        self.proceed();
     }
 
     /// The member is no longer one: everything is lost.
@@ -287,24 +292,24 @@ impl Group {
     /// Nothing of a partition runs any more.
     pub fn drained(&mut self, partition: PartitionId, point: CommitPoint, now: Now) {
         let Some(held) = self.held.get_mut(&partition).filter(|h| h.epoch == point.epoch) else { return };
-        held.phase = Phase::Drained;
-        self.pending.insert(partition, point);
-        let limit = now + self.settings.commit_timeout;
-        self.give_up = Some(self.give_up.map_or(limit, |at| at.max(limit)));
-        self.proceed(now);
+        if matches!(held.phase, Phase::Draining { .. }) {
+            held.phase = Phase::Drained { give_up: now + self.settings.commit_timeout };
+            self.pending.insert(partition, point);
+            self.proceed();
+        }
     }
 
     /// What the shards have to commit; partitions with nothing new may be left out.
-    pub fn collected(&mut self, points: Vec<(PartitionId, CommitPoint)>, now: Now) {
+    pub fn collected(&mut self, points: Vec<(PartitionId, CommitPoint)>, _now: Now) {
         self.collecting = self.collecting.saturating_sub(1);
         for (id, point) in points {
             // A drained partition has handed in its last point already.
-            if self.held.get(&id).is_some_and(|h| h.epoch == point.epoch && !matches!(h.phase, Phase::Drained)) {
+            if self.held.get(&id).is_some_and(|h| h.epoch == point.epoch && !matches!(h.phase, Phase::Drained { .. })) {
                 self.pending.insert(id, point);
             }
         }
         if self.collecting == 0 {
-            self.proceed(now);
+            self.proceed();
         }
     }
 
@@ -325,7 +330,7 @@ impl Group {
             match result {
                 Ok(()) | Err(CommitTrouble::Refused) => {}
                 Err(trouble) => {
-                    if trouble == CommitTrouble::TooLarge {
+                    if trouble == CommitTrouble::TooLarge && held.map_limit > 0 {
                         // Half as large, until at last the frontier goes alone.
                         held.map_limit = if held.map_limit < 64 { 0 } else { held.map_limit / 2 };
                     } else {
@@ -338,20 +343,23 @@ impl Group {
         if delayed {
             // Repeated at the next tick, a tenth of the usual pace so that a drain does not wait for long.
             self.next_commit = now + self.settings.commit_every / 10;
-            self.settle_drains(now);
+            self.settle_drains();
         } else {
-            self.proceed(now);
+            self.proceed();
         }
     }
 
     /// The coordinator answered at that time (by the driver's clock).
     pub fn coordinator_answered(&mut self, at: Now) {
-        if let Some(lease) = self.settings.lease {
-            self.actions.push_back(GroupAction::Lease(at + lease));
+        let until = self.settings.lease.map(|lease| at + lease);
+        if let Some(until) = until.filter(|_| until > self.lease) {
+            self.lease = Some(until);
+            self.actions.push_back(GroupAction::Lease(until));
         }
     }
 
-    /// Gives everything back: drains within `drain_timeout`, commits, leaves.
+    /// Gives everything back: drains within `drain_timeout`, commits, leaves. Ends in [`GroupAction::Leave`], not later
+    /// than `drain_timeout` and twice `commit_timeout` from now, whatever the shards and the broker do.
     pub fn stop(&mut self, now: Now) {
         self.stop_within(self.settings.drain_timeout, now);
     }
@@ -360,41 +368,38 @@ impl Group {
     pub fn stop_within(&mut self, patience: Duration, now: Now) {
         self.stopping = true;
         self.held.retain(|_, h| !matches!(h.phase, Phase::Opening));
+        let deadline = now + patience;
         let mut drain = Vec::new();
         for (id, held) in &mut self.held {
-            if matches!(held.phase, Phase::Active | Phase::Draining) {
-                held.phase = Phase::Draining;
-                drain.push(*id);
+            match &mut held.phase {
+                Phase::Active => held.phase = Phase::Draining { deadline },
+                Phase::Draining { deadline: before } if deadline < *before => *before = deadline,
+                _ => continue,
             }
+            drain.push(*id);
         }
         if !drain.is_empty() {
-            self.actions.push_back(GroupAction::Drain { partitions: drain, deadline: now + patience });
+            self.actions.push_back(GroupAction::Drain { partitions: drain, deadline });
         }
-        self.proceed(now);
+        self.proceed();
     }
 
     /// When [`tick`](Self::tick) is due next.
     pub fn next_timer(&self) -> Option<Now> {
         let commit = (!self.left).then_some(self.next_commit);
-        commit.into_iter().chain(self.give_up).min()
+        commit.into_iter().chain(self.held.iter().filter_map(|(id, held)| self.patience(*id, held))).min()
     }
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Now) {
-        if self.give_up.is_some_and(|at| now >= at) {
-            // The last commits got no answer: the partitions go back all the same. What was finished since the commit
-            // before comes again.
-            self.in_flight = None;
-            self.pending.retain(|id, _| self.held.get(id).is_some_and(|h| !matches!(h.phase, Phase::Drained)));
-            self.settle_drains(now);
-        }
+        self.give_up(now);
         if now >= self.next_commit {
             self.next_commit = now + self.settings.commit_every;
-            if self.collecting == 0 && self.in_flight.is_none() && !self.held.is_empty() {
+            if self.collecting == 0 && self.in_flight.is_none() && self.has_work() {
                 self.collecting = 1;
                 self.actions.push_back(GroupAction::Collect);
             }
-            self.proceed(now);
+            self.proceed();
         }
     }
 
@@ -403,8 +408,60 @@ impl Group {
         self.actions.pop_front()
     }
 
+    /// Whether a commit of the partition is pending or under way.
+    fn is_committing(&self, id: PartitionId) -> bool {
+        let in_flight = self.in_flight.as_ref().is_some_and(|(_, points)| points.iter().any(|(p, _)| *p == id));
+        in_flight || self.pending.contains_key(&id)
+    }
+
+    /// Whether a partition can go back.
+    fn is_done(&self, id: PartitionId) -> bool {
+        let Some(held) = self.held.get(&id) else { return true };
+        matches!(held.phase, Phase::Drained { .. }) && !self.is_committing(id)
+    }
+
+    /// Whether there is a partition of which something may come to be committed.
+    fn has_work(&self) -> bool {
+        self.held.values().any(|h| matches!(h.phase, Phase::Active | Phase::Draining { .. }))
+    }
+
+    /// Until when a partition that is to go back is waited for.
+    fn patience(&self, id: PartitionId, held: &Held) -> Option<Now> {
+        match held.phase {
+            Phase::Opening | Phase::Active => None,
+            Phase::Draining { deadline } => Some(deadline + self.settings.commit_timeout),
+            Phase::Drained { give_up } => self.is_committing(id).then_some(give_up),
+        }
+    }
+
+    /// Gives partitions back without their last commit, when that or the drain took too long. What was finished since
+    /// the commit before comes again.
+    fn give_up(&mut self, now: Now) {
+        let late = self.held.iter().filter(|(id, held)| self.patience(**id, held).is_some_and(|at| now >= at));
+        let late: Vec<PartitionId> = late.map(|(id, _)| *id).collect();
+        if late.is_empty() {
+            return;
+        }
+        let mut hung = Vec::new();
+        for id in late {
+            self.pending.remove(&id);
+            if let Some((_, points)) = &mut self.in_flight {
+                points.retain(|(p, _)| *p != id);
+            }
+            if self.held.get(&id).is_some_and(|h| matches!(h.phase, Phase::Draining { .. })) {
+                self.held.remove(&id);
+                hung.push(id);
+            }
+        }
+        if !hung.is_empty() {
+            // The shard did not answer at the deadline: it hears of it when it can.
+            self.actions.push_back(GroupAction::Lose(hung));
+        }
+        self.settle_drains();
+    }
+
     /// Commits what is pending unless a commit is under way, then gives back what is done.
-    fn proceed(&mut self, now: Now) {
+    fn proceed(&mut self) {
         if self.in_flight.is_none() && !self.pending.is_empty() {
             let mut points = Vec::new();
             for (id, point) in std::mem::take(&mut self.pending) {
@@ -423,20 +480,13 @@ impl Group {
                 self.in_flight = Some((number, points));
             }
         }
-        self.settle_drains(now);
+        self.settle_drains();
     }
 
     /// Gives back partitions that are drained and whose last commit is done.
-    fn settle_drains(&mut self, _now: Now) {
-        let is_done = |group: &Self, id: &PartitionId| {
-            let in_flight = group.in_flight.as_ref().is_some_and(|(_, points)| points.iter().any(|(p, _)| p == id));
-            match group.held.get(id) {
-                None => true,
-                Some(h) => matches!(h.phase, Phase::Drained) && !in_flight && !group.pending.contains_key(id),
-            }
-        };
+    fn settle_drains(&mut self) {
         if let Some(waiting) = &self.revoking
-            && waiting.iter().all(|id| is_done(self, id))
+            && waiting.iter().all(|id| self.is_done(*id))
         {
             let closed: Vec<PartitionId> = waiting.iter().filter(|id| self.held.contains_key(id)).copied().collect();
             self.revoking = None;
@@ -448,16 +498,13 @@ impl Group {
             }
             self.actions.push_back(GroupAction::Release);
         }
-        if self.held.values().all(|h| !matches!(h.phase, Phase::Drained)) {
-            self.give_up = None;
-        }
-        if self.stopping && !self.left && self.held.keys().all(|id| is_done(self, id)) && self.in_flight.is_none() {
+        // A commit that is still under way is of partitions that are no longer held, or were given up.
+        if self.stopping && !self.left && self.held.keys().all(|id| self.is_done(*id)) {
             let closed: Vec<PartitionId> = std::mem::take(&mut self.held).into_keys().collect();
             if !closed.is_empty() {
                 self.actions.push_back(GroupAction::Close(closed));
             }
             self.left = true;
-            self.give_up = None;
             self.actions.push_back(GroupAction::Leave);
         }
     }
