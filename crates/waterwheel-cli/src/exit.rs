@@ -55,6 +55,12 @@ impl Failure {
         self
     }
 
+    /// Says what it is about.
+    pub(crate) fn about(mut self, what: impl Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// An end without a word: it was said already, or nobody listens.
     pub(crate) fn silent(exit: Exit) -> Self {
         Self::new(exit, "")

@@ -117,6 +117,11 @@ impl Global {
         Ok(flags)
     }
 
+    /// Whether only errors are to be said.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Whether stderr gets colours.
     pub(crate) fn colored(&self) -> bool {
         match self.color {

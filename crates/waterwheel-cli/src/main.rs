@@ -8,6 +8,7 @@ mod exit;
 mod file;
 mod global;
 mod init;
+mod run;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ enum Verb {
     Bench(bench::Bench),
     Check(check::Check),
     Init(init::Init),
+    Run(run::Run),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 condition not met, \
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Bench(bench) => bench.run(&global),
         Verb::Check(check) => check.run(&global),
         Verb::Init(init) => init.run(),
+        Verb::Run(run) => run.run(&global),
     };
     ended.unwrap_or_else(|failure| failure.report()).into()
 }

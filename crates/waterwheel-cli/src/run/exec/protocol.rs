@@ -1,0 +1,273 @@
+//! The exec protocol: one JSON object a line, records to the handler's process and answers back.
+//!
+//! To the process: `{"hello":1,"worker":"orders"}`, then records, at last `{"shutdown":1}`. A record is
+//! `{"id":"7-42","attempt":1,"topic":…,"partition":7,"offset":42,"timestamp":…,"key":…,"headers":[…],"value":…}`:
+//!
+//! - a key, value or header value that is not UTF-8 stands in base64, as `key_b64`, `value_b64`, or as the third element of
+//!   its header (`["n", null, "/w=="]`); a header's name that is not UTF-8 as the fourth (`[null, "v", null, "/w=="]`);
+//! - with `value = "json"` the value is JSON itself, not a text.
+//!
+//! Back: `{"ready":1}` or `{"ready":1,"concurrency":8}` (how many records it takes at once; 1 if it does not say), then
+//! for each record, in any order, `{"id":"7-42","status":"ok"}`, `"retry"` (with `after`, as `"10s"`, and `reason` if it
+//! likes), `"dead_letter"` or `"skip"`.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use waterwheel::Record;
+use waterwheel::config::parse_duration;
+
+use crate::file::ValueSpec;
+
+/// The longest line that a process may write.
+pub(super) const MAX_LINE: usize = 1 << 20;
+
+/// The most records that a process may ask for at once.
+const MAX_CONCURRENCY: u32 = 10_000;
+
+pub(super) const SHUTDOWN: &[u8] = b"{\"shutdown\":1}\n";
+
+pub(super) fn hello(worker: &str) -> Vec<u8> {
+    let mut line = b"{\"hello\":1,\"worker\":".to_vec();
+    push_text(&mut line, worker);
+    line.extend_from_slice(b"}\n");
+    line
+}
+
+/// Appends the record as one JSON object without a line feed. With an id, it begins with the id and the attempt.
+pub(in crate::run) fn push_record(out: &mut Vec<u8>, record: &Record, value: ValueSpec, run: Option<(&str, u32)>) {
+    out.push(b'{');
+    if let Some((id, attempt)) = run {
+        out.extend_from_slice(b"\"id\":");
+        push_text(out, id);
+        out.extend_from_slice(format!(",\"attempt\":{attempt},").as_bytes());
+    }
+    out.extend_from_slice(b"\"topic\":");
+    push_text(out, record.topic());
+    let place = format!(",\"partition\":{},\"offset\":{},\"timestamp\":", record.partition(), record.offset());
+    out.extend_from_slice(place.as_bytes());
+    match record.timestamp_millis() {
+        Some(millis) => out.extend_from_slice(millis.to_string().as_bytes()),
+        None => out.extend_from_slice(b"null"),
+    }
+    push_field(out, "key", record.key());
+    out.extend_from_slice(b",\"headers\":[");
+    for (n, (name, value)) in record.headers().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        push_header(out, name, value);
+    }
+    out.push(b']');
+    match (value, record.value()) {
+        (ValueSpec::Json, Some(json)) => {
+            out.extend_from_slice(b",\"value\":");
+            // It was checked to be JSON: line ends stand between its tokens only.
+            out.extend(json.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+        }
+        (_, value) => push_field(out, "value", value),
+    }
+    out.push(b'}');
+}
+
+fn push_field(out: &mut Vec<u8>, name: &str, bytes: Option<&[u8]>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    match bytes.map(std::str::from_utf8) {
+        None => out.extend_from_slice(b"\":null"),
+        Some(Ok(text)) => {
+            out.extend_from_slice(b"\":");
+            push_text(out, text);
+        }
+        Some(Err(_)) => {
+            out.extend_from_slice(b"_b64\":");
+            push_base64(out, bytes.unwrap_or_default());
+        }
+    }
+}
+
+fn push_header(out: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
+    let (name_text, value_text) = (std::str::from_utf8(name).ok(), value.map(std::str::from_utf8));
+    out.push(b'[');
+    push_text_or_null(out, name_text);
+    out.push(b',');
+    push_text_or_null(out, value_text.and_then(Result::ok));
+    if matches!(value_text, Some(Err(_))) {
+        out.push(b',');
+        push_base64(out, value.unwrap_or_default());
+    } else if name_text.is_none() {
+        out.extend_from_slice(b",null");
+    }
+    if name_text.is_none() {
+        out.push(b',');
+        push_base64(out, name);
+    }
+    out.push(b']');
+}
+
+fn push_text_or_null(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => push_text(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    // Writing a text to a vector cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+    out.push(b'"');
+}
+
+/// What a process said in one line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Ready { concurrency: u32 },
+    Answer { id: String, answer: Answer },
+}
+
+/// What became of a record.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Ok,
+    Retry { after: Option<Duration>, reason: String },
+    DeadLetter { reason: String },
+    Skip { reason: String },
+}
+
+#[derive(Deserialize)]
+struct Line {
+    ready: Option<u32>,
+    concurrency: Option<u32>,
+    id: Option<String>,
+    status: Option<String>,
+    after: Option<String>,
+    reason: Option<String>,
+}
+
+/// Reads a line, or tells what is wrong with it, quoting none of it: it may hold a payload.
+pub(super) fn parse(line: &[u8]) -> Result<Said, String> {
+    let line: Line = serde_json::from_slice(line).map_err(|error| {
+        let what = match error.classify() {
+            serde_json::error::Category::Data => "is JSON of another shape",
+            _ => "is not a JSON object",
+        };
+        format!("a line of its stdout {what} (column {}); what it logs belongs on stderr", error.column())
+    })?;
+    match (line.ready, line.id) {
+        (Some(1), None) => {
+            let concurrency = line.concurrency.unwrap_or(1);
+            if (1..=MAX_CONCURRENCY).contains(&concurrency) {
+                Ok(Said::Ready { concurrency })
+            } else {
+                Err(format!("it says concurrency {concurrency}; 1 to {MAX_CONCURRENCY} is allowed"))
+            }
+        }
+        (Some(version), None) => Err(format!("it says ready for protocol {version}; this is 1")),
+        (None, Some(id)) => {
+            let reason = line.reason.unwrap_or_else(|| "the handler gave no reason".to_owned());
+            let answer = match line.status.as_deref() {
+                Some("ok") => Answer::Ok,
+                Some("retry") => Answer::Retry { after: after(line.after.as_deref())?, reason },
+                Some("dead_letter") => Answer::DeadLetter { reason },
+                Some("skip") => Answer::Skip { reason },
+                Some(_) => return Err("a status is ok, retry, dead_letter or skip, not what it says".to_owned()),
+                None => return Err("an answer has no \"status\"".to_owned()),
+            };
+            Ok(Said::Answer { id, answer })
+        }
+        (Some(_), Some(_)) => Err("a line has both \"ready\" and \"id\"".to_owned()),
+        (None, None) => Err("a line has neither \"ready\" nor \"id\"".to_owned()),
+    }
+}
+
+fn after(text: Option<&str>) -> Result<Option<Duration>, String> {
+    let parsed = text.map(parse_duration).transpose();
+    parsed.map_err(|_| "\"after\" is not a duration, as \"10s\" or \"500ms\"".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_lines_are_understood() {
+        let answer = |answer| Said::Answer { id: "7-42".to_owned(), answer };
+        let none = || "the handler gave no reason".to_owned();
+        let table = [
+            (r#"{"ready":1}"#, Said::Ready { concurrency: 1 }),
+            (r#"{"ready":1,"concurrency":8,"more":[]}"#, Said::Ready { concurrency: 8 }),
+            (r#"{"id":"7-42","status":"ok"}"#, answer(Answer::Ok)),
+            (r#" {"status":"skip","id":"7-42"} "#, answer(Answer::Skip { reason: none() })),
+            (r#"{"id":"7-42","status":"dead_letter","reason":"r"}"#, answer(Answer::DeadLetter { reason: "r".into() })),
+            (r#"{"id":"7-42","status":"retry"}"#, answer(Answer::Retry { after: None, reason: none() })),
+            (
+                r#"{"id":"7-42","status":"retry","after":"1m","reason":"busy"}"#,
+                answer(Answer::Retry { after: Some(Duration::from_secs(60)), reason: "busy".into() }),
+            ),
+        ];
+        for (line, expected) in table {
+            assert_eq!(parse(line.as_bytes()), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn bad_lines_are_told_without_quoting_them() {
+        let table: [(&[u8], &str); 15] = [
+            (b"", "is not a JSON object (column 0)"),
+            (b"canary", "is not a JSON object (column 1)"),
+            (b"{\"id\":\"canary", "is not a JSON object"),
+            (b"\xff\xfe", "is not a JSON object"),
+            (b"[]", "of another shape"),
+            (b"7", "of another shape"),
+            (b"{\"id\":7,\"status\":\"ok\"}", "of another shape"),
+            (b"{}", "neither \"ready\" nor \"id\""),
+            (b"{\"ready\":2}", "protocol 2; this is 1"),
+            (b"{\"ready\":1,\"concurrency\":0}", "concurrency 0; 1 to 10000"),
+            (b"{\"ready\":1,\"id\":\"1-1\"}", "both"),
+            (b"{\"id\":\"1-1\"}", "no \"status\""),
+            (b"{\"id\":\"1-1\",\"status\":\"canary\"}", "ok, retry, dead_letter or skip"),
+            (b"{\"id\":\"1-1\",\"status\":\"retry\",\"after\":\"canary\"}", "not a duration"),
+            (b"{\"id\":\"1-1\",\"status\":\"retry\",\"after\":10}", "of another shape"),
+        ];
+        for (line, expected) in table {
+            let fault = parse(line).expect_err("a bad line");
+            assert!(fault.contains(expected), "{}: {fault}", String::from_utf8_lossy(line));
+            assert!(!fault.contains("canary"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn parts_that_are_no_text_stand_in_base64() {
+        let field = |bytes: Option<&[u8]>| {
+            let mut out = Vec::new();
+            push_field(&mut out, "key", bytes);
+            String::from_utf8(out).expect("JSON is text")
+        };
+        assert_eq!(field(None), r#","key":null"#);
+        assert_eq!(field(Some(b"")), r#","key":"""#);
+        assert_eq!(field(Some(b"a\"\n")), r#","key":"a\"\n""#);
+        assert_eq!(field(Some(b"\xff")), r#","key_b64":"/w==""#);
+        let header = |name: &[u8], value: Option<&[u8]>| {
+            let mut out = Vec::new();
+            push_header(&mut out, name, value);
+            String::from_utf8(out).expect("JSON is text")
+        };
+        assert_eq!(header(b"n", Some(b"v")), r#"["n","v"]"#);
+        assert_eq!(header(b"n", None), r#"["n",null]"#);
+        assert_eq!(header(b"n", Some(b"\xff")), r#"["n",null,"/w=="]"#);
+        assert_eq!(header(b"\xff", Some(b"v")), r#"[null,"v",null,"/w=="]"#);
+        assert_eq!(header(b"\xff", Some(b"\xff")), r#"[null,null,"/w==","/w=="]"#);
+    }
+
+    #[test]
+    fn the_greeting_names_the_worker() {
+        assert_eq!(hello("a \"b\""), b"{\"hello\":1,\"worker\":\"a \\\"b\\\"\"}\n");
+    }
+}

@@ -1,0 +1,144 @@
+//! From what the file says to a worker.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::de::IgnoredAny;
+use waterwheel::{
+    Client, DeadLetter, Decode, DecodeError, Error, Failure, Handler, Json, Message, Raw, Record, Retry, Start, Worker,
+};
+
+use super::exec::Pool;
+use super::forward::Forwarder;
+use super::journal::{Journal, Journaled};
+use super::print::Printer;
+use crate::file::{
+    DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge, ValueSpec,
+    WorkerSpec,
+};
+
+/// What works on the records.
+#[derive(Clone)]
+pub(super) enum Work {
+    Exec(Pool),
+    Print(Printer),
+    Forward(Forwarder),
+}
+
+impl Work {
+    pub(super) fn new(spec: &WorkerSpec, client: &Client, printer: Option<&Printer>) -> Result<Option<Self>, Error> {
+        Ok(match &spec.handler {
+            HandlerSpec::Exec { command, processes, timeout } => {
+                let several = spec.topics.len() > 1 || spec.topics.iter().any(|topic| topic.starts_with('^'));
+                let (name, command) = (spec.name.clone(), command.clone());
+                Some(Work::Exec(Pool::new(name, command, *processes, *timeout, spec.value, several)))
+            }
+            HandlerSpec::Print => printer.cloned().map(Work::Print),
+            HandlerSpec::Forward { topic } => Some(Work::Forward(Forwarder::new(client, topic)?)),
+        })
+    }
+}
+
+/// The handler of a declarative worker.
+pub(super) struct Declared {
+    work: Work,
+    value: ValueSpec,
+}
+
+impl Handler<Raw> for Declared {
+    type Future = BoxFuture<'static, Result<(), Failure>>;
+
+    fn handle(&self, message: Message<Raw>) -> Self::Future {
+        if let Err(error) = check(message.record(), self.value) {
+            return std::future::ready(Err(Failure::undecodable(error))).boxed();
+        }
+        match self.work.clone() {
+            Work::Exec(pool) => pool.handle(message).boxed(),
+            Work::Print(printer) => printer.handle(message, self.value).boxed(),
+            Work::Forward(forwarder) => forwarder.handle(message).boxed(),
+        }
+    }
+}
+
+/// Whether the value is what the file says it is. A null one always is.
+fn check(record: &Record, value: ValueSpec) -> Result<(), DecodeError> {
+    match (value, record.value()) {
+        (ValueSpec::Bytes, _) | (_, None) => Ok(()),
+        (ValueSpec::Utf8, Some(bytes)) => std::str::from_utf8(bytes)
+            .map(drop)
+            .map_err(|e| DecodeError::new(format!("not UTF-8 at byte {}", e.valid_up_to()))),
+        (ValueSpec::Json, Some(_)) => Json::<IgnoredAny>::decode(record).map(drop),
+    }
+}
+
+/// The worker, ready to run.
+pub(super) fn build(
+    spec: &WorkerSpec,
+    client: &Client,
+    work: Work,
+    journal: Option<Arc<Journal>>,
+) -> Result<Worker<Raw, Journaled<Declared>>, Error> {
+    let mut builder = client
+        .worker(&*spec.name)
+        .group(&*spec.group)
+        .topics(&spec.topics)
+        .start(start(spec.start))
+        .order(match spec.order {
+            OrderSpec::Key => waterwheel::Order::Key,
+            OrderSpec::Partition => waterwheel::Order::Partition,
+            OrderSpec::None => waterwheel::Order::None,
+        })
+        .concurrency(spec.concurrency as usize)
+        .in_work_records(usize::try_from(spec.in_work).unwrap_or(usize::MAX))
+        .in_work_bytes(usize::try_from(spec.in_work_bytes).unwrap_or(usize::MAX))
+        .commit_every(spec.commit_every)
+        .drain_timeout(spec.drain_timeout)
+        .on_drain_deadline(match spec.on_drain_deadline {
+            OnDrainDeadline::Cancel => waterwheel::OnDrainDeadline::Cancel,
+            OnDrainDeadline::Abandon => waterwheel::OnDrainDeadline::Abandon,
+        })
+        .retry(retry(&spec.retry))
+        .on_exhausted(match spec.on_exhausted {
+            OnExhausted::DeadLetter => waterwheel::OnExhausted::DeadLetter,
+            OnExhausted::Park => waterwheel::OnExhausted::Park,
+            OnExhausted::Skip => waterwheel::OnExhausted::Skip,
+            OnExhausted::Stop => waterwheel::OnExhausted::Stop,
+        });
+    if let Some(letters) = &spec.dead_letter {
+        builder = builder.dead_letter(dead_letter(letters));
+    }
+    if let Some(journal) = &journal {
+        builder = builder.witness(journal.clone());
+    }
+    let handler = Journaled::new(Declared { work, value: spec.value }, journal);
+    builder.handler(handler).build()
+}
+
+fn start(spec: StartSpec) -> Start {
+    match spec {
+        StartSpec::Earliest => Start::Earliest,
+        StartSpec::Latest => Start::Latest,
+        StartSpec::Timestamp(millis) => {
+            let since_1970 = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+            UNIX_EPOCH.checked_add(since_1970).map_or(Start::Latest, Start::Timestamp)
+        }
+        StartSpec::Ago(age) => Start::Ago(age),
+    }
+}
+
+fn retry(spec: &RetrySpec) -> Retry {
+    let back_off = spec.backoff;
+    Retry::exponential(back_off.initial, back_off.max)
+        .factor(back_off.factor)
+        .jitter(back_off.jitter)
+        .attempts(spec.attempts)
+}
+
+fn dead_letter(spec: &DeadLetterSpec) -> DeadLetter {
+    DeadLetter::topic(&*spec.topic).too_large(match spec.too_large {
+        TooLarge::Hold => waterwheel::TooLarge::Hold,
+        TooLarge::Pointer => waterwheel::TooLarge::Pointer,
+    })
+}
