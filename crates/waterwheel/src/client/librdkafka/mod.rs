@@ -31,7 +31,7 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use super::{Admin, Backend, Fetcher, Membership, Producer, Properties};
 use crate::error::KafkaError;
@@ -39,8 +39,32 @@ use crate::error::KafkaError;
 /// Clients of librdkafka.
 pub(crate) struct Librdkafka;
 
+/// The first version without known stalls in the consumer protocol (its release notes, librdkafka issue 5541).
+const STEADY_CONSUMER_PROTOCOL: i32 = 0x020f_0000;
+
+/// Says once that this librdkafka is known to stall with KIP-848 groups.
+fn warn_of_old_library() {
+    static SAID: Once = Once::new();
+    // SAFETY: takes nothing and touches nothing.
+    let version = unsafe { rdkafka::bindings::rd_kafka_version() };
+    if version < STEADY_CONSUMER_PROTOCOL {
+        SAID.call_once(|| {
+            tracing::warn!(
+                "librdkafka {}.{}.{} is known to stall for minutes now and then with group.protocol=consumer; 2.15 or newer \
+                 is not: link one with the feature system-librdkafka, or use the classic protocol",
+                version >> 24,
+                version >> 16 & 0xff,
+                version >> 8 & 0xff
+            );
+        });
+    }
+}
+
 impl Backend for Librdkafka {
     fn membership(&self, properties: &Properties, topics: &[String]) -> Result<Arc<dyn Membership>, KafkaError> {
+        if properties.get("group.protocol").is_some_and(|p| p == "consumer") {
+            warn_of_old_library();
+        }
         Ok(Arc::new(membership::Member::join(properties, topics)?))
     }
 

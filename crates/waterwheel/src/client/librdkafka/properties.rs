@@ -21,6 +21,14 @@ pub(super) enum Role {
 pub(super) fn of(role: Role, properties: &Properties) -> Vec<(String, String)> {
     let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let mut all: Vec<(String, String)> = pairs(role.defaults());
+    if role == Role::Membership && properties.get("group.protocol").is_none_or(|p| p != "consumer") {
+        // A rebalance then revokes only what moves. (With the consumer protocol the broker decides, and the property is
+        // refused.)
+        all.push(("partition.assignment.strategy".to_owned(), "cooperative-sticky".to_owned()));
+    }
+    // Telemetry pushed to the brokers is none of a worker's business, and its code has had faults before authentication
+    // (librdkafka issue 5577).
+    all.push(("enable.metrics.push".to_owned(), "false".to_owned()));
     all.extend(properties.iter().filter(|(k, _)| role.takes(k)).map(|(k, v)| (k.clone(), v.clone())));
     all.extend(pairs(role.forced()));
     all
