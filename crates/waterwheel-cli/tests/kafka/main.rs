@@ -6,4 +6,5 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
 
 mod harness;
+mod run;
 mod support;
