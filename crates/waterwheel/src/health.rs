@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use waterwheel_core::Now;
 
-use crate::error::KafkaError;
+use crate::error::{KafkaError, code};
 
 /// How a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +55,11 @@ impl Trouble {
     }
 
     pub(crate) fn client(&self, error: &KafkaError, now: Now) {
-        self.with(|s| s.client = Some((now, error.to_string())));
+        self.with(|s| match &mut s.client {
+            // That all connections are down says less than what was told before it.
+            Some((since, _)) if error.code() == code::LOCAL_ALL_BROKERS_DOWN => *since = now,
+            client => *client = Some((now, error.to_string())),
+        });
     }
 
     /// The coordinator answered: trouble from before then is over, also for a worker that has nothing to commit.

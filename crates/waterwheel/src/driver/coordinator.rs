@@ -260,6 +260,15 @@ impl Coordinator {
                 self.trouble.answered(now - ago);
                 self.group.coordinator_answered(now - ago);
             }
+            // A broker that has never taken the credentials will not take them later; one that once did may.
+            MembershipEvent::Trouble(error)
+                if error.code() == code::LOCAL_AUTHENTICATION && *self.state.borrow() == WorkerState::Starting =>
+            {
+                tracing::error!(%error, "the cluster refuses the credentials");
+                self.trouble.client(&error, now);
+                self.error.get_or_insert(Error::Kafka(error));
+                self.stop(now, Some(Duration::ZERO));
+            }
             MembershipEvent::Trouble(error) => {
                 self.trouble.client(&error, now);
                 if self.quiet.is_news(error.code(), now) {
