@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use waterwheel::{Client, Failure, Message, Order, Raw, Retry};
+use waterwheel_cli::journal::{Journal, Journaled};
 
 use super::run::{Run, Seen, instant};
 use super::{Consume, Mode};
@@ -72,26 +73,37 @@ impl Consume {
             failed: Mutex::default(),
         };
         let work = Arc::new(work);
-        let worker = client
+        let journal = match &self.journal {
+            Some(path) => {
+                let told = |error| Ended::new(Exit::Usage, format!("--journal {}: {error}", path.display()));
+                Some(Arc::new(Journal::open(path).map_err(told)?))
+            }
+            None => None,
+        };
+        let mut builder = client
             .worker(&*self.group)
             .topic(&*self.topic)
             .order(order)
             .concurrency(self.concurrency)
-            .retry(Retry::fixed(Duration::from_secs(1)).forever())
-            .handler(move |message: Message<Raw>| {
-                let work = work.clone();
-                async move { work.handle(message).await }
-            })
-            .build()?;
-        let handle = worker.handle();
+            .retry(Retry::fixed(Duration::from_secs(1)).forever());
+        if let Some(journal) = &journal {
+            builder = builder.witness(journal.clone());
+        }
+        let handler = move |message: Message<Raw>| {
+            let work = work.clone();
+            async move { work.handle(message).await }
+        };
+        let worker = builder.handler(Journaled::new(handler, journal.clone())).build()?;
         let mut finished = true;
         let ended = worker
             .run_until(async {
                 finished = run.wait().await;
             })
             .await;
-        drop(handle);
         ended.map_err(|e| e.error)?;
+        if let Some(error) = journal.as_deref().and_then(Journal::broken) {
+            return Err(Ended::new(Exit::Failed, format!("the journal is not whole: {error}")));
+        }
         Ok(finished)
     }
 }
