@@ -187,8 +187,14 @@ mod tests {
 
         let text = std::fs::read_to_string(&path).unwrap();
         let words: Vec<&str> = text.lines().map(|line| line.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
-        let expected =
-            ["# assigned 3 7 40 ", "# finished 3 41 dead-letter", "# over", "# commit 3 42 ", "# revoked 3 7 ", "# lost 3 8 "];
+        let expected = [
+            "# assigned 3 7 40 ",
+            "# finished 3 41 dead-letter",
+            "# over",
+            "# commit 3 42 ",
+            "# revoked 3 7 ",
+            "# lost 3 8 ",
+        ];
         assert_eq!(words, expected);
         assert!(journal.broken().is_none());
     }

@@ -5,6 +5,8 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
 
+mod deaths;
 mod harness;
 mod run;
+mod rebalances;
 mod support;

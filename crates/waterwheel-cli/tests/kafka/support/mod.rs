@@ -1,14 +1,19 @@
 //! What tests on a real Kafka share: brokers, topics, records, processes, waiting.
 
 mod cluster;
+mod offsets;
 mod process;
 mod produce;
+mod trial;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use cluster::{Cluster, Kafka};
+pub(crate) use offsets::Committed;
 pub(crate) use process::Process;
+pub(crate) use produce::Produced;
+pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Tail, Trial};
 
 /// A number that no other call in any test process of this machine gets at the same time.
 fn unique() -> String {

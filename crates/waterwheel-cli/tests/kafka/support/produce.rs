@@ -24,6 +24,16 @@ impl Produced {
         self.0.len()
     }
 
+    /// Takes those of another list, too.
+    pub(crate) fn add(&mut self, other: Produced) {
+        self.0.extend(other.0);
+    }
+
+    /// Their partitions and offsets.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.0.iter().map(|(partition, offset, _)| (*partition, *offset))
+    }
+
     /// Writes the list that `waterwheel audit --produced` reads into `dir`; returns its path.
     pub(crate) fn write(&self, dir: &Path) -> PathBuf {
         let mut text = String::new();

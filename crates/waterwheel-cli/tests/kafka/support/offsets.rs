@@ -1,0 +1,68 @@
+//! What the broker says of a group and of a topic's ends, by a client that is not ours.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::{Kafka, wait_for};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a group has committed for a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) offset: Option<i64>,
+    pub(crate) metadata: String,
+}
+
+impl Kafka {
+    fn consumer(&self, group: &str) -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap()).set("group.id", group).set("enable.auto.commit", "false");
+        config.create().expect("a consumer")
+    }
+
+    /// What the group has committed, by partition.
+    pub(crate) fn committed(&self, group: &str, topic: &str, partitions: i32) -> Vec<Committed> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, partitions - 1);
+        let consumer = self.consumer(group);
+        // The group's coordinator may be moving.
+        let list = wait_for(PATIENCE, "the group's committed offsets", || {
+            consumer.committed_offsets(list.clone(), Duration::from_secs(5)).ok()
+        });
+        let committed = list.elements().into_iter().map(|element| Committed {
+            offset: match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            },
+            metadata: element.metadata().to_owned(),
+        });
+        committed.collect()
+    }
+
+    /// Commits for a group that has no members, with that metadata.
+    pub(crate) fn commit(&self, group: &str, topic: &str, commits: &[(i32, i64, &str)]) {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset, metadata) in commits {
+            let mut element = list.add_partition(topic, *partition);
+            element.set_offset(Offset::Offset(*offset)).expect("a plain offset");
+            element.set_metadata(*metadata);
+        }
+        let consumer = self.consumer(group);
+        wait_for(PATIENCE, "a commit by another tool", || consumer.commit(&list, CommitMode::Sync).ok());
+    }
+
+    /// The offset after the last record, by partition.
+    pub(crate) fn ends(&self, topic: &str, partitions: i32) -> Vec<i64> {
+        let consumer = self.consumer("nobody");
+        let end = |partition| {
+            wait_for(PATIENCE, "the end of a partition", || {
+                consumer.fetch_watermarks(topic, partition, Duration::from_secs(5)).ok()
+            })
+        };
+        (0..partitions).map(|partition| end(partition).1).collect()
+    }
+}

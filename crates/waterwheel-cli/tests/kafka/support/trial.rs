@@ -1,0 +1,402 @@
+//! Trials: a topic, a group whose members keep journals, and the verdict over all of them.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use waterwheel_cli::audit::{Auditor, Line, Order, Records, Verdict};
+
+use super::produce::Produced;
+use super::{Committed, Kafka, Process, topic_name, wait_until};
+
+/// How long anything that a trial waits for may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a group moves its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// The classic protocol; every rebalance revokes everything.
+    Eager,
+    /// The classic protocol; a rebalance revokes what moves.
+    Cooperative,
+    /// KIP-848.
+    Consumer,
+}
+
+impl Protocol {
+    /// The client properties that ask for it, with time-outs that a test can wait for.
+    pub(crate) fn properties(self) -> Vec<(&'static str, &'static str)> {
+        let classic = |strategy| {
+            let times = [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "300")];
+            [&[("partition.assignment.strategy", strategy)][..], &times].concat()
+        };
+        match self {
+            Protocol::Eager => classic("range"),
+            Protocol::Cooperative => classic("cooperative-sticky"),
+            Protocol::Consumer => vec![("group.protocol", "consumer")],
+        }
+    }
+}
+
+/// One topic, one group, and what its members do.
+pub(crate) struct Trial<'a> {
+    pub(crate) kafka: &'a Kafka,
+    name: &'static str,
+    pub(crate) topic: String,
+    pub(crate) group: String,
+    pub(crate) partitions: i32,
+    pub(crate) seed: u64,
+    random: u64,
+    began: Instant,
+    dir: TempDir,
+    produced: Produced,
+    journals: Vec<Tail>,
+    finished: HashSet<(i32, i64)>,
+    figures: serde_json::Map<String, serde_json::Value>,
+}
+
+impl<'a> Trial<'a> {
+    /// A new topic of so many partitions.
+    pub(crate) fn new(kafka: &'a Kafka, name: &'static str, partitions: i32) -> Self {
+        Self::with(kafka, name, partitions, &[])
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "figures have times")]
+    pub(crate) fn with(kafka: &'a Kafka, name: &'static str, partitions: i32, configs: &[(&str, &str)]) -> Self {
+        let topic = topic_name(name);
+        kafka.create_topic(&topic, partitions, configs);
+        let from_clock = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
+        let seed = std::env::var("WATERWHEEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(from_clock);
+        Self {
+            kafka,
+            name,
+            group: format!("group-{topic}"),
+            topic,
+            partitions,
+            seed,
+            random: seed,
+            began: Instant::now(),
+            dir: tempfile::tempdir().expect("a temporary directory"),
+            produced: Produced::default(),
+            journals: Vec::new(),
+            finished: HashSet::new(),
+            figures: serde_json::Map::new(),
+        }
+    }
+
+    /// A random number below `end`.
+    pub(crate) fn random(&mut self, end: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+
+    /// So many records, of that many keys, chosen at random; not produced yet.
+    pub(crate) fn records(&mut self, count: usize, keys: u64) -> Vec<(Option<String>, String)> {
+        (0..count).map(|n| (Some(format!("k{}", self.random(keys))), format!("v{n}"))).collect()
+    }
+
+    /// Produces that many records, of that many keys, chosen at random.
+    pub(crate) fn produce(&mut self, count: usize, keys: u64) {
+        let records = self.records(count, keys);
+        let produced = self.kafka.produce(&self.topic, records);
+        self.was_produced(produced);
+    }
+
+    /// Adds to what must be finished.
+    pub(crate) fn was_produced(&mut self, produced: Produced) {
+        self.produced.add(produced);
+    }
+
+    pub(crate) fn produced(&self) -> &Produced {
+        &self.produced
+    }
+
+    /// A number to be told with the verdict.
+    pub(crate) fn figure(&mut self, name: &str, value: impl Into<serde_json::Value>) {
+        self.figures.insert(name.to_owned(), value.into());
+    }
+
+    /// A journal for one more member.
+    pub(crate) fn new_journal(&mut self) -> (usize, PathBuf) {
+        let number = self.journals.len();
+        let path = self.dir.path().join(format!("journal-{number}"));
+        File::create(&path).expect("the temporary directory can be written to");
+        self.journals.push(Tail::new(path.clone()));
+        (number, path)
+    }
+
+    /// Starts a member as a process of its own: `bench consume` with a journal, until it is told to end.
+    pub(crate) fn member(&mut self, properties: &[(&str, &str)], arguments: &[&str]) -> Member {
+        let (number, path) = self.new_journal();
+        let mut all: Vec<String> = ["bench", "consume", "--count", "1000000000", "-v"].map(str::to_owned).to_vec();
+        if !properties.iter().any(|(key, _)| *key == "bootstrap.servers") {
+            all.extend(["--bootstrap".to_owned(), self.kafka.bootstrap().to_owned()]);
+        }
+        for (option, value) in
+            [("--topic", &*self.topic), ("--group", &*self.group), ("--journal", &*path.to_string_lossy())]
+        {
+            all.extend([option.to_owned(), value.to_owned()]);
+        }
+        all.extend(properties.iter().flat_map(|(key, value)| ["-X".to_owned(), format!("{key}={value}")]));
+        all.extend(arguments.iter().map(|&word| word.to_owned()));
+        let words: Vec<&str> = all.iter().map(String::as_str).collect();
+        Member { number, process: Process::waterwheel(&words) }
+    }
+
+    /// Reads what members have written since the last look.
+    pub(crate) fn look(&mut self) {
+        for tail in &mut self.journals {
+            tail.read(&mut self.finished);
+        }
+    }
+
+    /// What is known of a member's journal, after a look at it.
+    pub(crate) fn journal(&mut self, number: usize) -> &Tail {
+        self.look();
+        &self.journals[number]
+    }
+
+    /// Distinct records that are finished by now.
+    pub(crate) fn finished(&mut self) -> usize {
+        self.look();
+        self.finished.len()
+    }
+
+    /// Whether everything that was produced is finished.
+    pub(crate) fn is_done(&mut self) -> bool {
+        self.finished() >= self.produced.len()
+    }
+
+    /// Waits until everything that was produced is finished.
+    #[track_caller]
+    pub(crate) fn await_done(&mut self, limit: Duration) {
+        let what = format!("all {} records to be finished (seed {})", self.produced.len(), self.seed);
+        wait_until(limit, &what, || self.is_done());
+    }
+
+    /// Waits until a member has begun so many records more.
+    #[track_caller]
+    pub(crate) fn await_starts(&mut self, number: usize, more: usize) {
+        let before = self.journal(number).starts;
+        let what = format!("member {number} to start {more} records more (seed {})", self.seed);
+        wait_until(PATIENCE, &what, || self.journal(number).starts >= before + more);
+    }
+
+    /// Waits until a member has begun so many records, or everything is finished.
+    #[track_caller]
+    pub(crate) fn await_starts_or_done(&mut self, number: usize, starts: usize) {
+        let what = format!("member {number} to start {starts} records (seed {})", self.seed);
+        wait_until(PATIENCE, &what, || self.journal(number).starts >= starts || self.is_done());
+    }
+
+    /// Waits until these members hold all partitions, each of them at least one.
+    #[track_caller]
+    pub(crate) fn await_settled(&mut self, members: &[&Member]) {
+        let numbers: Vec<usize> = members.iter().map(|member| member.number).collect();
+        let what = format!("members {numbers:?} to share all partitions (seed {})", self.seed);
+        wait_until(PATIENCE, &what, || {
+            self.look();
+            let held: Vec<usize> = numbers.iter().map(|n| self.journals[*n].held.len()).collect();
+            held.iter().all(|held| *held > 0) && held.iter().sum::<usize>() == self.partitions as usize
+        });
+    }
+
+    /// SIGTERM; the member ends with 0.
+    #[track_caller]
+    pub(crate) fn end(&mut self, member: Member) {
+        let Member { mut process, number } = member;
+        process.signal(Signal::TERM);
+        let status = process.wait(PATIENCE);
+        assert!(
+            status.code() == Some(0),
+            "{}: member {number} ended with {status} after SIGTERM (seed {}); it said:\n{}",
+            self.name,
+            self.seed,
+            process.stderr()
+        );
+    }
+
+    /// Judges all journals. Fails the test unless the verdict holds, with no more duplicates than `most`.
+    #[track_caller]
+    pub(crate) fn judge(mut self, most: u64) -> Verdict {
+        let verdict = self.audit();
+        let mut line = serde_json::json!({
+            "case": self.name, "seed": self.seed, "members": self.journals.len(),
+            "seconds": self.began.elapsed().as_millis() as f64 / 1000.0, "most_duplicates": most,
+        });
+        for (key, value) in std::mem::take(&mut self.figures) {
+            line[key] = value;
+        }
+        let (lost, duplicates) = (verdict.lost.count, verdict.duplicates.count);
+        line["produced"] = verdict.produced.into();
+        line["lost"] = lost.into();
+        line["duplicates"] = duplicates.into();
+        line["interrupted"] = verdict.interrupted.into();
+        let holds = verdict.holds() && duplicates <= most;
+        line["holds"] = holds.into();
+        println!("{line}");
+        if !holds {
+            let kept = self.dir.keep();
+            panic!(
+                "{line}\n{verdict:#?}\nThe journals and the produced list are kept in {}; `waterwheel audit` judges them.",
+                kept.display()
+            );
+        }
+        verdict
+    }
+
+    fn audit(&self) -> Verdict {
+        let open = |path: &PathBuf| BufReader::new(File::open(path).expect("the file was written"));
+        let list = self.produced.write(self.dir.path());
+        let records = Records::read(open(&list), "produced").expect("the list is what the audit reads");
+        let mut auditor = Auditor::new(records, Order::Key);
+        for tail in &self.journals {
+            let name = tail.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            auditor.read_journal(open(&tail.path), &name).expect("the journal is what the audit reads");
+        }
+        auditor.verdict()
+    }
+
+    /// Fails the test unless the group has committed the end of every partition.
+    #[track_caller]
+    pub(crate) fn assert_all_committed(&self) {
+        let committed = self.kafka.committed(&self.group, &self.topic, self.partitions);
+        for ((partition, commit), end) in
+            committed.iter().enumerate().zip(self.kafka.ends(&self.topic, self.partitions))
+        {
+            let committed = commit.offset.unwrap_or(0);
+            assert_eq!(committed, end, "{}: committed offset and end of partition {partition}", self.name);
+        }
+    }
+}
+
+/// A member that is a process of its own.
+pub(crate) struct Member {
+    pub(crate) number: usize,
+    pub(crate) process: Process,
+}
+
+/// A journal that is being written, as far as it was read.
+pub(crate) struct Tail {
+    path: PathBuf,
+    at: u64,
+    part: Vec<u8>,
+    failed: BTreeSet<(i32, i64)>,
+    /// Starts so far.
+    pub(crate) starts: usize,
+    /// Partitions held.
+    pub(crate) held: BTreeSet<i32>,
+    /// Everything so far, without keys.
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// A line of a journal, without its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Start(i32, i64),
+    End(i32, i64),
+    Assigned(i32, i64),
+    Revoked(i32),
+    Lost(i32),
+    Commit(i32, i64),
+    Other,
+}
+
+impl Tail {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            at: 0,
+            part: Vec::new(),
+            failed: BTreeSet::new(),
+            starts: 0,
+            held: BTreeSet::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    fn read(&mut self, finished: &mut HashSet<(i32, i64)>) {
+        let mut file = File::open(&self.path).expect("the journal was made at the start");
+        file.seek(SeekFrom::Start(self.at)).expect("a file can be read from any place");
+        self.at += file.read_to_end(&mut self.part).expect("a file can be read") as u64;
+        let part = std::mem::take(&mut self.part);
+        let whole = part.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        for line in part[..whole].split_inclusive(|byte| *byte == b'\n') {
+            self.take(&line[..line.len() - 1], finished);
+        }
+        self.part = part[whole..].to_vec();
+    }
+
+    fn take(&mut self, line: &[u8], finished: &mut HashSet<(i32, i64)>) {
+        let line = Line::parse(line).unwrap_or_else(|fault| panic!("{}: {fault}", self.path.display()));
+        let entry = match line {
+            Line::Start { partition, offset, .. } => {
+                self.starts += 1;
+                Entry::Start(partition, offset)
+            }
+            Line::End { partition, offset, .. } => {
+                if !self.failed.remove(&(partition, offset)) {
+                    finished.insert((partition, offset));
+                }
+                Entry::End(partition, offset)
+            }
+            Line::Failed { partition, offset } => {
+                self.failed.insert((partition, offset));
+                Entry::Other
+            }
+            Line::Finished { partition, offset, .. } => {
+                finished.insert((partition, offset));
+                Entry::Other
+            }
+            Line::Assigned { partition, start, .. } => {
+                self.held.insert(partition);
+                Entry::Assigned(partition, start)
+            }
+            Line::Revoked { partition, .. } => {
+                self.held.remove(&partition);
+                Entry::Revoked(partition)
+            }
+            Line::Lost { partition, .. } => {
+                self.held.remove(&partition);
+                Entry::Lost(partition)
+            }
+            Line::Commit { partition, offset, .. } => Entry::Commit(partition, offset),
+            Line::Cut { .. } | Line::Remark => Entry::Other,
+        };
+        self.entries.push(entry);
+    }
+
+    /// Attempts that ended since the last commit of their partition that the broker has, by what it told since: the last
+    /// one written if only that explains what is committed, else the one before, which was answered before the last one
+    /// was sent.
+    pub(crate) fn ended_since_commit(&self, committed: &[Committed]) -> usize {
+        committed.iter().enumerate().map(|(partition, c)| self.ended_since_commit_of(partition as i32, c)).sum()
+    }
+
+    fn ended_since_commit_of(&self, partition: i32, committed: &Committed) -> usize {
+        let mut ends = 0;
+        // The last commit's offset, and the ends since.
+        let mut last: Option<(i64, usize)> = None;
+        for entry in self.entries.iter().rev() {
+            match (*entry, last) {
+                (Entry::End(p, _), _) if p == partition => ends += 1,
+                (Entry::Commit(p, offset), None) if p == partition => last = Some((offset, ends)),
+                (Entry::Commit(p, before) | Entry::Assigned(p, before), last) if p == partition => {
+                    return match last {
+                        Some((offset, since)) if Some(offset) == committed.offset && offset != before => since,
+                        _ => ends,
+                    };
+                }
+                _ => {}
+            }
+        }
+        ends
+    }
+}
