@@ -3,7 +3,6 @@
 //! Starts and ends come from a wrapper around the handler, [`Journaled`]; what concerns partitions and commits from the
 //! worker itself, which tells its [`Witness`] in place: so the order of the lines is the order of what happened.
 
-use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -31,27 +30,18 @@ impl Journal {
         Ok(Self { file, broken: OnceLock::new() })
     }
 
-    /// A remark, which the checker passes over.
-    pub fn remark(&self, text: impl Display) {
-        self.write_bytes(format!("# {text}\n").as_bytes());
-    }
-
     /// Why the journal ends before the run did; nothing was written since.
     pub fn broken(&self) -> Option<&io::Error> {
         self.broken.get()
     }
 
     fn write(&self, line: Line<'_>) {
-        let mut bytes = Vec::with_capacity(64);
-        line.encode(&mut bytes);
-        self.write_bytes(&bytes);
-    }
-
-    fn write_bytes(&self, bytes: &[u8]) {
         if self.broken.get().is_some() {
             return;
         }
-        if let Err(error) = (&self.file).write_all(bytes) {
+        let mut bytes = Vec::with_capacity(64);
+        line.encode(&mut bytes);
+        if let Err(error) = (&self.file).write_all(&bytes) {
             tracing::error!(%error, "the journal cannot be written: it ends here");
             self.broken.get_or_init(|| error);
         }
@@ -180,21 +170,14 @@ mod tests {
         let partition = TopicPartition::new("t", 3);
         journal.assigned(&partition, 7, 40);
         journal.settled(&partition, 41, Settled::DeadLettered);
-        journal.remark("over");
         journal.committing(&partition, 42);
         journal.revoked(&partition, 7);
         journal.lost(&partition, 8);
 
         let text = std::fs::read_to_string(&path).unwrap();
         let words: Vec<&str> = text.lines().map(|line| line.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
-        let expected = [
-            "# assigned 3 7 40 ",
-            "# finished 3 41 dead-letter",
-            "# over",
-            "# commit 3 42 ",
-            "# revoked 3 7 ",
-            "# lost 3 8 ",
-        ];
+        let expected =
+            ["# assigned 3 7 40 ", "# finished 3 41 dead-letter", "# commit 3 42 ", "# revoked 3 7 ", "# lost 3 8 "];
         assert_eq!(words, expected);
         assert!(journal.broken().is_none());
     }
@@ -202,7 +185,7 @@ mod tests {
     #[test]
     fn a_journal_that_cannot_be_written_says_so() {
         let journal = Journal::open(Path::new("/dev/full")).unwrap();
-        journal.remark("lost");
+        journal.lost(&TopicPartition::new("t", 3), 8);
         assert!(journal.broken().is_some());
     }
 }

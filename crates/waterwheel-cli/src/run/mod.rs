@@ -3,7 +3,6 @@
 mod embedded;
 mod exec;
 mod forward;
-pub(crate) mod journal;
 mod print;
 mod status;
 mod worker;
@@ -16,9 +15,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use waterwheel::config::overlay;
 use waterwheel::{Client, Raw, Report, RunError, Worker, WorkerHandle};
+use waterwheel_cli::journal::{Journal, Journaled};
 
 use self::embedded::Embedded;
-use self::journal::{Journal, Journaled};
 use self::print::Printer;
 use self::status::Watched;
 use self::worker::{Declared, Work};

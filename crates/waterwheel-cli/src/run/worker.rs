@@ -9,10 +9,10 @@ use serde::de::IgnoredAny;
 use waterwheel::{
     Client, DeadLetter, Decode, DecodeError, Error, Failure, Handler, Json, Message, Raw, Record, Retry, Start, Worker,
 };
+use waterwheel_cli::journal::{Journal, Journaled};
 
 use super::exec::Pool;
 use super::forward::Forwarder;
-use super::journal::{Journal, Journaled};
 use super::print::Printer;
 use crate::file::{
     DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge, ValueSpec,
