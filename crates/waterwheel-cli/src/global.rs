@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use waterwheel::config::{check_property, overlay, properties_from_env, properties_from_file};
 
 use crate::exit::{Exit, Failure};
+use crate::log;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
@@ -122,12 +123,12 @@ impl Global {
         self.quiet
     }
 
-    /// Whether stderr gets colours.
-    pub(crate) fn colored(&self) -> bool {
+    /// Whether that stream, stdout or stderr, gets colours.
+    pub(crate) fn colored(&self, stream: &impl IsTerminal) -> bool {
         match self.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            Color::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
         }
     }
 
@@ -141,8 +142,8 @@ impl Global {
             _ => "trace",
         };
         let filter = EnvFilter::try_from_env("WATERWHEEL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(self.colored());
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(self.colored(&std::io::stderr()));
         // A log that is there already stays.
-        let _ = log.with_writer(std::io::stderr).try_init();
+        let _ = subscriber.with_writer(log::writer).try_init();
     }
 }

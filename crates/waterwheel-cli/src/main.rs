@@ -3,12 +3,16 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod broker;
 mod check;
+mod demo;
 mod exit;
 mod file;
 mod global;
 mod init;
+mod log;
 mod run;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -29,7 +33,9 @@ struct Command {
 #[derive(Subcommand)]
 enum Verb {
     Bench(bench::Bench),
+    Broker(broker::Broker),
     Check(check::Check),
+    Demo(demo::Demo),
     Init(init::Init),
     Run(run::Run),
 }
@@ -42,7 +48,9 @@ fn main() -> ExitCode {
     global.start_log();
     let ended = match verb {
         Verb::Bench(bench) => bench.run(&global),
+        Verb::Broker(broker) => broker.run(&global),
         Verb::Check(check) => check.run(&global),
+        Verb::Demo(demo) => demo.run(&global),
         Verb::Init(init) => init.run(),
         Verb::Run(run) => run.run(&global),
     };
