@@ -81,14 +81,31 @@ impl Asker {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let described = match self.describe(names.values()) {
-            Err(e) if e.code() == errors::UNSUPPORTED_FEATURE => {
-                names.keys().map(|name| ((*name).to_owned(), self.metadata(name))).collect()
-            }
-            answer => answer?,
+        let described = match self.has_controller()?.then(|| self.describe(names.values())) {
+            Some(Err(e)) if e.code() != errors::UNSUPPORTED_FEATURE => return Err(e),
+            Some(Ok(described)) => described,
+            _ => names.keys().map(|name| ((*name).to_owned(), self.metadata(name))).collect(),
         };
         let missing = || Err(errors::error(code::LOCAL_UNKNOWN_TOPIC, "the answer lacks the topic"));
         Ok(topics.iter().map(|t| described.get(t).cloned().unwrap_or_else(missing)).collect())
+    }
+
+    /// Whether there is a controller, which librdkafka asks to describe topics, and waits for in vain where there is none.
+    /// The in-process cluster names one, 0, that is none of its brokers.
+    fn has_controller(&self) -> Result<bool, KafkaError> {
+        let mut metadata = std::ptr::null();
+        // SAFETY: the instance is live; no topic is asked for; the answer is ours to free where there is one.
+        unsafe {
+            let (rk, no_topic) = (self.handle.as_ptr(), std::ptr::null_mut());
+            let code = errors::raw::rd_kafka_metadata(rk, 0, no_topic, &raw mut metadata, WAIT.as_millis() as i32);
+            errors::check(code, "asking for the brokers")?;
+            let (brokers, count) = ((*metadata).brokers, usize::try_from((*metadata).broker_cnt).unwrap_or(0));
+            // Known from that very answer; -1: there is none for now.
+            let controller = sys::rd_kafka_controllerid(rk, 1);
+            let found = controller < 0 || (0..count).any(|i| (*brokers.add(i)).id == controller);
+            sys::rd_kafka_metadata_destroy(metadata);
+            Ok(found)
+        }
     }
 
     fn describe<'a>(&self, names: impl Iterator<Item = &'a CString>) -> Result<Described, KafkaError> {
