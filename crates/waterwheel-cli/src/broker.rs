@@ -65,9 +65,9 @@ impl Broker {
 
     async fn serve(self, brokers: usize, global: &Global) -> Result<Exit, Failure> {
         let (_requests, mut asked) = stop::requests();
-        let cluster = Cluster::start(brokers).map_err(waterwheel::Error::from)?;
+        let cluster = Cluster::start(brokers)?;
         for (name, partitions) in &self.topics {
-            cluster.create_topic(name, *partitions).map_err(waterwheel::Error::from)?;
+            cluster.create_topic(name, *partitions)?;
         }
         let servers = cluster.bootstrap_servers();
         say(format_args!("in-process cluster; {LIMITS}"));

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
-use waterwheel::Error;
 use waterwheel::config::ConfigError;
+use waterwheel::{Error, KafkaError};
 
 /// What the exit code says. Kept once released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,12 @@ impl From<Error> for Failure {
             _ => Exit::Failed,
         };
         Failure::new(exit, error)
+    }
+}
+
+impl From<KafkaError> for Failure {
+    fn from(error: KafkaError) -> Self {
+        Error::from(error).into()
     }
 }
 

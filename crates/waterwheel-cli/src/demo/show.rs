@@ -93,9 +93,9 @@ pub(super) struct Show<'a> {
 impl<'a> Show<'a> {
     /// Starts the cluster.
     pub(super) fn open(plan: Plan, journals: &'a mut Journals) -> Result<Self, Failure> {
-        let cluster = Cluster::start(1).map_err(waterwheel::Error::from)?;
+        let cluster = Cluster::start(1)?;
         for (topic, partitions) in [(TOPIC, PARTITIONS), (DEAD_LETTERS, 1)] {
-            cluster.create_topic(topic, partitions).map_err(waterwheel::Error::from)?;
+            cluster.create_topic(topic, partitions)?;
         }
         let produced = Arc::<Produced>::default();
         let mut beat = interval(BEAT);
