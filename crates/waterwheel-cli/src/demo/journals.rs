@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::exit::{Exit, Failure};
-use crate::run::journal::Journal;
+use waterwheel_cli::journal::Journal;
 
 /// The folder of one run's journals.
 pub(super) struct Journals {
@@ -17,7 +17,8 @@ pub(super) struct Journals {
 
 impl Journals {
     pub(super) fn new(keep: Option<&Path>) -> Result<Self, Failure> {
-        let about = |folder: &Path, error: io::Error| Failure::new(Exit::Failed, format!("{}: {error}", folder.display()));
+        let about =
+            |folder: &Path, error: io::Error| Failure::new(Exit::Failed, format!("{}: {error}", folder.display()));
         let (folder, keep) = match keep {
             Some(folder) => {
                 fs::create_dir_all(folder).map_err(|e| about(folder, e))?;

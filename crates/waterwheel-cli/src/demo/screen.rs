@@ -46,7 +46,8 @@ impl Screen {
                 self.stop.add();
             }
         }
-        let frame = Frame { view, act, seed: self.seed, length: self.length, place: &self.place, colored: self.colored };
+        let frame =
+            Frame { view, act, seed: self.seed, length: self.length, place: &self.place, colored: self.colored };
         self.terminal.draw(|area| draw(&frame, area))?;
         Ok(())
     }

@@ -208,7 +208,10 @@ impl<'a> Show<'a> {
         Ok(())
     }
 
-    fn begin_producing(&self, stop: watch::Receiver<bool>) -> Result<JoinSet<std::io::Result<produce::Ended>>, Failure> {
+    fn begin_producing(
+        &self,
+        stop: watch::Receiver<bool>,
+    ) -> Result<JoinSet<std::io::Result<produce::Ended>>, Failure> {
         let client = Client::builder()
             .brokers(self.cluster.bootstrap_servers())
             .client_id("waterwheel-demo-producer")

@@ -175,7 +175,8 @@ impl Watch {
 
     fn view(&mut self) -> View {
         let (elapsed, counts) = (self.elapsed(), self.counts());
-        let (produced, finished) = (self.produced.acknowledged(), counts.succeeded + counts.dead_lettered + counts.skipped);
+        let (produced, finished) =
+            (self.produced.acknowledged(), counts.succeeded + counts.dead_lettered + counts.skipped);
         while self.past.front().is_some_and(|(at, ..)| elapsed.saturating_sub(*at) > RATE_OVER) {
             self.past.pop_front();
         }

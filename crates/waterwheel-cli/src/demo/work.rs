@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use waterwheel::{Client, DeadLetter, Error, Failure, Json, Message, Report, Retry, RunError, WorkerHandle};
 
 use super::plan::{DEAD_LETTERS, GROUP, MARK, Order, Plan, TOPIC};
-use crate::run::journal::{Journal, Journaled};
+use waterwheel_cli::journal::{Journal, Journaled};
 
 /// Handlers that a member runs at once.
 const CONCURRENCY: usize = 64;

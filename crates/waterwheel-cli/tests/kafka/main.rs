@@ -7,6 +7,6 @@
 
 mod deaths;
 mod harness;
-mod run;
 mod rebalances;
+mod run;
 mod support;
