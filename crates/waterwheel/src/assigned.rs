@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use waterwheel_core::{Epoch, PartitionId};
 
-use crate::client::{FetchFailure, FetchQueue, Fetched, Fetcher, OffsetSpec, Position};
-use crate::config::{ConfigError, names};
+use crate::client::{FetchFailure, FetchQueue, Fetched, Fetcher, Position};
+use crate::config::names;
 use crate::connection::Client;
 use crate::error::{Error, KafkaError, code};
 use crate::record::{Assignment, Batch, Record, TopicPartition};
@@ -66,21 +66,11 @@ impl Client {
                 topic.as_str(),
             ))
         })?;
-        let partitions = (0..description.partitions as i32).map(|n| TopicPartition::new(topic.as_str(), n)).collect();
-        Ok(self.assigned(partitions, OffsetSpec::Earliest).await?)
-    }
-
-    async fn assigned(&self, partitions: Vec<TopicPartition>, from: OffsetSpec) -> Result<AssignedConsumer, Error> {
-        if partitions.is_empty() {
-            return Err(ConfigError::new("partitions", "there is none to read").into());
-        }
-        let admin = self.backend().admin(self.properties())?;
-        let offsets = admin.list_offsets(partitions.iter().map(|p| (p.clone(), from)).collect()).await?;
         let fetcher = self.backend().fetcher(self.properties())?;
         let mut queue = fetcher.queue()?;
-        for (n, (partition, offset)) in partitions.into_iter().zip(offsets).enumerate() {
-            let assignment = Assignment::new(PartitionId(n as u32), Epoch(1), partition);
-            queue.add(assignment, Position::Offset(offset?))?;
+        for n in 0..description.partitions {
+            let partition = TopicPartition::new(topic.as_str(), n as i32);
+            queue.add(Assignment::new(PartitionId(n as u32), Epoch(1), partition), Position::Beginning)?;
         }
         Ok(AssignedConsumer { queue, fetcher })
     }

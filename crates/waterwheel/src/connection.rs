@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client::librdkafka::Librdkafka;
 use crate::client::{Backend, Properties};
 use crate::config::{
-    self, ALLOW_PLAINTEXT_SASL, ConfigError, Security, Shown, canonical, check_properties, check_property,
+    self, ALLOW_PLAINTEXT_SASL, ConfigError, Security, Shown, canonical, check_properties, check_property, check_topic,
     normal_value, overlay,
 };
+use crate::error::Error;
 
 const DEFAULT_CLIENT_ID: &str = "waterwheel";
 
@@ -48,6 +50,20 @@ impl Client {
     }
 
     /// Checked, by librdkafka's names. Holds secrets: not for printing.
+    /// Makes a topic with that many partitions and the cluster's default replication, within `deadline`; `Ok` also where
+    /// it is there already. Dropping the future leaves the request under way.
+    pub async fn create_topic(
+        &self,
+        name: impl Into<String>,
+        partitions: usize,
+        deadline: Duration,
+    ) -> Result<(), Error> {
+        let name = name.into();
+        check_topic(&name)?;
+        let admin = self.backend().admin(self.properties())?;
+        Ok(admin.create_topic(name, partitions, deadline).await?)
+    }
+
     pub(crate) fn properties(&self) -> &Properties {
         &self.inner.properties
     }

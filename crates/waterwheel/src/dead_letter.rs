@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::client::Outgoing;
+use crate::client::{Header, Outgoing};
 use crate::config::names;
 use crate::error::Error;
 use crate::failure::FailureClass;
@@ -93,7 +93,7 @@ impl Writer {
     /// The dead letter of a record: its key, value and headers byte for byte, and the headers that say where it was and
     /// why it failed. `without_value`: the value is left out and its size told.
     pub(crate) fn letter(&mut self, record: &Record, cause: &Cause, without_value: bool) -> Result<Outgoing, Error> {
-        let mut headers: Vec<(Arc<[u8]>, Option<Arc<[u8]>>)> =
+        let mut headers: Vec<Header> =
             record.headers().map(|(name, value)| (name.into(), value.map(Into::into))).collect();
         let mut add =
             |name: &str, value: String| headers.push((name.as_bytes().into(), Some(value.into_bytes().into())));

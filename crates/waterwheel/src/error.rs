@@ -80,7 +80,6 @@ pub(crate) mod code {
     pub(crate) const INVALID_COMMIT_OFFSET_SIZE: i32 = 28;
     pub(crate) const FENCED_INSTANCE_ID: i32 = 82;
     pub(crate) const FENCED_MEMBER_EPOCH: i32 = 110;
-    pub(crate) const UNRELEASED_INSTANCE_ID: i32 = 111;
     pub(crate) const STALE_MEMBER_EPOCH: i32 = 113;
 
     pub(crate) const LOCAL_DESTROYED: i32 = -197;
@@ -95,12 +94,8 @@ pub(crate) mod code {
     pub(crate) const LOCAL_SSL: i32 = -181;
     pub(crate) const LOCAL_WAIT_COORD: i32 = -180;
     pub(crate) const LOCAL_AUTHENTICATION: i32 = -169;
-    pub(crate) const LOCAL_NO_OFFSET: i32 = -168;
     pub(crate) const LOCAL_TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const LOCAL_WAIT_CACHE: i32 = -164;
-    pub(crate) const LOCAL_PURGE_QUEUE: i32 = -152;
-    pub(crate) const LOCAL_FATAL: i32 = -150;
-    pub(crate) const LOCAL_MAX_POLL_EXCEEDED: i32 = -147;
     pub(crate) const LOCAL_AUTO_OFFSET_RESET: i32 = -140;
 
     pub(super) const UNREACHABLE: [i32; 6] = [

@@ -185,15 +185,6 @@ impl BatchBuilder {
         Self { entries: Vec::with_capacity(records), bytes: Vec::with_capacity(bytes) }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Bytes of payload so far.
-    pub(crate) fn payload_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// Appends a record without headers; they follow with [`header`](Self::header), until the next `push`.
     ///
     /// `timestamp`: milliseconds since the Unix epoch, `None` where the record has none.
@@ -357,7 +348,6 @@ mod tests {
         b.header(b"a", None);
         b.header(b"b", Some(b""));
         b.push(9, None, Some(b""), Some(b"value"));
-        assert_eq!(b.len(), 2);
         b.build(Assignment::new(PartitionId(0), Epoch(1), TopicPartition::new("t", 3)), Some(4))
     }
 

@@ -157,9 +157,8 @@ impl Run {
         put("cpu_s", rounded(cpu_seconds()));
         put("rss_mib", rounded(peak_rss_mib()));
         put("peak_in_flight", self.peak.load(Relaxed).into());
-        let waits = self.waits.load(Relaxed);
-        if waits > 0 {
-            put("wait_us", (self.waited_ns.load(Relaxed) / waits / 1000).into());
+        if let Some(mean_ns) = self.waited_ns.load(Relaxed).checked_div(self.waits.load(Relaxed)) {
+            put("wait_us", (mean_ns / 1000).into());
         }
         for (name, value) in extra {
             put(name, value);

@@ -17,8 +17,8 @@ use toml::de::DeTable;
 use waterwheel::config::{ConfigError, Shown, find_cycle, read_text_file};
 
 pub(crate) use spec::{
-    Backoff, DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge,
-    ValueSpec, WorkerSpec,
+    DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge, ValueSpec,
+    WorkerSpec,
 };
 
 use fields::{Document, Table};

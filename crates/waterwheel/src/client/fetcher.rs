@@ -13,7 +13,6 @@ use crate::record::{Assignment, Batch};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     Beginning,
-    End,
     Offset(i64),
 }
 

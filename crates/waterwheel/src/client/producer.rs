@@ -6,6 +6,9 @@ use std::task::{Context, Poll};
 use super::PortFuture;
 use crate::error::KafkaError;
 
+/// A header: name and value, `None` for a null value.
+pub(crate) type Header = (Arc<[u8]>, Option<Arc<[u8]>>);
+
 /// A record to be written.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
@@ -15,7 +18,7 @@ pub(crate) struct Outgoing {
     pub(crate) key: Option<Arc<[u8]>>,
     pub(crate) value: Option<Arc<[u8]>>,
     /// In order, duplicates and nulls kept. Names are bytes: a foreign producer may have written what is not UTF-8.
-    pub(crate) headers: Vec<(Arc<[u8]>, Option<Arc<[u8]>>)>,
+    pub(crate) headers: Vec<Header>,
     /// Milliseconds since the Unix epoch; `None`: now.
     pub(crate) timestamp: Option<i64>,
 }

@@ -47,12 +47,6 @@ pub fn overlay(lower: BTreeMap<String, String>, upper: BTreeMap<String, String>)
     merged
 }
 
-/// The properties that a client of that side knows: librdkafka complains in its log about those of the other.
-pub(crate) fn only_for(side: Side, properties: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let fits = |name: &str| find(name).is_none_or(|known| known.side == Side::Both || known.side == side);
-    properties.iter().filter(|(name, _)| fits(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
 /// Prints properties with every value redacted that is not known to be harmless.
 pub struct Shown<'a>(pub &'a BTreeMap<String, String>);
 
@@ -79,12 +73,5 @@ mod tests {
         let file = map(&[("metadata.broker.list", "file:1"), ("acks", "1")]);
         let flags = map(&[("bootstrap.servers", "flag:1")]);
         assert_eq!(overlay(file, flags), map(&[("acks", "1"), ("bootstrap.servers", "flag:1")]));
-    }
-
-    #[test]
-    fn each_client_gets_the_properties_that_it_knows() {
-        let all = map(&[("acks", "1"), ("client.id", "x"), ("fetch.min.bytes", "1")]);
-        assert_eq!(only_for(Side::Producer, &all), map(&[("acks", "1"), ("client.id", "x")]));
-        assert_eq!(only_for(Side::Consumer, &all), map(&[("client.id", "x"), ("fetch.min.bytes", "1")]));
     }
 }

@@ -51,6 +51,9 @@ pub(crate) struct Ended {
     pub(crate) cut_off: Vec<(TopicPartition, usize)>,
 }
 
+/// A partition that stopped, where it was, and the first offset that there is.
+type Found = (PartitionId, Option<i64>, Result<i64, KafkaError>);
+
 type CommitAnswer = (u64, Now, Vec<(PartitionId, TopicPartition)>, Result<Vec<CommitOutcome>, KafkaError>);
 
 pub(crate) struct Coordinator {
@@ -75,7 +78,7 @@ pub(crate) struct Coordinator {
     opens: FuturesUnordered<BoxFuture<'static, Vec<Opened>>>,
     commits: FuturesUnordered<BoxFuture<'static, CommitAnswer>>,
     /// Partitions that stopped and are being found a new place.
-    restarts: FuturesUnordered<BoxFuture<'static, (PartitionId, Option<i64>, Result<i64, KafkaError>)>>,
+    restarts: FuturesUnordered<BoxFuture<'static, Found>>,
     revoking: Vec<TopicPartition>,
     error: Option<Error>,
     cut_off: Vec<(TopicPartition, usize)>,
@@ -231,7 +234,7 @@ impl Coordinator {
             MembershipEvent::Assigned(partitions) => {
                 self.count(Counts { assignments: 1, ..Counts::default() });
                 let ids: Vec<PartitionId> = partitions.iter().map(|p| self.intern(p)).collect();
-                tracing::info!(partitions = ids.len(), "assigned");
+                tracing::info!(partitions = ids.len(), protocol = ?self.membership.protocol(), "assigned");
                 self.group.coordinator_answered(now);
                 self.group.assigned(&ids);
                 self.trouble.joined();
@@ -357,7 +360,7 @@ impl Coordinator {
         self.restarts.push(Box::pin(async move { (partition, from, find.await) }));
     }
 
-    fn restart(&mut self, (partition, from, found): (PartitionId, Option<i64>, Result<i64, KafkaError>)) {
+    fn restart(&mut self, (partition, from, found): Found) {
         match found {
             Ok(to) => {
                 let name = self.names[partition.index()].clone();

@@ -119,6 +119,10 @@ impl Outbound {
 
     /// Ends the client; what is not acknowledged by then is reported as failed.
     pub(crate) async fn close(&self) -> Result<(), KafkaError> {
+        let left = self.shared.producer.queue_len();
+        if left > 0 {
+            tracing::warn!(records = left, "the producer ends with records unanswered");
+        }
         self.shared.producer.close().await
     }
 }

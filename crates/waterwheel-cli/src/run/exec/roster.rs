@@ -315,11 +315,13 @@ impl Roster {
                     self.orders.push_back(Order::Start { seat });
                 }
                 Phase::Starting { since } if since + READY_LIMIT <= now => self.broken(seat),
-                Phase::Ready { .. } if self.is_lone(seat) && self.seats[seat].work.is_empty() => {
-                    if self.seats[seat].idle_since + LONE_IDLE <= now {
-                        self.seats[seat].phase = Phase::Ending;
-                        self.orders.push_back(Order::Retire { seat });
-                    }
+                Phase::Ready { .. }
+                    if self.is_lone(seat)
+                        && self.seats[seat].work.is_empty()
+                        && self.seats[seat].idle_since + LONE_IDLE <= now =>
+                {
+                    self.seats[seat].phase = Phase::Ending;
+                    self.orders.push_back(Order::Retire { seat });
                 }
                 _ => {}
             }

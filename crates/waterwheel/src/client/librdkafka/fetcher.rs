@@ -378,7 +378,6 @@ impl FetchQueue for Shard {
         self.remove(assignment.id);
         let offset = match from {
             Position::Beginning => i64::from(sys::RD_KAFKA_OFFSET_BEGINNING),
-            Position::End => i64::from(sys::RD_KAFKA_OFFSET_END),
             Position::Offset(offset) => offset,
         };
         let core = self.core.clone();

@@ -63,14 +63,6 @@ impl MockCluster {
         }
     }
 
-    #[cfg(test)]
-    /// Every answer of that broker (from 1) comes so much later.
-    pub(crate) fn round_trip(&self, broker: i32, time: Duration) -> Result<(), KafkaError> {
-        let millis = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the cluster is live.
-        errors::check(unsafe { sys::rd_kafka_mock_broker_set_rtt(self.cluster, broker, millis) as i32 }, "")
-    }
-
     /// How long a classic group waits for members when it begins (3 s by default, as a real one).
     pub(crate) fn initial_rebalance_delay(&self, time: Duration) {
         let millis = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);

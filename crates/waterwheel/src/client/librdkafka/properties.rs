@@ -5,6 +5,7 @@
 //! (`linger.ms` is also `queue.buffering.max.ms`); what the seam depends on comes after them.
 
 use crate::client::Properties;
+use crate::config::{self, Side};
 
 /// The kinds of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +38,11 @@ pub(super) fn of(role: Role, properties: &Properties) -> Vec<(String, String)> {
 impl Role {
     fn takes(self, property: &str) -> bool {
         match self {
-            Role::Membership => !is(PRODUCE, property) && !is(FETCH, property) || property == "isolation.level",
-            Role::Fetch | Role::Reread => !is(PRODUCE, property) && !is(GROUP, property) && property != STATISTICS,
+            Role::Membership => !is_of_producers(property) && !is(FETCH, property) || property == "isolation.level",
+            Role::Fetch | Role::Reread => !is_of_producers(property) && !is(GROUP, property) && property != STATISTICS,
             Role::Produce => !is(FETCH, property) && !is(GROUP, property) && property != STATISTICS,
             Role::Admin => {
-                !is(PRODUCE, property) && !is(FETCH, property) && !is(GROUP, property) && property != STATISTICS
+                !is_of_producers(property) && !is(FETCH, property) && !is(GROUP, property) && property != STATISTICS
             }
         }
     }
@@ -137,35 +138,10 @@ const FETCH: &[&str] = &[
     "queued.min.messages",
 ];
 
-/// Properties of producing only.
-const PRODUCE: &[&str] = &[
-    "acks",
-    "batch.num.messages",
-    "batch.size",
-    "compression.codec",
-    "compression.level",
-    "compression.type",
-    "delivery.report.only.error",
-    "delivery.timeout.ms",
-    "enable.gapless.guarantee",
-    "enable.idempotence",
-    "linger.ms",
-    "message.send.max.retries",
-    "message.timeout.ms",
-    "partitioner",
-    "produce.offset.report",
-    "queue.buffering.backpressure.threshold",
-    "queue.buffering.max.kbytes",
-    "queue.buffering.max.messages",
-    "queue.buffering.max.ms",
-    "queuing.strategy",
-    "request.required.acks",
-    "request.timeout.ms",
-    "retries",
-    "sticky.partitioning.linger.ms",
-    "transaction.timeout.ms",
-    "transactional.id",
-];
+/// Whether it is a property of producing only.
+fn is_of_producers(property: &str) -> bool {
+    config::find(property).is_some_and(|known| known.side == Side::Producer)
+}
 
 fn is(names: &[&str], property: &str) -> bool {
     names.binary_search(&property).is_ok()
@@ -225,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_lists_are_in_order_because_they_are_searched_by_halves() {
-        for list in [GROUP, FETCH, PRODUCE] {
+        for list in [GROUP, FETCH] {
             assert!(list.is_sorted());
         }
     }

@@ -50,7 +50,8 @@ async fn records_come_as_they_were_written(kafka: Kafka) {
     queue.add(assignment(7, 3, &topic, 0), Position::Beginning).unwrap();
     let records = records(&mut *queue, 5).await;
     let seen: Vec<_> = records.iter().map(|r| (r.offset(), r.key(), r.value())).collect();
-    let expected: [(i64, Option<&[u8]>, Option<&[u8]>); 5] = [
+    type Expected<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>);
+    let expected: [Expected<'_>; 5] = [
         (0, Some(b"k"), Some(b"v")),
         (1, None, None),
         (2, Some(b""), Some(b"")),

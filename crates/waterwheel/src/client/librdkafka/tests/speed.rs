@@ -33,7 +33,7 @@ fn speed_of_poll_fetch() {
         println!("produced {:.2} M/s", COUNT as f64 / start.elapsed().as_secs_f64() / 1e6);
         for _ in 0..5 {
             let fetcher = kafka.fetcher(&[]);
-            fetcher.warm(&[topic.clone()]);
+            fetcher.warm(std::slice::from_ref(&topic));
             let mut queue = fetcher.queue().unwrap();
             let start = std::time::Instant::now();
             for p in 0..4 {
