@@ -186,6 +186,19 @@ fn a_fenced_member_loses_everything_and_commits_nothing() {
 }
 
 #[test]
+fn a_late_fencing_does_not_meet_the_next_membership() {
+    let mut group = of_two();
+    collect(&mut group, &[(P0, point(1, 11))], at(1));
+    let (number, _) = commit(&mut group);
+    group.lost(&[P0, P1], at(1));
+    group.assigned(&[P0]);
+    group.opened(P0, Epoch(3), from(10));
+    actions(&mut group);
+    group.committed(number, &[(P0, Err(CommitTrouble::Fenced))], at(2));
+    assert!(actions(&mut group).is_empty() && group.is_current(P0, Epoch(3)));
+}
+
+#[test]
 fn what_is_lost_is_never_committed() {
     let mut group = of_two();
     collect(&mut group, &[(P0, point(1, 11))], at(1));
