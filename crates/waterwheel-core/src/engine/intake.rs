@@ -219,7 +219,7 @@ impl<R: Records> Engine<R> {
                 }
                 break Next::Nothing;
             };
-            let Some(records) = self.batches.records(batch).filter(|r| (index as usize) < r.len()) else {
+            let Some(records) = self.batches.records(batch) else {
                 p.backlog.pop_front();
                 continue;
             };
@@ -234,6 +234,10 @@ impl<R: Records> Engine<R> {
                 break Next::Nothing;
             }
             p.backlog[0].next += 1;
+            if p.backlog[0].next as usize == records.len() {
+                // At once: the batch may be freed, and another one come to its place, before the next look here.
+                p.backlog.pop_front();
+            }
             if p.ledger.admit(offset) != Admitted::New {
                 p.dirty = true;
                 p.bytes -= self.batches.release(batch);

@@ -75,6 +75,11 @@ impl Broker {
         }
     }
 
+    /// Whether [`event`](Self::event) would tell something.
+    pub(crate) fn has_event(&self, id: MemberId) -> bool {
+        self.members.get(&id).is_none_or(|m| !m.events.is_empty())
+    }
+
     pub(crate) fn is_settled(&self) -> bool {
         !self.preparing && self.members.values().all(|m| m.events.is_empty() && m.revoking.is_none())
     }

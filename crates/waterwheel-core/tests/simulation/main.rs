@@ -50,14 +50,29 @@ impl World {
     fn step(&mut self, weights: &[u64]) -> Checked {
         let (operation, _) = OPERATIONS[self.rng.weighted(weights)];
         let ids = self.ids();
-        let id = if ids.is_empty() { 0 } else { self.rng.pick(&ids) };
+        // Those who have something to do, if there are some.
+        let may = |w: &worker::Worker| match operation {
+            "group event" => self.broker.has_event(w.member),
+            "letter" => !w.inbox.is_empty(),
+            "open" => !w.opens.is_empty(),
+            "answer commit" => !w.commits.is_empty(),
+            _ => true,
+        };
+        let able: Vec<u32> = ids.iter().copied().filter(|id| self.workers.get(id).is_some_and(may)).collect();
+        let id = match (&able[..], &ids[..]) {
+            ([], []) => 0,
+            ([], all) => self.rng.pick(all),
+            (able, _) => self.rng.pick(able),
+        };
+        let operation = if able.is_empty() { "turn" } else { operation };
         let partition = self.rng.below(self.logs.len()) as u32;
         let shard = self.rng.below(self.setup.shards);
         let (run, send) = (self.rng.below(self.runs.len()), self.rng.below(self.sends.len()));
         let (little, long) = (Duration::from_millis(self.rng.range(0..=30)), Duration::from_millis(self.rng.range(0..=800)));
         self.note(format_args!("-- {operation} {id} {shard} {partition}"));
         match operation {
-            "turn" if !ids.is_empty() => self.turn(id, shard)?,
+            "turn" if ids.is_empty() => self.join(),
+            "turn" => self.turn(id, shard)?,
             "finish" => self.finish(run)?,
             "pass a little" => self.pass(little)?,
             "pass long" => self.pass(long)?,
@@ -70,11 +85,11 @@ impl World {
             "compact" => self.compact(partition),
             "change leader" => self.change_leader(partition),
             "join" if ids.len() < 3 => self.join(),
-            "stop" if !ids.is_empty() => {
+            "stop" => {
                 let patience = self.rng.percent(40).then(|| Duration::from_millis(self.rng.range(0..=100)));
                 self.stop(id, patience)?;
             }
-            "crash" if !ids.is_empty() => self.crash(id)?,
+            "crash" => self.crash(id)?,
             "expire" => self.expire(id),
             "rebalance" => self.broker.rebalance(&mut self.rng),
             "restart" => self.restart(id, waterwheel_core::PartitionId(partition))?,
@@ -231,10 +246,7 @@ fn the_promises_hold_whatever_happens() {
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
     let mut seen = [0; SOMETIMES.len()];
     for seed in 0..seeds {
-        let t = std::time::Instant::now();
-        let r = run(seed, steps, false);
-        if t.elapsed().as_millis() > 100 { println!("SLOW {seed} {:?}", t.elapsed()); }
-        match r {
+        match run(seed, steps, false) {
             Ok((_, more)) => seen.iter_mut().zip(more).for_each(|(all, n)| *all += n),
             Err(_) => report(seed, steps),
         }

@@ -386,12 +386,15 @@ impl World {
             // The rest of the log is a gap.
             cursor.next = log.end();
             s.engine.skipped_to(p, cursor.epoch, cursor.next);
+            let end = log.end();
+            self.note(format_args!("{id}.{shard} skipped {p:?} to {end}"));
             return true;
         };
         let leader_epoch = log.entries[first as usize].leader_epoch;
         offsets.retain(|o| log.entries[*o as usize].leader_epoch == leader_epoch);
         cursor.next = offsets.last().map_or(first, |o| o + 1);
         s.engine.fetched(p, cursor.epoch, log.batch(p.0, cursor.epoch, &offsets), Some(leader_epoch));
+        self.note(format_args!("{id}.{shard} fetched {p:?} {offsets:?} of leader {leader_epoch}"));
         true
     }
 

@@ -137,3 +137,16 @@ fn idle_keys_cost_nothing() {
     assert_eq!(rig.engine.footprint(), (0, 0));
     assert_eq!(rig.engine.partition(P0).unwrap().lanes.len(), 0);
 }
+
+#[test]
+fn a_batch_that_takes_the_place_of_another_is_read_from_its_start() {
+    let mut rig = Rig::on_p0(settings());
+    rig.fetch("0a 1b");
+    for _ in 0..2 {
+        // As at the end of a driver's turn: nobody asks whether there is more.
+        assert!(rig.engine.next_start(rig.now).is_some());
+        rig.engine.finish_open(Outcome::Ok, rig.now);
+    }
+    rig.fetch("2a 3b 4c 5d");
+    assert_eq!(rig.run_all(|_| Outcome::Ok), [(2, 1), (3, 1), (4, 1), (5, 1)]);
+}
