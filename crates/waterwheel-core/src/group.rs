@@ -320,7 +320,8 @@ impl Group {
         }
         let Some((_, points)) = self.in_flight.take() else { return };
         // If all that it was of is gone, so is the member that it fenced: the group has told, and there is a new one.
-        let is_held = |(id, point): &(PartitionId, CommitPoint)| self.held.get(id).is_some_and(|h| h.epoch == point.epoch);
+        let is_held =
+            |(id, point): &(PartitionId, CommitPoint)| self.held.get(id).is_some_and(|h| h.epoch == point.epoch);
         if points.iter().any(is_held) && results.iter().any(|(_, r)| *r == Err(CommitTrouble::Fenced)) {
             self.fenced(now);
             return;

@@ -158,7 +158,10 @@ impl World {
         for (p, point, limit) in points {
             let Some(worker) = self.workers.get(&id) else { return Ok(()) };
             ensure!(worker.held.get(&p) == Some(&point.epoch), "P6: a commit of {p:?}, which is not held");
-            ensure!(worker.commits.iter().all(|c| c.over || !c.entries.iter().any(|e| e.0 == p.0)), "two commits of {p:?}");
+            ensure!(
+                worker.commits.iter().all(|c| c.over || !c.entries.iter().any(|e| e.0 == p.0)),
+                "two commits of {p:?}"
+            );
             let revoking = worker.revoking;
             self.model.check_point((id, point.epoch.0), &point, &self.logs[p.index()])?;
             let head = MapHead { topic_id: TOPIC, base: point.offset, leader_epoch: point.marks_epoch };

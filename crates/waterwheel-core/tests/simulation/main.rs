@@ -68,7 +68,8 @@ impl World {
         let partition = self.rng.below(self.logs.len()) as u32;
         let shard = self.rng.below(self.setup.shards);
         let (run, send) = (self.rng.below(self.runs.len()), self.rng.below(self.sends.len()));
-        let (little, long) = (Duration::from_millis(self.rng.range(0..=30)), Duration::from_millis(self.rng.range(0..=800)));
+        let (little, long) =
+            (Duration::from_millis(self.rng.range(0..=30)), Duration::from_millis(self.rng.range(0..=800)));
         self.note(format_args!("-- {operation} {id} {shard} {partition}"));
         match operation {
             "turn" if ids.is_empty() => self.join(),

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use waterwheel_core::engine::{CommitPoint, Resume};
 use waterwheel_core::Now;
+use waterwheel_core::engine::{CommitPoint, Resume};
 
 use crate::log::Log;
 
@@ -92,7 +92,12 @@ impl Model {
         }
         for failing in &point.failing {
             let tried = self.attempts.get(&(p, failing.offset)).copied().unwrap_or(0);
-            ensure!(failing.attempts <= tried, "{p}@{} has failed {} times of {tried}", failing.offset, failing.attempts);
+            ensure!(
+                failing.attempts <= tried,
+                "{p}@{} has failed {} times of {tried}",
+                failing.offset,
+                failing.attempts
+            );
         }
         Ok(())
     }

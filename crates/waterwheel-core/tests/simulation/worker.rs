@@ -102,7 +102,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(settings: &Settings, group: &GroupSettings, shards: usize, member: MemberId, now: Now) -> Self {
-        let shard = |_| Shard { engine: Engine::new(settings.clone()), inbox: VecDeque::new(), cursors: BTreeMap::new() };
+        let shard =
+            |_| Shard { engine: Engine::new(settings.clone()), inbox: VecDeque::new(), cursors: BTreeMap::new() };
         Self {
             group: Group::new(group.clone(), now),
             member,
