@@ -54,6 +54,10 @@ impl Trouble {
         self.with(|s| (s.joined, s.client) = (true, None));
     }
 
+    pub(crate) fn has_joined(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).joined
+    }
+
     pub(crate) fn client(&self, error: &KafkaError, now: Now) {
         self.with(|s| match &mut s.client {
             // That all connections are down says less than what was told before it.

@@ -441,7 +441,9 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
             tasks.abort_all();
         }
         while tasks.join_next().await.is_some() {}
-        close(&*membership, &*fetcher, outbound.as_ref()).await;
+        // Without partitions there is little to tell the group, and perhaps nobody to tell it to.
+        let leaving = if handle.trouble.has_joined() { LAST_STEPS } else { LAST_STEPS / 5 };
+        close(&*membership, leaving, &*fetcher, outbound.as_ref()).await;
         drop(state);
         let report = Report { counts: common.tally.read(), cut_off: ended.cut_off };
         match ended.error {
@@ -461,8 +463,8 @@ impl Drop for ClosedWhenDropped {
 }
 
 /// Ends the clients, each within its time; one that does not end by then ends on a thread of its own.
-async fn close(membership: &dyn Membership, fetcher: &dyn Fetcher, outbound: Option<&Outbound>) {
-    if tokio::time::timeout(LAST_STEPS, membership.close()).await.is_err() {
+async fn close(membership: &dyn Membership, leaving: Duration, fetcher: &dyn Fetcher, outbound: Option<&Outbound>) {
+    if tokio::time::timeout(leaving, membership.close()).await.is_err() {
         tracing::warn!("the group did not answer in time: it learns of the end when the session time-out passes");
     }
     let rest = async {
