@@ -43,13 +43,22 @@ impl Frame<'_> {
 
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 
+/// Columns of the figures, and what their history needs beside them.
+const FIGURES: u16 = 56;
+const HISTORY: u16 = 10;
+/// With fewer columns than this, partitions are told in fewer words.
+const WIDE: u16 = 74;
+
+/// A lag that is worth a look.
+const MUCH: u64 = 1000;
+
 /// Draws.
 pub(super) fn draw(frame: &Frame<'_>, area: &mut ratatui::Frame<'_>) {
     let rows = u16::try_from(frame.view.partitions.len()).unwrap_or(0);
     let parts = [
         Constraint::Length(2),
         Constraint::Length(5),
-        Constraint::Length(rows + 3),
+        Constraint::Length(rows + 2),
         Constraint::Min(3),
         Constraint::Length(1),
     ];
@@ -63,7 +72,7 @@ pub(super) fn draw(frame: &Frame<'_>, area: &mut ratatui::Frame<'_>) {
 
 fn foot_words(act: Act) -> &'static str {
     match act {
-        Act::Producing => " q or Ctrl-C: end in order, with the audit; again: stop at once",
+        Act::Producing => " q or Ctrl-C ends in order, then the audit; twice: at once",
         Act::Finishing | Act::Leaving => " the audit follows; q or Ctrl-C: stop at once, without it",
     }
 }
@@ -95,7 +104,7 @@ fn draw_figures(frame: &Frame<'_>, area: &mut ratatui::Frame<'_>, at: Rect) {
     let block = Block::new().borders(Borders::TOP).title(" orders ").border_style(frame.faint());
     let inner = block.inner(at);
     area.render_widget(block, at);
-    let [left, right] = Layout::horizontal([Constraint::Length(56), Constraint::Min(0)]).areas(inner);
+    let [left, right] = Layout::horizontal([Constraint::Length(FIGURES), Constraint::Min(0)]).areas(inner);
     let pair = |name: &str, number: u64, style: Style| {
         [Span::styled(format!(" {name:<12}"), frame.faint()), Span::styled(format!("{:>8}", grouped(number)), style)]
     };
@@ -119,7 +128,9 @@ fn draw_figures(frame: &Frame<'_>, area: &mut ratatui::Frame<'_>, at: Rect) {
     );
     line(pair("in work", view.in_work as u64, BOLD), None, pair("  lag", view.lag.unsigned_abs(), BOLD));
     area.render_widget(Paragraph::new(lines), left);
-    draw_history(frame, area, right);
+    if right.width >= HISTORY {
+        draw_history(frame, area, right);
+    }
 }
 
 /// Finished a second, the latest at the right.
@@ -144,41 +155,70 @@ fn draw_partitions(frame: &Frame<'_>, area: &mut ratatui::Frame<'_>, at: Rect) {
         false => format!(" partitions: {} ", members.join(", ")),
     };
     let block = Block::new().borders(Borders::TOP).title(title).border_style(frame.faint());
-    let rows = frame.view.partitions.iter().enumerate().map(|(number, row)| partition(frame, number, row));
-    let names = Row::new(vec![
-        Line::from(" #"),
-        Line::from("owner"),
-        Line::from("frontier").right_aligned(),
-        Line::from("end").right_aligned(),
-        Line::from("lag").right_aligned(),
-        Line::from("above").right_aligned(),
-        Line::from("running").right_aligned(),
-        Line::from("waiting").right_aligned(),
-        Line::from(" held because"),
-    ]);
-    let widths = [3, 5, 8, 8, 6, 6, 7, 7, 14].map(Constraint::Length);
-    let table = Table::new(rows, widths).header(names.style(frame.faint())).block(block);
-    area.render_widget(table, at);
+    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| column.narrow || at.width >= WIDE).collect();
+    let rows = frame.view.partitions.iter().enumerate().map(|(number, row)| {
+        Row::new(columns.iter().map(|column| {
+            let cell = (column.cell)(frame, number, row);
+            if column.right { cell.right_aligned() } else { cell }
+        }))
+    });
+    let names = Row::new(columns.iter().map(|column| {
+        let name = Line::from(column.name);
+        if column.right { name.right_aligned() } else { name }
+    }));
+    let widths = columns.iter().map(|column| Constraint::Length(column.width));
+    area.render_widget(Table::new(rows, widths).header(names.style(frame.faint())).block(block), at);
 }
 
-fn partition<'a>(frame: &Frame<'_>, number: usize, row: &PartitionRow) -> Row<'a> {
-    let figure = |number: u64, style: Style| {
-        let text = if number == 0 { "·".to_owned() } else { grouped(number) };
-        Line::styled(text, if number == 0 { frame.faint() } else { style }).right_aligned()
-    };
-    let owner = row.owner.map_or("-".to_owned(), String::from);
+/// A column of the table of partitions.
+struct Column {
+    name: &'static str,
+    width: u16,
+    right: bool,
+    /// Whether it is there on a narrow terminal, too.
+    narrow: bool,
+    cell: fn(&Frame<'_>, usize, &PartitionRow) -> Line<'static>,
+}
+
+const COLUMNS: [Column; 9] = [
+    Column { name: " #", width: 3, right: false, narrow: true, cell: |_, number, _| Line::from(format!(" {number}")) },
+    Column { name: "owner", width: 5, right: false, narrow: true, cell: |frame, _, row| owner(frame, row) },
+    Column { name: "frontier", width: 8, right: true, narrow: true, cell: |_, _, row| place(row.frontier) },
+    Column { name: "end", width: 8, right: true, narrow: false, cell: |_, _, row| place(row.end) },
+    Column { name: "lag", width: 6, right: true, narrow: true, cell: |frame, _, row| lag(frame, row) },
+    Column { name: "above", width: 6, right: true, narrow: false, cell: |f, _, row| figure(f, row.finished_above) },
+    Column { name: "running", width: 7, right: true, narrow: true, cell: |f, _, row| figure(f, row.running as u64) },
+    Column { name: "waiting", width: 7, right: true, narrow: true, cell: |f, _, row| figure(f, row.waiting as u64) },
+    Column {
+        name: " held because",
+        width: 14,
+        right: false,
+        narrow: true,
+        cell: |frame, _, row| Line::styled(format!(" {}", held(row)), frame.color(Color::Yellow)),
+    },
+];
+
+fn owner(frame: &Frame<'_>, row: &PartitionRow) -> Line<'static> {
+    let name = row.owner.map_or("-".to_owned(), String::from);
+    Line::styled(format!("  {name}"), frame.member(row.owner).patch(BOLD))
+}
+
+fn place(offset: i64) -> Line<'static> {
+    Line::from(grouped(offset.unsigned_abs()))
+}
+
+fn lag(frame: &Frame<'_>, row: &PartitionRow) -> Line<'static> {
     let lag = row.lag().unsigned_abs();
-    Row::new(vec![
-        Line::from(format!(" {number}")),
-        Line::styled(format!("  {owner}"), frame.member(row.owner).patch(BOLD)),
-        Line::from(grouped(row.frontier.unsigned_abs())).right_aligned(),
-        Line::from(grouped(row.end.unsigned_abs())).right_aligned(),
-        figure(lag, if lag > 1000 { frame.color(Color::Yellow) } else { Style::new() }),
-        figure(row.finished_above, Style::new()),
-        figure(row.running as u64, Style::new()),
-        figure(row.waiting as u64, Style::new()),
-        Line::styled(format!(" {}", held(row)), frame.color(Color::Yellow)),
-    ])
+    let line = figure(frame, lag);
+    if lag > MUCH { line.style(frame.color(Color::Yellow)) } else { line }
+}
+
+/// A number; none is no more than a dot.
+fn figure(frame: &Frame<'_>, number: u64) -> Line<'static> {
+    match number {
+        0 => Line::styled("·", frame.faint()),
+        _ => Line::from(grouped(number)),
+    }
 }
 
 fn held(row: &PartitionRow) -> &'static str {

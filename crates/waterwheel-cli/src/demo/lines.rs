@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::show::Act;
 use super::watch::{Kind, View};
 use super::words::grouped;
 use crate::exit::say;
@@ -13,11 +14,17 @@ pub(super) struct Lines {
     last: Option<Duration>,
     /// Up to when events were told.
     told: Duration,
+    /// Whether the end of producing was told.
+    producing_ended: bool,
 }
 
 impl Lines {
     /// A line of figures a second, and what happened in the group as it happens.
-    pub(super) fn show(&mut self, view: &View) {
+    pub(super) fn show(&mut self, view: &View, act: Act) {
+        if act != Act::Producing && !std::mem::replace(&mut self.producing_ended, true) {
+            let at = view.elapsed.as_secs_f64();
+            say(format_args!("{at:5.1} s  no more orders; finishing those written (Ctrl-C: stop at once)"));
+        }
         for event in view.events.iter().filter(|e| e.at > self.told && matches!(e.kind, Kind::Group | Kind::Trouble)) {
             say(format_args!("{:5.1} s  {} {}", event.at.as_secs_f64(), event.member, event.text));
         }

@@ -145,6 +145,9 @@ impl Summary {
         if self.unacknowledged > 0 {
             line("sent, but not acknowledged", self.unacknowledged, "not counted above");
         }
+        if self.full {
+            text.push_str("  orders ended early: the in-process cluster could hold no more\n");
+        }
         text.push_str(if self.ok {
             "the audit holds: nothing lost, every key in order"
         } else {

@@ -40,7 +40,7 @@ pub(super) enum Stage {
 impl Stage {
     fn show(&mut self, view: &View, act: Act) -> std::io::Result<()> {
         match self {
-            Stage::Lines(lines) => lines.show(view),
+            Stage::Lines(lines) => lines.show(view, act),
             Stage::Screen(screen) => screen.show(view, act)?,
         }
         Ok(())

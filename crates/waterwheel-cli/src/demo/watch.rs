@@ -214,7 +214,9 @@ fn note(told: &Mutex<VecDeque<Told>>, event: Told) {
 /// An event in words; `None` for those that are not worth a line.
 fn words(event: &Event) -> Option<(Kind, String)> {
     Some(match event {
-        Event::Assigned { partitions } => (Kind::Group, format!("has {}", list(partitions))),
+        // A rebalance that gave this member nothing.
+        Event::Assigned { partitions } if partitions.is_empty() => return None,
+        Event::Assigned { partitions } => (Kind::Group, format!("gets {}", list(partitions))),
         Event::Revoking { partitions, .. } => (Kind::Group, format!("drains {}", list(partitions))),
         Event::Revoked { partitions } => (Kind::Group, format!("gave back {}", list(partitions))),
         Event::Lost { partitions } => (Kind::Trouble, format!("lost {}", list(partitions))),
@@ -241,7 +243,9 @@ fn words(event: &Event) -> Option<(Kind, String)> {
 }
 
 fn list(partitions: &[TopicPartition]) -> String {
-    let numbers: Vec<String> = partitions.iter().map(|p| p.partition.to_string()).collect();
+    let mut numbers: Vec<i32> = partitions.iter().map(|p| p.partition).collect();
+    numbers.sort_unstable();
+    let numbers: Vec<String> = numbers.iter().map(i32::to_string).collect();
     match numbers.len() {
         0 => "no partition".to_owned(),
         1 => format!("partition {}", numbers[0]),
