@@ -108,7 +108,7 @@ fn a_headless_demo_tells_numbers_that_add_up() {
 fn an_interrupted_demo_ends_in_order_with_its_audit() {
     let dir = folder();
     let mut demo = Running::start(dir.path(), &["demo", "--headless", "--for", "1h", "--keep-journals", "kept"]);
-    demo.wait_for(|line| line.contains("would fill the in-process cluster"));
+    demo.wait_for(|line| line.contains("drops the oldest beyond 5 MiB"));
     demo.wait_for(something_is_finished);
     demo.signal(Signal::INT);
     let (code, stdout) = demo.end();

@@ -49,6 +49,10 @@ const HISTORY: u16 = 10;
 /// With fewer columns than this, partitions are told in fewer words.
 const WIDE: u16 = 74;
 
+/// With fewer still, the seed is not told.
+const NARROW: u16 = 64;
+/// With fewer rows than this, so are the figures.
+const TALL: u16 = 22;
 /// A lag that is worth a look.
 const MUCH: u64 = 1000;
 
@@ -57,7 +61,7 @@ pub(super) fn draw(frame: &Frame<'_>, area: &mut ratatui::Frame<'_>) {
     let rows = u16::try_from(frame.view.partitions.len()).unwrap_or(0);
     let parts = [
         Constraint::Length(2),
-        Constraint::Length(5),
+        Constraint::Length(if area.area().height < TALL { 4 } else { 5 }),
         Constraint::Length(rows + 2),
         Constraint::Min(3),
         Constraint::Length(1),
@@ -96,7 +100,9 @@ fn draw_head(frame: &Frame<'_>, area: &mut ratatui::Frame<'_>, at: Rect) {
     ]);
     area.render_widget(Paragraph::new(vec![title, look]), at);
     let seed = Line::styled(format!("seed {} ", frame.seed), frame.faint());
-    area.render_widget(Paragraph::new(seed).alignment(Alignment::Right), Rect { height: 1, ..at });
+    if at.width >= NARROW {
+        area.render_widget(Paragraph::new(seed).alignment(Alignment::Right), Rect { height: 1, ..at });
+    }
 }
 
 fn draw_figures(frame: &Frame<'_>, area: &mut ratatui::Frame<'_>, at: Rect) {
@@ -106,7 +112,7 @@ fn draw_figures(frame: &Frame<'_>, area: &mut ratatui::Frame<'_>, at: Rect) {
     area.render_widget(block, at);
     let [left, right] = Layout::horizontal([Constraint::Length(FIGURES), Constraint::Min(0)]).areas(inner);
     let pair = |name: &str, number: u64, style: Style| {
-        [Span::styled(format!(" {name:<12}"), frame.faint()), Span::styled(format!("{:>8}", grouped(number)), style)]
+        [Span::styled(format!(" {name:<14}"), frame.faint()), Span::styled(format!("{:>8}", grouped(number)), style)]
     };
     let mut lines: Vec<Line<'_>> = Vec::new();
     let mut line = |first: [Span<'static>; 2], rate: Option<f64>, second: [Span<'static>; 2]| {

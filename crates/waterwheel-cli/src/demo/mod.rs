@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use self::journals::Journals;
 use self::lines::Lines;
-use self::plan::Plan;
+use self::plan::{Limit, Plan};
 use self::screen::Screen;
 use self::show::{End, Show, Stage};
 use crate::exit::{Exit, Failure, say};
@@ -35,7 +35,7 @@ use crate::stop;
 /// look at it meanwhile. q or Ctrl-C ends the demo early, in order and with its audit; once more, and it stops at once.
 ///
 /// That cluster keeps 5 MiB a partition and drops the oldest records beyond it, so a rate that would reach this within the
-/// time is lowered, which is said.
+/// time is lowered, and so is one that the work on the hottest key cannot keep up with; which is said.
 #[derive(clap::Args)]
 pub(crate) struct Demo {
     /// Lines instead of the screen, also on a terminal
@@ -120,12 +120,15 @@ impl Demo {
 
     fn stage(&self, global: &Global, show: &Show<'_>, plan: &Plan, stop: stop::Requests) -> Result<Stage, Failure> {
         let place = show.bootstrap_servers();
-        if let Some(rate) = plan.lowered_from {
+        if let Some((asked, limit)) = plan.lowered {
+            let why = match limit {
+                Limit::Cluster => "the in-process cluster drops the oldest beyond 5 MiB a partition",
+                Limit::HottestKey => "a customer's orders are worked on one at a time",
+            };
             say(format_args!(
-                "{rate:.0} orders a second for {} would fill the in-process cluster, which drops the oldest beyond 5 MiB a \
-                 partition: {:.0} a second instead",
+                "{:.1} orders a second instead of {asked:.0} for {}: {why}",
+                plan.rate,
                 humantime::format_duration(plan.length),
-                plan.rate
             ));
         }
         if !self.headless && global.output == Output::Table && std::io::stdout().is_terminal() {

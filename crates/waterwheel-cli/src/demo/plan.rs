@@ -21,6 +21,13 @@ pub(super) const RECORD_BYTES: u64 = 220;
 /// The hottest partition has about a third of all records; by bad luck of the keys more.
 const HOTTEST_SHARE: f64 = 0.45;
 
+/// The hottest key's part of all records: one over the 200th harmonic number.
+const HOTTEST_KEY_SHARE: f64 = 0.17;
+/// Seconds that a key waits for retries, for each of its records: 1 % wait for 90 or 270 ms, 0.05 % for 630 ms.
+const WAITING_FOR_RETRIES: f64 = 0.002;
+/// Seconds of work that may be left when producing ends.
+const BACKLOG: f64 = 20.0;
+
 const CUSTOMERS: usize = 200;
 const GOODS: [&str; 6] = ["tea", "coffee", "salt", "pepper", "rice", "beans"];
 
@@ -31,17 +38,32 @@ pub(super) struct Plan {
     pub(super) length: Duration,
     /// Orders a second.
     pub(super) rate: f64,
-    /// The rate that was asked for, where it was too high.
-    pub(super) lowered_from: Option<f64>,
+    /// The rate that was asked for, and why it was too high.
+    pub(super) lowered: Option<(f64, Limit)>,
     /// Pretend work on an order: from this to twice this.
     pub(super) work: Duration,
 }
 
+/// What a rate was lowered for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// The cluster would drop records.
+    Cluster,
+    /// The customer who orders most, whose orders are worked on one at a time, would keep the demo waiting for long after
+    /// its time.
+    HottestKey,
+}
+
 impl Plan {
     pub(super) fn new(seed: u64, length: Duration, rate: f64, work: Duration) -> Self {
-        let most = PARTITION_LIMIT as f64 / (RECORD_BYTES as f64 * HOTTEST_SHARE) / length.as_secs_f64().max(1.0);
-        let lowered_from = (rate > most).then_some(rate);
-        Self { seed, length, rate: rate.min(most), lowered_from, work }
+        let seconds = length.as_secs_f64().max(1.0);
+        let cluster = PARTITION_LIMIT as f64 / (RECORD_BYTES as f64 * HOTTEST_SHARE) / seconds;
+        let an_order = work.as_secs_f64() * 1.5 + WAITING_FOR_RETRIES;
+        let hottest_key = (seconds + BACKLOG) / seconds / (HOTTEST_KEY_SHARE * an_order);
+        let (most, limit) =
+            if cluster < hottest_key { (cluster, Limit::Cluster) } else { (hottest_key, Limit::HottestKey) };
+        let lowered = (rate > most).then_some((rate, limit));
+        Self { seed, length, rate: rate.min(most), lowered, work }
     }
 
     /// When the second member joins.
@@ -218,10 +240,17 @@ mod tests {
 
     #[test]
     fn a_long_run_is_slow_enough_for_the_cluster_to_keep_everything() {
-        assert_eq!(plan(1, 30, 500.0).lowered_from, None);
+        assert_eq!(plan(1, 30, 500.0).lowered, None);
         let long = plan(1, 3600, 500.0);
-        assert_eq!(long.lowered_from, Some(500.0));
+        assert_eq!(long.lowered, Some((500.0, Limit::Cluster)));
         let hottest = long.rate * 3600.0 * HOTTEST_SHARE * RECORD_BYTES as f64;
         assert!(hottest <= PARTITION_LIMIT as f64 + 1.0, "{hottest}");
+    }
+    #[test]
+    fn slow_work_gets_no_more_orders_than_can_be_done() {
+        let slow = Plan::new(1, Duration::from_secs(30), 500.0, Duration::from_secs(1));
+        assert_eq!(slow.lowered, Some((500.0, Limit::HottestKey)));
+        let hottest = slow.rate * 30.0 * HOTTEST_KEY_SHARE * 1.5;
+        assert!((45.0..=50.0).contains(&hottest), "{hottest}");
     }
 }

@@ -27,9 +27,8 @@ use crate::stop::Asked;
 
 /// How often everything is looked at.
 const BEAT: Duration = Duration::from_millis(150);
-/// How long the members may take to finish what was produced, once producing has ended. With what is left after that the
-/// audit fails.
-const FINISHING: Duration = Duration::from_secs(30);
+/// How long nothing may be finished of what is left, once producing has ended. With what is left after that the audit fails.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// Where a demo is shown.
 pub(super) enum Stage {
@@ -124,6 +123,8 @@ impl<'a> Show<'a> {
             Ok(()) => Ok(End::InOrder),
             Err(Cut::AtOnce) => {
                 self.members.iter().for_each(|member| member.handle.stop_now());
+                // It ends with the process: its clients, which end later, shall not complain of it.
+                std::mem::forget(self.cluster.clone());
                 Ok(End::AtOnce)
             }
             Err(Cut::Failed(failure)) => Err(failure),
@@ -144,17 +145,28 @@ impl<'a> Show<'a> {
             self.beat(stage, asked, Act::Finishing).await?;
             self.take_ended(&mut producing)?;
         }
-        let until = self.watch.elapsed() + FINISHING;
-        loop {
-            self.beat(stage, asked, Act::Finishing).await?;
-            if self.watch.is_finished() || self.watch.elapsed() > until {
-                break;
-            }
-        }
+        self.finish(stage, asked).await?;
         // The second member first, as if the first went on: its partitions come back in order.
         while let Some(last) = self.members.last() {
             last.handle.stop();
             self.beat(stage, asked, Act::Leaving).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the members have finished what was produced, for as long as they get on with it.
+    async fn finish(&mut self, stage: &mut Stage, asked: &Asked) -> Result<(), Cut> {
+        let (mut since, mut finished) = (self.watch.elapsed(), 0);
+        while self.watch.elapsed() < since + STALLED {
+            self.beat(stage, asked, Act::Finishing).await?;
+            if self.watch.is_finished() {
+                break;
+            }
+            let counts = self.watch.counts();
+            let now = counts.succeeded + counts.dead_lettered;
+            if now != finished {
+                (since, finished) = (self.watch.elapsed(), now);
+            }
         }
         Ok(())
     }
