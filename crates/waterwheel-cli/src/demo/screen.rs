@@ -55,6 +55,10 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
+        // A panic has restored it already, and its message stands where the cursor would go back to.
+        if std::thread::panicking() {
+            return;
+        }
         // A terminal that is gone needs no restoring.
         let _ = self.terminal.show_cursor();
         let _ = ratatui::try_restore();
