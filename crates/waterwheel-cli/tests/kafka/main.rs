@@ -5,8 +5,13 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
 
+mod brokers;
+mod commits;
+mod dead_letters;
 mod deaths;
 mod harness;
 mod rebalances;
 mod run;
+mod security;
 mod support;
+mod topics;

@@ -87,6 +87,22 @@ impl Kafka {
         had(shared.as_ref().map(Some).map_err(Clone::clone))
     }
 
+    /// A cluster shared by the tests that need what the other may lack: topics are made on request only, and compaction
+    /// comes at once. `None` if it cannot be had and need not be.
+    pub(crate) fn particular() -> Option<&'static Kafka> {
+        static PARTICULAR: OnceLock<Result<Kafka, String>> = OnceLock::new();
+        if switched_off() {
+            return None;
+        }
+        let cluster = || {
+            Cluster::of(1)
+                .property("auto.create.topics.enable=false")
+                .property("log.cleaner.backoff.ms=200")
+                .property("log.cleaner.delete.retention.ms=100")
+        };
+        had(PARTICULAR.get_or_init(|| cluster().launch(false)).as_ref().map(Some).map_err(Clone::clone))
+    }
+
     /// The plaintext listeners' addresses.
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
@@ -127,6 +143,20 @@ impl Kafka {
                 };
                 metadata.topics().iter().map(led).sum::<usize>() == partitions.unsigned_abs() as usize
             })
+        });
+    }
+
+    /// Deletes a topic, and waits until it is gone.
+    pub(crate) fn delete_topic(&self, name: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let deleted = runtime.block_on(self.admin.delete_topics(&[name], &options));
+        for result in deleted.expect("the cluster answers") {
+            result.unwrap_or_else(|(topic, code)| panic!("cannot delete {topic}: {code}"));
+        }
+        wait_until(PATIENCE, "the topic to be gone", || {
+            let metadata = self.admin.inner().fetch_metadata(None, Duration::from_secs(5));
+            metadata.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.name() != name))
         });
     }
 

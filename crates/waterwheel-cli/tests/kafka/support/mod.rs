@@ -1,6 +1,7 @@
 //! What tests on a real Kafka share: brokers, topics, records, processes, waiting.
 
 mod cluster;
+mod inside;
 mod offsets;
 mod process;
 mod produce;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 pub(crate) use cluster::{Cluster, Kafka};
 pub(crate) use offsets::Committed;
 pub(crate) use process::Process;
-pub(crate) use produce::Produced;
-pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Tail, Trial};
+pub(crate) use produce::{Bytes, Produced};
+pub(crate) use trial::{Entry, PATIENCE, Protocol, Trial};
 
 /// A number that no other call in any test process of this machine gets at the same time.
 fn unique() -> String {

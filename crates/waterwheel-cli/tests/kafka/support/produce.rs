@@ -1,5 +1,6 @@
 //! Records for tests, each with its acknowledged place.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -7,15 +8,29 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::cluster::Kafka;
+use super::wait_until;
 
 /// Records that the brokers acknowledged: partition, offset, key.
 #[derive(Default)]
 pub(crate) struct Produced(Vec<Acknowledged>);
+
+/// A record byte for byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bytes {
+    pub(crate) partition: i32,
+    /// Of a record that was read.
+    pub(crate) offset: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+}
 
 type Acknowledged = (i32, i64, Option<String>);
 
@@ -27,6 +42,11 @@ impl Produced {
     /// Takes those of another list, too.
     pub(crate) fn add(&mut self, other: Produced) {
         self.0.extend(other.0);
+    }
+
+    /// Those whose partition and offset `keep` says.
+    pub(crate) fn filter(self, keep: impl Fn(i32, i64) -> bool) -> Self {
+        Self(self.0.into_iter().filter(|(partition, offset, _)| keep(*partition, *offset)).collect())
     }
 
     /// Their partitions and offsets.
@@ -50,9 +70,7 @@ impl Produced {
 impl Kafka {
     /// Produces records (key, value) with acks=all; every one is acknowledged, or the test fails.
     pub(crate) fn produce(&self, topic: &str, records: impl IntoIterator<Item = (Option<String>, String)>) -> Produced {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.bootstrap()).set("enable.idempotence", "true").set("linger.ms", "5");
-        let producer: BaseProducer<Reports> = config.create_with_context(Reports::default()).expect("a producer");
+        let producer = self.producer(&[]);
         let mut sent = 0;
         for (key, value) in records {
             let mut record = BaseRecord::<String, String>::to(topic).payload(&value);
@@ -65,11 +83,109 @@ impl Kafka {
             }
             producer.poll(Duration::ZERO);
         }
-        producer.flush(Duration::from_secs(60)).expect("all records are acknowledged in time");
-        let reports = std::mem::take(&mut *producer.context().0.lock().expect("no report panicked"));
-        assert_eq!(reports.len(), sent, "every record has its report");
-        Produced(reports.into_iter().map(|report| report.expect("every record is acknowledged")).collect())
+        acknowledged(&producer, sent)
     }
+
+    /// Produces records byte for byte, each to its partition, in their order.
+    pub(crate) fn produce_bytes(&self, topic: &str, records: &[Bytes]) -> Produced {
+        let producer = self.producer(&[]);
+        for bytes in records {
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in &bytes.headers {
+                headers = headers.insert(Header { key, value: value.as_ref() });
+            }
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(bytes.partition).headers(headers);
+            record.key = bytes.key.as_deref();
+            record.payload = bytes.value.as_deref();
+            producer.send(record).map_err(|(error, _)| error).expect("room for a hundred thousand records");
+        }
+        acknowledged(&producer, records.len())
+    }
+
+    /// Produces records in transactions, one for each batch, which is committed or aborted. Tells the committed ones.
+    pub(crate) fn produce_transactions(&self, topic: &str, batches: &[(bool, Vec<(String, String)>)]) -> Produced {
+        let producer = self.producer(&[("transactional.id", topic)]);
+        producer.init_transactions(PATIENCE).expect("transactions");
+        let mut committed = Produced::default();
+        for (commit, records) in batches {
+            producer.begin_transaction().expect("a transaction begins");
+            for (key, value) in records {
+                let sent = producer.send(BaseRecord::to(topic).key(key).payload(value));
+                sent.map_err(|(error, _)| error).expect("room for a transaction");
+            }
+            let written = acknowledged(&producer, records.len());
+            if *commit {
+                producer.commit_transaction(PATIENCE).expect("a transaction commits");
+                committed.add(written);
+            } else {
+                producer.abort_transaction(PATIENCE).expect("a transaction aborts");
+            }
+        }
+        committed
+    }
+
+    fn producer(&self, properties: &[(&str, &str)]) -> BaseProducer<Reports> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap()).set("enable.idempotence", "true").set("linger.ms", "5");
+        properties.iter().for_each(|(key, value)| drop(config.set(*key, *value)));
+        config.create_with_context(Reports::default()).expect("a producer")
+    }
+
+    /// Everything that a reader of the topic sees now, by partition and offset; aborted records are not seen.
+    pub(crate) fn read_all(&self, topic: &str, partitions: i32) -> Vec<Bytes> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap()).set("group.id", "reader").set("enable.auto.commit", "false");
+        config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions {
+            list.add_partition_offset(topic, partition, Offset::Beginning).expect("a plain offset");
+        }
+        consumer.assign(&list).expect("partitions by hand");
+        let (mut read, mut at_end) = (Vec::new(), BTreeSet::new());
+        wait_until(PATIENCE, "a reader to see the end of the topic", || {
+            while let Some(message) = consumer.poll(Duration::from_millis(50)) {
+                match message {
+                    Ok(message) => read.push(bytes_of(&message)),
+                    Err(KafkaError::PartitionEOF(partition)) => drop(at_end.insert(partition)),
+                    Err(error) => panic!("cannot read {topic}: {error}"),
+                }
+            }
+            at_end.len() == partitions.unsigned_abs() as usize
+        });
+        read.sort_by_key(|bytes| (bytes.partition, bytes.offset));
+        read
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl From<&[Bytes]> for Produced {
+    fn from(records: &[Bytes]) -> Self {
+        let key = |bytes: &Bytes| bytes.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
+        Self(records.iter().map(|bytes| (bytes.partition, bytes.offset, key(bytes))).collect())
+    }
+}
+
+fn bytes_of(message: &BorrowedMessage<'_>) -> Bytes {
+    let headers = message.headers().map(|headers| {
+        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+    });
+    Bytes {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+    }
+}
+
+/// What was acknowledged of the records sent: all of them, or the test fails.
+fn acknowledged(producer: &BaseProducer<Reports>, sent: usize) -> Produced {
+    producer.flush(PATIENCE).expect("all records are acknowledged in time");
+    let reports = std::mem::take(&mut *producer.context().0.lock().expect("no report panicked"));
+    assert_eq!(reports.len(), sent, "every record has its report");
+    Produced(reports.into_iter().map(|report| report.expect("every record is acknowledged")).collect())
 }
 
 #[derive(Default)]

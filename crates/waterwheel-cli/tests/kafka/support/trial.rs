@@ -88,6 +88,14 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// The same topic, made again after it was deleted, and the same group; other records and journals.
+    pub(crate) fn anew(self) -> Self {
+        self.kafka.create_topic(&self.topic, self.partitions, &[]);
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (produced, journals, finished) = Default::default();
+        Self { dir, produced, journals, finished, ..self }
+    }
+
     /// A random number below `end`.
     pub(crate) fn random(&mut self, end: u64) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,0 +1,202 @@
+//! Commit maps at their limit, many of them, and metadata of others.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use waterwheel::{Failure, Message, Raw};
+
+use crate::support::{Bytes, Entry, Kafka, PATIENCE, Protocol, Trial, wait_until};
+
+/// The most characters (UTF-16 units) that a broker takes as metadata.
+const LIMIT: usize = 4_096;
+
+/// The default of a worker.
+const CONCURRENCY: usize = 256;
+
+fn units(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
+/// Never ends for the key `stuck`.
+async fn stick(message: Message<Raw>) -> Result<(), Failure> {
+    if message.key() == Some(b"stuck") {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+async fn succeed(_: Message<Raw>) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// Records of which about every sixth has the key `stuck`, the first one too: a map that no coding makes small.
+fn scattered(trial: &mut Trial<'_>, count: usize) -> Vec<(Option<String>, String)> {
+    let mut records = trial.records(count, 1_000);
+    for n in 0..count {
+        if n == 0 || trial.random(6) == 0 {
+            records[n].0 = Some("stuck".to_owned());
+        }
+    }
+    records
+}
+
+/// 50,000 records finish above a head that is stuck. Then the member ends, and the next one runs the rest only.
+fn a_full_map(name: &'static str, crash: bool) {
+    let Some(kafka) = Kafka::shared() else { return };
+    let mut trial = Trial::new(kafka, name, 1);
+    let records = scattered(&mut trial, 60_200);
+    let unfinished = records.iter().filter(|(key, _)| key.as_deref() == Some("stuck")).count();
+    let produced = kafka.produce(&trial.topic, records);
+    trial.was_produced(produced);
+    let above = 60_200 - unfinished;
+    assert!(above > 49_000, "void: only {above} can finish above the head");
+
+    let properties = Protocol::Consumer.properties();
+    let first = trial.inside(&properties, |builder| builder.drain_timeout(Duration::from_millis(100)), stick);
+    wait_until(PATIENCE, "all that can finish to be finished", || trial.finished() == above);
+    let most = if crash {
+        // Everything that has ended by now, save what ended in the moment of a commit, is in a commit that was answered.
+        wait_until(PATIENCE, "a commit of all that is finished to be answered", || {
+            let answered = first.handle.counts().commits as usize;
+            let entries = &trial.journal(first.number).entries;
+            let commits = entries.iter().filter(|entry| matches!(entry, Entry::Commit(..))).count();
+            let last = entries.iter().rposition(|entry| matches!(entry, Entry::Commit(..)));
+            let last_end = entries.iter().rposition(|entry| matches!(entry, Entry::End(..)));
+            commits == answered && last > last_end
+        });
+        first.crash();
+        CONCURRENCY
+    } else {
+        let report = first.stop();
+        assert_eq!(report.cut_off.iter().map(|(_, attempts)| attempts).sum::<usize>(), 1, "the stuck head: {report:?}");
+        0
+    };
+    let full = kafka.committed(&trial.group, &trial.topic, 1).remove(0);
+    assert_eq!(full.offset, Some(0), "nothing passes the stuck head");
+    assert!((3_500..=LIMIT).contains(&units(&full.metadata)), "void or refused: {} characters", units(&full.metadata));
+    trial.figure("metadata_units", units(&full.metadata));
+    trial.figure("finished_above", above);
+
+    let second = trial.inside(&properties, |builder| builder, succeed);
+    trial.await_done(PATIENCE);
+    let again = trial.journal(second.number).starts - unfinished;
+    assert!(again <= most, "{again} finished records run again (seed {})", trial.seed);
+    second.stop();
+    trial.assert_all_committed();
+    trial.judge(most as u64);
+}
+
+#[test]
+fn a_full_map_survives_a_stop() {
+    a_full_map("full-map-stop", false);
+}
+
+#[test]
+fn a_full_map_survives_a_crash() {
+    a_full_map("full-map-crash", true);
+}
+
+#[test]
+fn a_map_that_does_not_fit_is_cut_and_never_wrong() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let mut trial = Trial::new(kafka, "cut-map", 1);
+    let records = scattered(&mut trial, 120_000);
+    let unfinished = records.iter().filter(|(key, _)| key.as_deref() == Some("stuck")).count();
+    let produced = kafka.produce(&trial.topic, records);
+    trial.was_produced(produced);
+    let properties = Protocol::Consumer.properties();
+    let first = trial.inside(&properties, |builder| builder.drain_timeout(Duration::from_millis(100)), stick);
+    wait_until(PATIENCE, "all that can finish to be finished", || trial.finished() == 120_000 - unfinished);
+    let report = first.stop();
+    assert!(report.counts.maps_cut > 0, "void: the map was not cut");
+    let committed = kafka.committed(&trial.group, &trial.topic, 1).remove(0);
+    assert!((3_500..=LIMIT).contains(&units(&committed.metadata)), "{} characters", units(&committed.metadata));
+
+    let second = trial.inside(&properties, |builder| builder, succeed);
+    trial.await_done(PATIENCE);
+    wait_until(PATIENCE, "what the map did not reach to run again", || trial.journal(second.number).held.len() == 1);
+    second.stop();
+    trial.assert_all_committed();
+    // The map reaches at least a bit for each offset: 15 bits a character, less its head.
+    let reach = (LIMIT - 64) * 15;
+    trial.figure("reach", reach);
+    trial.judge((120_000 - reach) as u64);
+}
+
+#[test]
+fn metadata_of_another_tool_means_that_nothing_above_the_offset_is_finished() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let mut trial = Trial::new(kafka, "foreign", 4);
+    let records = trial.records(4_000, 200);
+    let produced = kafka.produce(&trial.topic, records);
+    let longest = "x".repeat(LIMIT);
+    let commits =
+        [(0, 50, "{\"consumer\":\"another\"}"), (1, 0, "\u{754c}\u{1f980}\u{0}"), (2, 100, &*longest), (3, 7, " ")];
+    kafka.commit(&trial.group, &trial.topic, &commits);
+    let from = commits.map(|(_, offset, _)| offset);
+    trial.was_produced(produced.filter(|partition, offset| offset >= from[partition as usize]));
+    let member = trial.member(&Protocol::Eager.properties(), &["--work-us", "1000"]);
+    trial.await_done(PATIENCE);
+    trial.end(member);
+    trial.assert_all_committed();
+    // The records below are nobody's: one that was run would be in no list.
+    trial.judge(0);
+}
+
+#[test]
+fn two_hundred_full_maps_are_committed() {
+    const PARTITIONS: i32 = 200;
+    let Some(kafka) = Kafka::shared() else { return };
+    let mut trial = Trial::new(kafka, "many-maps", PARTITIONS);
+    // A full map, made by a worker on one partition; it names the topic and the offset, not the partition.
+    let records: Vec<_> = scattered(&mut trial, 60_200)
+        .into_iter()
+        .map(|(key, _)| Bytes { key: key.map(String::into_bytes), ..Bytes::default() })
+        .collect();
+    let finished: BTreeSet<i64> =
+        records.iter().zip(0..).filter(|(r, _)| r.key.as_deref() != Some(b"stuck")).map(|(_, offset)| offset).collect();
+    let produced = kafka.produce_bytes(&trial.topic, &records);
+    trial.was_produced(produced);
+    let properties = Protocol::Consumer.properties();
+    let configure = |builder: waterwheel::WorkerBuilder| builder.drain_timeout(Duration::from_millis(100));
+    let first = trial.inside(&properties, configure, stick);
+    wait_until(PATIENCE, "all that can finish to be finished", || trial.finished() == finished.len());
+    first.stop();
+    let full = kafka.committed(&trial.group, &trial.topic, 1).remove(0);
+    assert!((3_500..=LIMIT).contains(&units(&full.metadata)), "void: {} characters", units(&full.metadata));
+
+    // Every partition gets that map, and some records that it does not mark.
+    let open: Vec<i64> = (0..100).filter(|offset| !finished.contains(offset)).collect();
+    let records: Vec<Bytes> = (1..PARTITIONS)
+        .flat_map(|partition| {
+            (0..100).map(move |offset| {
+                let key = if offset == 0 { "stuck".to_owned() } else { format!("free-{offset}") };
+                Bytes { partition, key: Some(key.into_bytes()), ..Bytes::default() }
+            })
+        })
+        .collect();
+    // What the map marks is finished by decree.
+    let produced = kafka.produce_bytes(&trial.topic, &records).filter(|_, offset| open.contains(&offset));
+    trial.was_produced(produced);
+    for chunk in (1..PARTITIONS).collect::<Vec<_>>().chunks(20) {
+        let commits: Vec<_> = chunk.iter().map(|partition| (*partition, 0, &*full.metadata)).collect();
+        kafka.commit(&trial.group, &trial.topic, &commits);
+    }
+    let second = trial.inside(&properties, configure, stick);
+    wait_until(PATIENCE, "every partition's map to be committed with what finished since", || {
+        let committed = kafka.committed(&trial.group, &trial.topic, PARTITIONS);
+        committed[1..].iter().all(|c| c.metadata != full.metadata)
+    });
+    let committed = kafka.committed(&trial.group, &trial.topic, PARTITIONS);
+    let whole = committed.iter().filter(|c| (3_500..=LIMIT).contains(&units(&c.metadata))).count();
+    assert_eq!(whole, PARTITIONS as usize, "maps that are still whole");
+    assert!(committed.iter().all(|c| c.offset == Some(0)));
+    let report = second.stop();
+    assert_eq!(report.counts.commit_failures, 0, "{report:?}");
+
+    let third = trial.inside(&properties, |builder| builder, succeed);
+    trial.await_done(PATIENCE);
+    third.stop();
+    trial.assert_all_committed();
+    trial.judge(0);
+}

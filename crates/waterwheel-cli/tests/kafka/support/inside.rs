@@ -1,0 +1,90 @@
+//! Members inside the test process, for handlers that a test steers. They keep journals like any other.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use waterwheel::{Client, Handler, Raw, Report, RunError, WorkerBuilder, WorkerHandle};
+use waterwheel_cli::journal::{Journal, Journaled};
+
+use super::{Trial, wait_until};
+
+/// A worker on a thread and runtime of its own.
+pub(crate) struct Inside {
+    pub(crate) number: usize,
+    pub(crate) handle: WorkerHandle,
+    crash: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<Option<Result<Report, RunError>>>>,
+}
+
+impl Trial<'_> {
+    /// Starts a worker with that handler; `configure` sets what else it needs.
+    pub(crate) fn inside<H: Handler<Raw>>(
+        &mut self,
+        properties: &[(&str, &str)],
+        configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
+        handler: H,
+    ) -> Inside {
+        let (number, path) = self.new_journal();
+        let journal = open(&path);
+        let properties = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let client = Client::builder()
+            .properties(properties)
+            .property("bootstrap.servers", self.kafka.bootstrap())
+            .build()
+            .expect("the properties are right");
+        let builder = client.worker(&*self.group).topic(&*self.topic).witness(journal.clone());
+        let worker = configure(builder).handler(Journaled::new(handler, Some(journal))).build().expect("a worker");
+        let handle = worker.handle();
+        let (crash, crashed) = oneshot::channel();
+        let run = move || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+            let ended = runtime.block_on(async {
+                tokio::select! {
+                    ended = worker.run() => Some(ended),
+                    Ok(()) = crashed => None,
+                }
+            });
+            runtime.shutdown_timeout(Duration::from_secs(10));
+            ended
+        };
+        Inside { number, handle, crash: Some(crash), thread: Some(std::thread::spawn(run)) }
+    }
+}
+
+fn open(path: &Path) -> Arc<Journal> {
+    Arc::new(Journal::open(path).expect("the journal was made by the trial"))
+}
+
+impl Inside {
+    /// Stops it in order.
+    #[track_caller]
+    pub(crate) fn stop(mut self) -> Report {
+        self.handle.stop();
+        let ended = self.join();
+        ended.expect("it was not made to crash").unwrap_or_else(|ended| panic!("the worker failed: {}", ended.error))
+    }
+
+    /// Drops its future: nothing is committed any more, the group is not told.
+    #[track_caller]
+    pub(crate) fn crash(mut self) {
+        // It may have ended already.
+        let _ = self.crash.take().map(|crash| crash.send(()));
+        self.join();
+    }
+
+    fn join(&mut self) -> Option<Result<Report, RunError>> {
+        let thread = self.thread.take().expect("it is joined once");
+        wait_until(Duration::from_secs(60), "a worker to end", || thread.is_finished());
+        thread.join().expect("the worker's thread does not panic")
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // A test that failed: the worker must not go on.
+        let _ = self.crash.take().map(|crash| crash.send(()));
+    }
+}

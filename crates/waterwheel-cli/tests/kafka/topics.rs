@@ -1,0 +1,111 @@
+//! Topics with gaps, and topics that are made again.
+
+use std::time::Duration;
+
+use waterwheel::{Failure, Message, Raw};
+
+use crate::support::{Bytes, Kafka, PATIENCE, Produced, Protocol, Trial, wait_for, wait_until};
+
+/// Runs everything that a reader sees through a member; returns with everything judged and the commits checked.
+fn every_visible_record_is_handled_once(kafka: &Kafka, mut trial: Trial<'_>, visible: &[Bytes]) {
+    trial.was_produced(Produced::from(visible));
+    let member = trial.member(&Protocol::Consumer.properties(), &["--concurrency", "64", "--work-us", "1000"]);
+    trial.await_done(PATIENCE);
+    let ends = kafka.ends(&trial.topic, trial.partitions);
+    trial.end(member);
+    let committed = kafka.committed(&trial.group, &trial.topic, trial.partitions);
+    for (partition, (committed, end)) in committed.iter().zip(ends).enumerate() {
+        let last = visible.iter().rev().find(|record| record.partition == partition as i32);
+        let after_last = last.map_or(0, |record| record.offset + 1);
+        let committed = committed.offset.unwrap_or(0);
+        assert!((after_last..=end).contains(&committed), "partition {partition}: {committed}, {after_last}, {end}");
+    }
+    trial.figure("visible", visible.len());
+    trial.judge(0);
+}
+
+#[test]
+fn a_compacted_topic_is_handled_whole() {
+    let Some(kafka) = Kafka::particular() else { return };
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "200"),
+        ("segment.bytes", "1048576"),
+        ("min.cleanable.dirty.ratio", "0.001"),
+        ("max.compaction.lag.ms", "200"),
+        ("delete.retention.ms", "100"),
+    ];
+    let mut trial = Trial::with(kafka, "compacted", 2, &configs);
+    let mut all = 0;
+    let mut earlier = Vec::new();
+    // Each wave begins a new segment, which lets the one before be compacted.
+    let visible = wait_for(PATIENCE, "records to be compacted away, and no more of them", || {
+        if all < 12_000 {
+            let records = trial.records(3_000, 500);
+            kafka.produce(&trial.topic, records);
+            all += 3_000;
+        }
+        let now = kafka.read_all(&trial.topic, 2);
+        let settled = all >= 12_000 && now.len() < all / 2 && now == earlier;
+        earlier = now;
+        settled.then(|| earlier.clone())
+    });
+    trial.figure("written", all);
+    every_visible_record_is_handled_once(kafka, trial, &visible);
+}
+
+#[test]
+fn a_transactional_topic_is_handled_without_what_was_aborted() {
+    let Some(kafka) = Kafka::particular() else { return };
+    let mut trial = Trial::new(kafka, "transactional", 2);
+    let mut batches = Vec::new();
+    for n in 0..40 {
+        let records = (0..50).map(|m| (format!("k{}", trial.random(40)), format!("v{n}-{m}"))).collect();
+        batches.push((trial.random(3) > 0, records));
+    }
+    // The topic ends with what nobody sees.
+    batches.push((false, (0..50).map(|m| (format!("k{m}"), "aborted".to_owned())).collect()));
+    let committed = kafka.produce_transactions(&trial.topic, &batches);
+    let visible = kafka.read_all(&trial.topic, 2);
+    assert_eq!(visible.len(), committed.len(), "a reader sees what was committed");
+    assert!(visible.len() < batches.len() * 50, "void: nothing was aborted");
+    every_visible_record_is_handled_once(kafka, trial, &visible);
+}
+
+/// Never ends for the key `stuck`.
+async fn stick(message: Message<Raw>) -> Result<(), Failure> {
+    if message.key() == Some(b"stuck") {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_topic_made_again_under_a_committed_map_is_handled_whole() {
+    let Some(kafka) = Kafka::particular() else { return };
+    let properties = Protocol::Consumer.properties();
+    let mut old = Trial::new(kafka, "recreated", 1);
+    let mut records = old.records(3_000, 100);
+    records[1_000].0 = Some("stuck".to_owned());
+    let produced = kafka.produce(&old.topic, records);
+    old.was_produced(produced);
+    let worker = old.inside(&properties, |builder| builder.drain_timeout(Duration::from_millis(100)), stick);
+    wait_until(PATIENCE, "all but one record to be finished", || old.finished() == 2_999);
+    worker.stop();
+    let committed = kafka.committed(&old.group, &old.topic, 1).remove(0);
+    assert_eq!(committed.offset, Some(1_000));
+    assert!(!committed.metadata.is_empty(), "void: there is no map");
+
+    kafka.delete_topic(&old.topic);
+    let mut new = old.anew();
+    // The broker forgets what was committed for a deleted topic, but maybe late, or another tool brings it back.
+    kafka.commit(&new.group, &new.topic, &[(0, 1_000, &committed.metadata)]);
+    let kept = kafka.committed(&new.group, &new.topic, 1).remove(0);
+    assert_eq!(kept, committed, "void: the old map is not there");
+    new.produce(2_000, 100);
+    let worker = new.inside(&properties, |builder| builder, |_: Message<Raw>| async { Ok::<(), Failure>(()) });
+    new.await_done(PATIENCE);
+    worker.stop();
+    new.assert_all_committed();
+    new.judge(0);
+}
