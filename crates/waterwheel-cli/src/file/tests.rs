@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::spec::Backoff;
 use super::*;
 
 const HEAD: &str = "[kafka]\n\"bootstrap.servers\" = \"h:9092\"\n";
