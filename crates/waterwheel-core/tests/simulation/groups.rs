@@ -253,11 +253,8 @@ impl World {
             worker.group.coordinator_answered(commit.sent_at);
         }
         worker.group.committed(commit.number, &results, now);
-        self.act_group(id)?;
-        if fenced {
-            self.rejoin(id);
-        }
-        Ok(())
+        // The client finds out by itself, tells, and joins again: `group_event`.
+        self.act_group(id)
     }
 
     /// The worker is done: what still runs ends, and nothing may be left.

@@ -6,7 +6,7 @@ use waterwheel_core::{Epoch, PartitionId, Records};
 
 use crate::log::SimBatch;
 use crate::model::{Checked, WorkerId, ensure};
-use crate::worker::{Cursor, FromShard, Run, Send, Shard, ToShard};
+use crate::worker::{Cursor, FromShard, Run, Send, Shard, ToShard, Worker};
 use crate::world::World;
 
 /// The record that an attempt is of.
@@ -241,7 +241,8 @@ impl World {
             }
             ensure!(run.worker != worker, "P3: {place:?} starts while {}@{} of its key runs", run.epoch.0, run.offset);
             // Another worker's attempt may go on only if it was cut off, or its worker thrown out.
-            let excused = run.cut.is_some() || self.workers.get(&run.worker).is_none_or(|w| w.zombie || w.left);
+            let gone = |w: &Worker| w.zombie || w.left || w.held.get(&PartitionId(partition)) != Some(&run.epoch);
+            let excused = run.cut.is_some() || self.workers.get(&run.worker).is_none_or(gone);
             let excused = excused || self.workers.get(&worker).is_none_or(|w| w.zombie);
             let other = self.model.lives.get(&(run.worker, run.epoch.0));
             let excused = excused || other.is_none_or(|life| !life.counts(self.now));
