@@ -11,6 +11,7 @@ pub mod engine;
 pub mod group;
 pub mod lanes;
 pub mod ledger;
+pub mod lifecycle;
 pub mod retry;
 mod types;
 

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use waterwheel_core::commit_map::{self, Limit, MapHead};
 use waterwheel_core::engine::{CommitPoint, Resume};
 use waterwheel_core::group::{CommitTrouble, Group, GroupAction};
+use waterwheel_core::lifecycle::Move;
 use waterwheel_core::{Epoch, Now, PartitionId};
 
 use super::mailbox::Mailbox;
@@ -131,7 +132,7 @@ impl Coordinator {
 
     /// Serves the group until the worker has left it.
     pub(crate) async fn run(mut self) -> Ended {
-        self.set_state(WorkerState::Starting);
+        self.advance(Move::Run);
         // What was wished before there was anyone to grant it.
         self.grant();
         while !self.leaving {
@@ -179,8 +180,11 @@ impl Coordinator {
         self.common.tally.add(&counts);
     }
 
-    fn set_state(&self, state: WorkerState) {
-        self.state.send_replace(state);
+    fn advance(&self, what: Move) {
+        self.state.send_if_modified(|state| {
+            let before = std::mem::replace(state, state.after(what));
+            *state != before
+        });
     }
 
     // ---- what comes in ------------------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ impl Coordinator {
     }
 
     fn stop(&mut self, now: Now, patience: Option<Duration>) {
-        self.set_state(WorkerState::Stopping);
+        self.advance(Move::Stop);
         match patience {
             Some(patience) => self.group.stop_within(patience, now),
             None => self.group.stop(now),
@@ -238,9 +242,7 @@ impl Coordinator {
                 self.group.coordinator_answered(now);
                 self.group.assigned(&ids);
                 self.trouble.joined();
-                if *self.state.borrow() == WorkerState::Starting {
-                    self.set_state(WorkerState::Consuming);
-                }
+                self.advance(Move::Assigned);
                 self.tell(Event::Assigned { partitions });
                 self.partitions_changed();
             }

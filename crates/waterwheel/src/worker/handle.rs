@@ -10,6 +10,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use waterwheel_core::engine::{HoldReason, WorkStage};
+pub use waterwheel_core::lifecycle::WorkerState;
 
 use crate::driver::coordinator::{Ask, Stopping, Wishes};
 use crate::driver::shard::Common;
@@ -17,26 +18,6 @@ use crate::driver::tally::Counts;
 use crate::events::Event;
 use crate::health::{Health, HealthLevel, Trouble};
 use crate::record::TopicPartition;
-
-/// The states of a worker. It moves only along these lines:
-///
-/// ```text
-/// Initialising ─run─▶ Starting ─first assignment─▶ Consuming ─stop─▶ Stopping ─▶ Closed
-///                        └──────────────stop──────────────────────────▲
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum WorkerState {
-    /// Built, not running.
-    Initialising,
-    /// Running, without partitions so far.
-    Starting,
-    /// Has joined its group.
-    Consuming,
-    /// Drains, commits and leaves.
-    Stopping,
-    /// Over. A worker does not come back.
-    Closed,
-}
 
 /// Steers and watches a worker. Cheap to clone; works before, while and after the worker runs.
 #[derive(Clone)]
