@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::exit::{Exit, Failure};
 use waterwheel_cli::journal::Journal;
+
+use crate::exit::{Exit, Failure};
 
 /// The folder of one run's journals.
 pub(super) struct Journals {

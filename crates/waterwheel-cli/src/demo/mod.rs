@@ -58,7 +58,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "MS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     handler_ms: u64,
 
-    /// Keep the journals in this folder, for `audit`
+    /// Keep the list of orders and the journals in this folder
     #[arg(long, value_name = "DIR")]
     keep_journals: Option<PathBuf>,
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use waterwheel::{Client, DeadLetter, Error, Failure, Json, Message, Report, Retry, RunError, WorkerHandle};
+use waterwheel_cli::journal::{Journal, Journaled};
 
 use super::plan::{DEAD_LETTERS, GROUP, MARK, Order, Plan, TOPIC};
-use waterwheel_cli::journal::{Journal, Journaled};
 
 /// Handlers that a member runs at once.
 const CONCURRENCY: usize = 64;
