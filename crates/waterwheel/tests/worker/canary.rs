@@ -1,0 +1,126 @@
+//! No secret and no payload in any output (promise R9), with everything logged that can be.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tracing_subscriber::fmt::MakeWriter;
+use waterwheel::config::{Secret, Security};
+use waterwheel::{Client, DeadLetter, Event, Failure, Json, Message, ProducerRecord, Raw, Retry};
+
+use crate::support::{boxed, cluster, event, eventually, run, send, start, topic, unique};
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Buffer {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[derive(Deserialize)]
+struct Order {
+    #[expect(dead_code, reason = "only its type matters")]
+    amount: u64,
+}
+
+#[test]
+fn no_credential_key_value_or_header_appears_in_any_log_error_event_or_debug_print() {
+    let log = Buffer::default();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(log.clone());
+    subscriber.try_init().unwrap();
+    let seen = Arc::new(Mutex::new(String::new()));
+    let print = {
+        let seen = seen.clone();
+        move |text: String| seen.lock().unwrap().push_str(&text)
+    };
+    run(async {
+        let (topic, letters, group) = (topic(1), topic(1), unique("group"));
+        let bad = r#"{"amount":"cnry-value-json"}"#;
+        let with = |key: &str, value: &str| {
+            ProducerRecord::to(&*topic).key(key).value(value).header("cnry-header-name", "cnry-header-value")
+        };
+        send([with("cnry-key-1", bad), with("cnry-key-2", r#"{"amount":1}"#), with("cnry-key-3", "cnry-value-text")])
+            .await;
+
+        let client = Client::builder().brokers(cluster().bootstrap_servers()).property("debug", "all").build().unwrap();
+        let printing = print.clone();
+        let handler = move |m: Message<Json<Order>>| {
+            printing(format!("{m:?} {:#?} {:?} {:?} {:?}", m, m.record(), m.headers(), m.body));
+            let failure = Failure::retry("cnry-error-text");
+            printing(format!("{failure:?} {:?}", failure.class()));
+            async move { Err::<(), _>(failure) }
+        };
+        let worker = client.worker(&group).topic(&topic).retry(Retry::fixed(Duration::from_millis(1)).attempts(2));
+        let worker = worker.dead_letter(DeadLetter::topic(&letters)).handler(boxed(handler)).build().unwrap();
+        print(format!("{client:?}"));
+        let mut events = worker.handle().events();
+        let running = start(worker);
+        eventually("three dead letters", || running.handle.counts().dead_lettered == 3).await;
+        print(format!("{:?} {:?}", running.handle.snapshot().await, running.handle.health().await));
+        let mut lettered = 0;
+        while lettered < 3 {
+            event(&mut events, "an event", |e| {
+                lettered += i32::from(matches!(e, Event::DeadLettered { .. }));
+                print(format!("{e:?}"));
+                Some(())
+            })
+            .await;
+        }
+        print(format!("{:?}", running.stop().await));
+
+        // A handler that stops the worker: the error that ends it.
+        let stops = client.worker(unique("group")).topic(&topic);
+        let stops = stops
+            .handler(boxed(async |_: Message<Raw>| Err::<(), _>(Failure::stop("cnry-stop-text"))))
+            .build()
+            .unwrap();
+        let error = start(stops).ended().await.unwrap_err();
+        print(format!("{error} {error:?}"));
+
+        // Credentials: the embedded cluster knows none, so the connection fails, loudly.
+        let security =
+            Security::sasl_plain("cnry-user", Secret::new("cnry-password")).dangerously_allow_plaintext_sasl();
+        let builder = Client::builder()
+            .brokers(cluster().bootstrap_servers())
+            .property("debug", "all")
+            .security(security.clone());
+        print(format!("{builder:?} {security:?}"));
+        let client = builder.build().unwrap();
+        print(format!("{client:?}"));
+        let worker =
+            client.worker(unique("group")).topic(&topic).handler(boxed(async |_: Message<Raw>| anyhow::Ok(())));
+        let worker = worker.build().unwrap();
+        let error = start(worker).ended().await.unwrap_err();
+        print(format!("{error} {error:?}"));
+    });
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(
+        log.contains("librdkafka") || log.len() > 100_000,
+        "librdkafka's own log was captured ({} bytes)",
+        log.len()
+    );
+    for (what, text) in [("log", &log), ("prints", &*seen.lock().unwrap())] {
+        if let Some(at) = text.find("cnry-") {
+            let start = text.floor_char_boundary(at.saturating_sub(300));
+            let end = text.ceil_char_boundary((at + 200).min(text.len()));
+            panic!("the {what} shows a secret or a payload: …{}…", &text[start..end]);
+        }
+    }
+}

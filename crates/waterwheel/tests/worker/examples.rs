@@ -1,0 +1,1 @@
+//! The examples run to their ends against a cluster of their own.

@@ -1,0 +1,24 @@
+//! The public `Worker`, in process, against the embedded cluster.
+//!
+//! One program, so that its tests share one cluster and are linked once. A test that needs a real Kafka stands in
+//! `crates/waterwheel-cli/tests/kafka/`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what goes wrong in a test's support ends it"
+)]
+
+mod bodies;
+mod canary;
+mod concurrency;
+mod dead_letters;
+mod examples;
+mod failures;
+mod handover;
+mod life;
+mod order;
+mod restarts;
+mod steering;
+mod support;
