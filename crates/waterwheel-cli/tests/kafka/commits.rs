@@ -10,6 +10,9 @@ use crate::support::{Bytes, Entry, Kafka, PATIENCE, Protocol, Trial, wait_until}
 /// The most characters (UTF-16 units) that a broker takes as metadata.
 const LIMIT: usize = 4_096;
 
+/// Records of which a good 50,000 finish, and whose map is nearly as large as it may be.
+const SCATTERED: usize = 67_500;
+
 /// The default of a worker.
 const CONCURRENCY: usize = 256;
 
@@ -29,11 +32,11 @@ async fn succeed(_: Message<Raw>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Records of which about every sixth has the key `stuck`, the first one too: a map that no coding makes small.
+/// Records of which about every fourth has the key `stuck`, the first one too: a map that no coding makes small.
 fn scattered(trial: &mut Trial<'_>, count: usize) -> Vec<(Option<String>, String)> {
     let mut records = trial.records(count, 1_000);
     for n in 0..count {
-        if n == 0 || trial.random(6) == 0 {
+        if n == 0 || trial.random(4) == 0 {
             records[n].0 = Some("stuck".to_owned());
         }
     }
@@ -44,12 +47,12 @@ fn scattered(trial: &mut Trial<'_>, count: usize) -> Vec<(Option<String>, String
 fn a_full_map(name: &'static str, crash: bool) {
     let Some(kafka) = Kafka::shared() else { return };
     let mut trial = Trial::new(kafka, name, 1);
-    let records = scattered(&mut trial, 60_200);
+    let records = scattered(&mut trial, SCATTERED);
     let unfinished = records.iter().filter(|(key, _)| key.as_deref() == Some("stuck")).count();
     let produced = kafka.produce(&trial.topic, records);
     trial.was_produced(produced);
-    let above = 60_200 - unfinished;
-    assert!(above > 49_000, "void: only {above} can finish above the head");
+    let above = SCATTERED - unfinished;
+    assert!(above > 50_000, "void: only {above} can finish above the head");
 
     let properties = Protocol::Consumer.properties();
     let first = trial.inside(&properties, |builder| builder.drain_timeout(Duration::from_millis(100)), stick);
@@ -149,7 +152,7 @@ fn two_hundred_full_maps_are_committed() {
     let Some(kafka) = Kafka::shared() else { return };
     let mut trial = Trial::new(kafka, "many-maps", PARTITIONS);
     // A full map, made by a worker on one partition; it names the topic and the offset, not the partition.
-    let records: Vec<_> = scattered(&mut trial, 60_200)
+    let records: Vec<_> = scattered(&mut trial, SCATTERED)
         .into_iter()
         .map(|(key, _)| Bytes { key: key.map(String::into_bytes), ..Bytes::default() })
         .collect();

@@ -127,7 +127,9 @@ impl Kafka {
     fn producer(&self, properties: &[(&str, &str)]) -> BaseProducer<Reports> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap()).set("enable.idempotence", "true").set("linger.ms", "5");
-        properties.iter().for_each(|(key, value)| drop(config.set(*key, *value)));
+        for (key, value) in properties {
+            config.set(*key, *value);
+        }
         config.create_with_context(Reports::default()).expect("a producer")
     }
 
