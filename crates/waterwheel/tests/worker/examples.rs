@@ -1,1 +1,33 @@
-//! The examples run to their ends against a cluster of their own.
+//! The examples run to their ends, each on a cluster of its own, and say what they are to say.
+
+use std::process::Command;
+
+#[test]
+fn every_example_runs_and_ends() {
+    let expected = [
+        ("worker", "3 orders charged, 3 attempts"),
+        ("retries", "3 shipped, 1 skipped, 2 retries"),
+        ("dead_letters", "1 charged, 2 dead letters"),
+        ("steering", "clean: true, cut off: []"),
+    ];
+    for (example, line) in expected {
+        // Cargo has built it together with this test, unless only this test was asked for.
+        let run = Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--example", example])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env_remove("WATERWHEEL_BROKERS")
+            .output()
+            .unwrap();
+        let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success() && out.contains(line), "{example}: {}\n{out}{err}", run.status);
+    }
+}
+
+#[test]
+fn no_example_is_longer_than_a_page() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {
+        let lines = std::fs::read_to_string(entry.path()).unwrap().lines().count();
+        assert!(lines <= 90, "{:?} has {lines} lines", entry.path());
+    }
+}
