@@ -1,4 +1,84 @@
 //! Waterwheel turns a Kafka stream into work that gets done.
+//!
+//! A [`Worker`] reads topics as a member of a consumer group and runs a handler for every record: many keys side by side,
+//! each key in order. What fails is tried again and at last dead-lettered, only what is finished is committed, and
+//! partitions are handed over without work being done twice.
+//!
+//! ```no_run
+//! use serde::Deserialize;
+//! use waterwheel::{Client, DeadLetter, Failure, Json, Message};
+//!
+//! #[derive(Deserialize)]
+//! struct Order {
+//!     customer: String,
+//!     cents: u64,
+//! }
+//!
+//! async fn charge(order: Message<Json<Order>>) -> Result<(), Failure> {
+//!     println!("{} pays {} cents", order.body.customer, order.body.cents);
+//!     Ok(())
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new("localhost:9092")?; // checks the configuration; connects later, with back-off
+//! let worker = client
+//!     .worker("billing")
+//!     .topic("orders")
+//!     .dead_letter(DeadLetter::topic("{topic}.{group}.dlt"))
+//!     .handler(charge)
+//!     .build()?;
+//! let report = worker.run_until(waterwheel::signal::shutdown()).await?;
+//! println!("{} orders charged", report.counts.succeeded);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to find what
+//!
+//! A [`Client`] holds the checked configuration: brokers, [`config::Security`] (TLS, SASL), and every librdkafka property
+//! by name. [`Client::worker`] begins a [`WorkerBuilder`], which has all settings of a worker with their defaults: order,
+//! concurrency and memory, [`Retry`], [`DeadLetter`], time-outs, drain, [`Start`], [`Execution`].
+//!
+//! A handler is any `Fn(Message<T>) -> impl Future<Output = Result<(), E>>`, or a type that implements [`Handler`]. `T` is
+//! a body that can [`Decode`] itself: [`Raw`], [`Utf8`], `Json<T>`, or one of your own. `E` is a [`Failure`], which says
+//! what is to follow (a retry, a dead letter, a skip, a stop), or any other error, which means the worker's policy. A
+//! [`Message`] gives the body, the [`Record`] as fetched, the number of the attempt, and the drain's deadline.
+//!
+//! [`Worker::run_until`] runs it and ends in a [`Report`], or in a [`RunError`] that holds one. Meanwhile a
+//! [`WorkerHandle`] stops, pauses and resumes it, and shows what it does: [`Event`]s, [`Snapshot`]s, [`Health`],
+//! [`Counts`]. A [`Witness`] is told in place, for audits.
+//!
+//! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand in batches.
+//! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
+//! `dead_letters` and `steering` run on it as they are.
+//!
+//! # What is promised
+//!
+//! - No record that the broker acknowledged is passed over. A record is finished when its handler said ok, when the
+//!   dead-letter topic acknowledged it, or when a skip or a gap was reported; a commit never passes one that is not.
+//! - Records of one key of a partition run one at a time, in offset order, retries included. A record without a key waits
+//!   for no other.
+//! - A stop or a rebalance redelivers nothing if running handlers end within the drain time-out. After a crash, what was
+//!   in work or finished since the last commit comes again, and nothing else, however old the slowest record is: what is
+//!   finished above it travels in the commit's metadata.
+//! - Memory is bounded, and a slow or failing key, partition or topic holds up only itself.
+//! - A stop ends within its deadline from any state, and the report names what it cut off.
+//! - No secret and no payload is in any log, error or debug print.
+//!
+//! Not promised: exactly-once effects outside Kafka (make handlers idempotent), and order across partitions.
+//!
+//! # What happens when a future is dropped
+//!
+//! Dropping what [`Worker::run`] returns is a crash: handlers' futures are dropped, nothing more is committed, the group
+//! learns of it when the session time-out passes, and what was in work comes again. Stop it by its handle, or by the
+//! future given to [`Worker::run_until`], and wait. A handler's own future is dropped when its attempt times out, when its
+//! drain's deadline passes, or when its partition is lost ([`Handler`]). Every other async function says in its
+//! documentation what its drop means.
+//!
+//! # Features
+//!
+//! `json` (default): `Json<T>` bodies. `zstd` (default): zstd compression. `vendored`: OpenSSL built in instead of the
+//! system's. `gssapi`: Kerberos. `system-librdkafka`: the system's librdkafka (2.12.1 or newer) instead of the bundled one.
 
 #![deny(unsafe_code)]
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 use waterwheel::embedded::Cluster;
 use waterwheel::{Client, ProducerRecord, WorkerHandle, signal};
 
-pub struct Orders {
-    pub client: Client,
+pub(crate) struct Orders {
+    pub(crate) client: Client,
     /// In this process, with so many orders; `None` for a cluster from outside.
     embedded: Option<(Cluster, u64)>,
 }
 
 impl Orders {
     /// Writes the orders (customer, value) to the topic `orders`, unless the cluster is one from outside.
-    pub async fn new(orders: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub(crate) async fn new(orders: &[(&str, &str)]) -> anyhow::Result<Self> {
         if std::env::var_os("WATERWHEEL_BROKERS").is_some() {
             return Ok(Self { client: Client::from_env()?, embedded: None });
         }
@@ -29,7 +29,7 @@ impl Orders {
     }
 
     /// When the example is over: at Ctrl-C, or when all orders of the cluster in this process are finished.
-    pub async fn finished(&self, handle: WorkerHandle) {
+    pub(crate) async fn finished(&self, handle: WorkerHandle) {
         tokio::select! {
             () = signal::shutdown() => {}
             () = self.all_done(&handle) => {}
