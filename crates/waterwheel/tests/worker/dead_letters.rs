@@ -115,9 +115,8 @@ fn a_worker_that_would_read_its_own_dead_letters_is_refused() {
     assert!(text(refused).contains("no dead-letter topic"));
 }
 
-/// Undecodable records fail where they are taken up: nothing but the acknowledgement wakes the worker then.
 #[test]
-fn the_acknowledgement_of_a_dead_letter_is_heard_at_once() {
+fn a_dead_letter_is_finished_without_waiting_for_a_commit() {
     run(async {
         let (topic, letters) = (topic(1), topic(1));
         fill(&topic, 1, |_| "k".to_owned()).await;
