@@ -97,6 +97,7 @@ mod handler;
 mod health;
 mod producer;
 mod record;
+mod settings;
 pub mod signal;
 mod witness;
 mod worker;
@@ -115,11 +116,12 @@ pub use handler::{Handler, Message};
 pub use health::{Health, HealthLevel};
 pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
 pub use record::{Headers, Record, TopicPartition};
+pub use settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, Start};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
 pub use witness::{Settled, Witness};
 pub use worker::{
-    Events, Execution, OnDrainDeadline, OnExhausted, OnGap, PartitionStatus, ReadyWorker, RecordStatus, Report,
-    RunError, Snapshot, Start, Worker, WorkerBuilder, WorkerHandle, WorkerState,
+    Events, PartitionStatus, ReadyWorker, RecordStatus, Report, RunError, Snapshot, Worker, WorkerBuilder,
+    WorkerHandle, WorkerState,
 };

@@ -44,6 +44,14 @@ impl<R: Records> Engine<R> {
         self.update_hold(id);
     }
 
+    /// The next offset to fetch in that assignment: behind all that was fetched, taken up or not.
+    pub fn fetched_to(&self, id: PartitionId, epoch: Epoch) -> Option<i64> {
+        let p = self.partition(id).filter(|p| p.epoch == epoch && p.is_active())?;
+        let last = p.backlog.back().and_then(|cursor| self.batches.records(cursor.batch));
+        let fetched = last.map(|records| records.offset(records.len() - 1) + 1);
+        Some(p.ledger.next().max(fetched.unwrap_or(i64::MIN)).max(p.skip_to.unwrap_or(i64::MIN)))
+    }
+
     /// The fetch position moved to `next` without records (retention, an explicit gap): what is between will never come.
     pub fn skipped_to(&mut self, id: PartitionId, epoch: Epoch, next: i64) {
         let Some(p) = current(&mut self.partitions, id, epoch).filter(|p| p.is_active()) else { return };

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use waterwheel_core::commit_map::{self, Limit, MapHead};
 use waterwheel_core::engine::{CommitPoint, Resume};
 use waterwheel_core::group::{CommitTrouble, Group, GroupAction};
-use waterwheel_core::lifecycle::Move;
+use waterwheel_core::lifecycle::{Move, WorkerState};
 use waterwheel_core::{Epoch, Now, PartitionId};
 
 use super::mailbox::Mailbox;
@@ -27,7 +27,7 @@ use crate::error::{Error, KafkaError, code};
 use crate::events::Event;
 use crate::health::Trouble;
 use crate::record::{Assignment, TopicPartition};
-use crate::worker::{OnGap, WorkerState};
+use crate::settings::OnGap;
 
 /// What a worker's handles want of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,8 +52,18 @@ pub(crate) struct Ended {
     pub(crate) cut_off: Vec<(TopicPartition, usize)>,
 }
 
-/// A partition that stopped, where it was, and the first offset that there is.
-type Found = (PartitionId, Option<i64>, Result<i64, KafkaError>);
+/// A partition that stopped.
+struct Found {
+    partition: PartitionId,
+    epoch: Epoch,
+    /// Where it was to be read next, if the log has no such offset; `None`: it stopped for another reason.
+    was: Option<i64>,
+    /// The first offset that the log has.
+    first: Result<i64, KafkaError>,
+}
+
+/// How long after a failure that may pass a partition is fetched again.
+const REFETCH_AFTER: Duration = Duration::from_millis(500);
 
 type CommitAnswer = (u64, Now, Vec<(PartitionId, TopicPartition)>, Result<Vec<CommitOutcome>, KafkaError>);
 
@@ -336,8 +346,9 @@ impl Coordinator {
             return;
         }
         let name = self.names[partition.index()].clone();
-        let from = match failure {
-            FetchFailure::OutOfRange { position } => position,
+        let was = match failure {
+            // An unknown place counts as one below the log's start.
+            FetchFailure::OutOfRange { position } => Some(position.unwrap_or(i64::MIN)),
             FetchFailure::Failed(error) if error.is_retriable() || error.code() == code::LOCAL_UNKNOWN_PARTITION => {
                 self.trouble.client(&error, self.now());
                 self.tell(Event::Trouble { error });
@@ -350,34 +361,38 @@ impl Coordinator {
                 return;
             }
         };
-        if self.on_gap == OnGap::Stop && from.is_some() {
+        if self.on_gap == OnGap::Stop && was.is_some() {
             let reason = "the records to be read next are gone (retention, deleted records, or a log cut off)";
-            let place = format!("{name}@{}", from.unwrap_or_default());
+            let place = format!("{name}@{}", was.unwrap_or_default());
             self.error.get_or_insert(Error::Stopped { place, reason: reason.to_owned() });
             let now = self.now();
             self.stop(now, None);
             return;
         }
         let find = self.opener.earliest(name);
-        self.restarts.push(Box::pin(async move { (partition, from, find.await) }));
+        self.restarts.push(Box::pin(async move {
+            if was.is_none() {
+                tokio::time::sleep(REFETCH_AFTER).await;
+            }
+            Found { partition, epoch, was, first: find.await }
+        }));
     }
 
-    fn restart(&mut self, (partition, from, found): Found) {
-        match found {
-            Ok(to) => {
+    fn restart(&mut self, Found { partition, epoch, was, first }: Found) {
+        if !self.group.is_current(partition, epoch) {
+            return;
+        }
+        match first {
+            // Beyond the end: the log was cut off or made anew, and its offsets mean other records now.
+            Ok(to) if was.is_some_and(|was| was >= to) => {
                 let name = self.names[partition.index()].clone();
-                let to = match from {
-                    // Not out of range: the same place once more.
-                    None => self.group.committed_offset(partition).unwrap_or(to).max(to),
-                    Some(from) => {
-                        tracing::warn!(partition = %name, from, to, "a gap: the records to be read next are gone");
-                        let gaps = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-                        self.count(Counts { gaps, ..Counts::default() });
-                        self.tell(Event::Gap { partition: name, from: Some(from), to });
-                        to
-                    }
-                };
+                tracing::warn!(partition = %name, from = was, to, "the log ends before what was read: starting over");
+                self.tell(Event::Gap { partition: name, from: was, to });
                 self.group.restarted(partition, Resume { offset: to, ..Resume::default() });
+            }
+            Ok(to) => {
+                let from = was.map(|_| to);
+                self.shard(partition).post(ToShard::Refetch { partition, epoch, from });
             }
             Err(error) => {
                 self.error.get_or_insert(Error::Kafka(error));

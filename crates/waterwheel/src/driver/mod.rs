@@ -21,6 +21,7 @@ pub(crate) mod pool;
 pub(crate) mod quiet;
 pub(crate) mod shard;
 pub(crate) mod tally;
+pub(crate) mod tasks;
 
 use tokio::task::JoinHandle;
 

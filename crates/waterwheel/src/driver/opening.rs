@@ -17,7 +17,7 @@ use crate::client::{Admin, Committed, Membership, OffsetSpec};
 use crate::error::{KafkaError, code};
 use crate::events::Event;
 use crate::record::TopicPartition;
-use crate::worker::Start;
+use crate::settings::Start;
 
 /// Where a partition's work begins, or why it cannot.
 pub(crate) struct Opened {

@@ -37,8 +37,8 @@ use crate::events::Event;
 use crate::failure::{Failure, FailureClass};
 use crate::handler::{Handler, Message};
 use crate::record::{Assignment, Batch, Record, TopicPartition};
+use crate::settings::{Execution, OnDrainDeadline};
 use crate::witness::{Settled, Witness};
-use crate::worker::{Execution, OnDrainDeadline};
 
 /// Starts between two looks at control letters and timers.
 const TURN: usize = 64;
@@ -57,8 +57,20 @@ const STRIDE: u32 = 16;
 
 /// What a shard is told.
 pub(crate) enum ToShard {
-    Assign { assignment: Arc<Assignment>, resume: Resume },
-    Drain { partitions: Vec<PartitionId>, deadline: Now },
+    Assign {
+        assignment: Arc<Assignment>,
+        resume: Resume,
+    },
+    /// Fetch a partition that stopped again: where it was, but not below that offset. What lies between is gone.
+    Refetch {
+        partition: PartitionId,
+        epoch: Epoch,
+        from: Option<i64>,
+    },
+    Drain {
+        partitions: Vec<PartitionId>,
+        deadline: Now,
+    },
     Lose(Vec<PartitionId>),
     Close(Vec<PartitionId>),
     Collect,
@@ -217,6 +229,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             let now = self.now();
             match letter {
                 ToShard::Assign { assignment, resume } => self.assign(assignment, resume, now),
+                ToShard::Refetch { partition, epoch, from } => self.refetch(partition, epoch, from),
                 ToShard::Drain { partitions, deadline } => self.drain(&partitions, deadline, now),
                 ToShard::Lose(partitions) => {
                     let running =
@@ -259,11 +272,31 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             witness.assigned(&assignment.partition, epoch.0, offset);
         }
         self.engine.assign(id, epoch, resume, now);
-        if let Err(error) = self.fetch.add(assignment.clone(), Position::Offset(offset)) {
-            let failure = FetchFailure::Failed(error);
-            self.coordinator.post(FromShard::Stopped { partition: id, epoch, failure });
-        }
+        self.add(assignment.clone(), offset);
         self.assignments.insert(id, assignment);
+    }
+
+    fn refetch(&mut self, id: PartitionId, epoch: Epoch, from: Option<i64>) {
+        let Some(was) = self.engine.fetched_to(id, epoch) else { return };
+        let Some(assignment) = self.assignments.get(&id).cloned() else { return };
+        let offset = from.map_or(was, |from| from.max(was));
+        if offset > was {
+            // What was fetched before the gap is still worked on.
+            self.engine.skipped_to(id, epoch, offset);
+            let partition = assignment.partition.clone();
+            tracing::warn!(%partition, from = was, to = offset, "a gap: the records to be read next are gone");
+            self.counts.gaps += offset.abs_diff(was);
+            self.tell(Event::Gap { partition, from: Some(was), to: offset });
+        }
+        self.add(assignment, offset);
+    }
+
+    fn add(&mut self, assignment: Arc<Assignment>, offset: i64) {
+        let (partition, epoch) = (assignment.id, assignment.epoch);
+        if let Err(error) = self.fetch.add(assignment, Position::Offset(offset)) {
+            let failure = FetchFailure::Failed(error);
+            self.coordinator.post(FromShard::Stopped { partition, epoch, failure });
+        }
     }
 
     fn drain(&mut self, partitions: &[PartitionId], deadline: Now, now: Now) {

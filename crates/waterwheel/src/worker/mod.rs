@@ -1,7 +1,6 @@
 //! Workers: a handler, the topics it works on, and the promises kept around it.
 
 mod handle;
-mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +13,6 @@ use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
 
 pub use handle::{Events, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
-pub use settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, Start};
 
 use crate::body::Decode;
 use crate::client::{Fetcher, Membership, Properties};
@@ -29,10 +27,12 @@ use crate::driver::outbound::Outbound;
 use crate::driver::pool::Pool;
 use crate::driver::shard::{Common, Shard};
 use crate::driver::tally::{Counts, Tally};
+use crate::driver::tasks::Tasks;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::health::Trouble;
 use crate::record::TopicPartition;
+use crate::settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, Start};
 use crate::witness::Witness;
 
 /// Events that a reader may be behind before it misses some.
@@ -393,7 +393,7 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
 
         let inbox = Mailbox::new();
         let settings = engine_settings(&builder, &common);
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = Tasks::new();
         let mailboxes: Vec<_> = (0..shards).map(|_| Mailbox::new()).collect();
         for (number, mailbox) in mailboxes.iter().enumerate() {
             let dead_letters = builder
@@ -411,8 +411,7 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
                 inbox.clone(),
                 dead_letters,
             );
-            // Handlers are polled inside: their use of the runtime must not make the shard yield.
-            tasks.spawn(tokio::task::unconstrained(shard));
+            tasks.spawn(shard);
         }
         let group = Group::new(group_settings(&builder, &properties), common.clock.now());
         let opener = Opener { membership: membership.clone(), admin, start: builder.start };
@@ -432,15 +431,15 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
         let ended = tokio::select! {
             ended = coordinator.run() => ended,
             // A shard ends before the coordinator says so only by a panic that is not the handler's.
-            Some(_) = tasks.join_next() => {
+            () = tasks.one_ended() => {
                 tracing::error!("a task of the worker panicked: it ends at once, as by a crash");
                 Ended { error: Some(Error::Broken), cut_off: Vec::new() }
             }
         };
         if matches!(ended.error, Some(Error::Broken)) {
-            tasks.abort_all();
+            tasks.abort();
         }
-        while tasks.join_next().await.is_some() {}
+        tasks.all_ended().await;
         // Without partitions there is little to tell the group, and perhaps nobody to tell it to.
         let leaving = if handle.trouble.has_joined() { LAST_STEPS } else { LAST_STEPS / 5 };
         close(&*membership, leaving, &*fetcher, outbound.as_ref()).await;
