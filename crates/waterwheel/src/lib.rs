@@ -125,3 +125,13 @@ pub use worker::{
     Events, PartitionStatus, ReadyWorker, RecordStatus, Report, RunError, Snapshot, Worker, WorkerBuilder,
     WorkerHandle, WorkerState,
 };
+
+/// Compiles the examples in README.md.
+#[doc = include_str!("../../../README.md")]
+#[cfg(doctest)]
+struct ReadmeDoctests;
+
+/// Compiles the examples in docs/security.md.
+#[doc = include_str!("../../../docs/security.md")]
+#[cfg(doctest)]
+struct SecurityDoctests;

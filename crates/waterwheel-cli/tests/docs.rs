@@ -1,0 +1,53 @@
+//! The worker files in README.md and docs/ pass `waterwheel check`.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "the helpers of a test fail it")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The pages that may hold worker files.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut pages = vec![root.join("README.md")];
+    for entry in root.join("docs").read_dir().expect("the folder docs") {
+        let path = entry.expect("an entry of docs").path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            pages.push(path);
+        }
+    }
+    pages.sort();
+    pages
+}
+
+/// The `toml` blocks of a page that hold a `[[worker]]`.
+fn worker_files(page: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut rest = page;
+    while let Some((_, after)) = rest.split_once("\n```toml\n") {
+        let (block, after) = after.split_once("\n```").expect("a block that ends");
+        if block.contains("[[worker]]") {
+            files.push(format!("{block}\n"));
+        }
+        rest = after;
+    }
+    files
+}
+
+#[test]
+fn every_worker_file_in_the_documentation_is_sound() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("worker.toml");
+    let mut checked = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).expect("a page of text");
+        for block in worker_files(&text) {
+            std::fs::write(&file, block).expect("a worker file");
+            let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+            let output = command.arg("check").arg(&file).env_clear().output().expect("the command runs");
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && told.is_empty(), "{}: {told}", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 2, "README.md and docs/worker-file.md have one each, found {checked}");
+}
