@@ -89,6 +89,9 @@ impl Consume {
         if let Some(journal) = &journal {
             builder = builder.witness(journal.clone());
         }
+        if let Some(lease) = self.lease_ms {
+            builder = builder.lease(Duration::from_millis(lease));
+        }
         let handler = move |message: Message<Raw>| {
             let work = work.clone();
             async move { work.handle(message).await }

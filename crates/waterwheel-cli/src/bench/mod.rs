@@ -59,6 +59,10 @@ pub(crate) struct Consume {
     /// Write a line for each handler's start and end, for `audit`.
     #[arg(long, value_name = "FILE")]
     journal: Option<std::path::PathBuf>,
+    /// Milliseconds after the group coordinator's last answer in which records may still be started; the default is the
+    /// worker's.
+    #[arg(long, value_name = "MS")]
+    lease_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

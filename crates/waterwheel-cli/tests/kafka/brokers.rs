@@ -11,7 +11,11 @@ fn brokers_that_die_and_come_back_lose_nothing() {
     let mut trial = Trial::new(&kafka, "brokers", 6);
     trial.produce(10_000, 2_000);
     let load = ["--concurrency", "32", "--work-us", "10000"];
-    let properties = Protocol::Cooperative.properties();
+    // A dead broker is noticed after 5 s here (9 s by default); a session that is not longer by far (45 s by default) would
+    // end first, and the partitions be lost.
+    let mut properties = Protocol::Cooperative.properties();
+    properties.retain(|(key, _)| *key != "session.timeout.ms");
+    properties.push(("session.timeout.ms", "30000"));
     let members = [trial.member(&properties, &load), trial.member(&properties, &load)];
     trial.await_settled(&[&members[0], &members[1]]);
 
@@ -34,7 +38,8 @@ fn brokers_that_die_and_come_back_lose_nothing() {
             wait_until(PATIENCE, "records to be written without the broker", || {
                 written.load(Ordering::SeqCst) > wave || producer.is_finished()
             });
-            trial.await_starts_or_done(members[0].number, 0);
+            let started = trial.journal(members[0].number).starts;
+            trial.await_starts_or_done(members[0].number, started + 100);
             kafka.boot(broker);
             kafka.await_brokers(3);
         }
@@ -47,6 +52,5 @@ fn brokers_that_die_and_come_back_lose_nothing() {
         trial.end(member);
     }
     trial.assert_all_committed();
-    // Each kill may cost the group its coordinator, and a commit its answer.
-    trial.judge(3 * 2 * 32);
+    trial.judge(0);
 }

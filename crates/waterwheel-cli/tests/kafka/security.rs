@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Cluster, Kafka, PATIENCE, Process, Produced, Trial, wait_until};
+use crate::support::{Cluster, PATIENCE, Process, Trial, wait_until};
 
 /// A properties file, since passwords are refused on the command line.
 fn file(dir: &Path, name: &str, properties: &[(&str, &str)]) -> String {
@@ -13,9 +13,8 @@ fn file(dir: &Path, name: &str, properties: &[(&str, &str)]) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn consume(kafka: &Kafka, trial: &mut Trial<'_>, group: &str, config: &str) -> (Process, usize) {
+fn consume(trial: &mut Trial<'_>, group: &str, config: &str) -> (Process, usize) {
     let (number, journal) = trial.new_journal();
-    let _ = kafka;
     let journal = journal.to_string_lossy().into_owned();
     let count = trial.produced().len().to_string();
     let words = [
@@ -72,7 +71,7 @@ fn every_kind_of_login_works_and_wrong_ones_do_not() {
         let mut trial = Trial::new(&kafka, "login", 2);
         trial.produce(200, 50);
         let group = trial.group.clone();
-        let (mut process, _) = consume(&kafka, &mut trial, &group, config);
+        let (mut process, _) = consume(&mut trial, &group, config);
         let status = process.wait(PATIENCE);
         assert_eq!(status.code(), Some(0), "{config}: {}", process.stderr());
         trial.assert_all_committed();
@@ -88,7 +87,7 @@ fn every_kind_of_login_works_and_wrong_ones_do_not() {
     let mut trial = Trial::new(&kafka, "no-login", 2);
     trial.produce(200, 50);
     for (config, word) in &wrong {
-        let (mut process, number) = consume(&kafka, &mut trial, "strangers", config);
+        let (mut process, number) = consume(&mut trial, "strangers", config);
         wait_until(PATIENCE, &format!("{config} to be refused"), || process.stderr().contains(word));
         assert_eq!(trial.journal(number).starts, 0, "{config}");
         if config.ends_with("wrong-password") {
@@ -97,5 +96,4 @@ fn every_kind_of_login_works_and_wrong_ones_do_not() {
         }
         assert!(!process.stderr().contains("canary-8461"), "{config}: a password is told");
     }
-    let _ = Produced::default();
 }
