@@ -35,9 +35,9 @@ async fn succeed(_: Message<Raw>) -> Result<(), Failure> {
 /// Records of which about every fourth has the key `stuck`, the first one too: a map that no coding makes small.
 fn scattered(trial: &mut Trial<'_>, count: usize) -> Vec<(Option<String>, String)> {
     let mut records = trial.records(count, 1_000);
-    for n in 0..count {
+    for (n, (key, _)) in records.iter_mut().enumerate() {
         if n == 0 || trial.random(4) == 0 {
-            records[n].0 = Some("stuck".to_owned());
+            *key = Some("stuck".to_owned());
         }
     }
     records

@@ -126,24 +126,36 @@ fn a_member_that_was_frozen_starts_and_commits_nothing_in_the_consumer_protocol(
     a_frozen_member("frozen-consumer", Protocol::Consumer);
 }
 
-#[test]
-fn ten_stops_under_load_cost_nothing() {
+/// Ten members, one after the other, are stopped in the midst of their work.
+fn ten_stops(name: &'static str, protocol: Protocol) {
     let Some(kafka) = Kafka::shared() else { return };
-    for protocol in [Protocol::Eager, Protocol::Consumer] {
-        let name = if protocol == Protocol::Eager { "stops-eager" } else { "stops-consumer" };
-        let mut trial = Trial::new(kafka, name, 8);
-        trial.produce(40_000, 2_000);
-        let load = [&LOAD[..], &["--tail-pct", "10"]].concat();
-        for _ in 0..10 {
-            let member = trial.member(&protocol.properties(), &load);
-            trial.await_starts(member.number, 1_500);
-            assert!(!trial.is_done(), "void: everything was finished before the tenth stop");
-            trial.end(member);
-        }
-        let last = trial.member(&protocol.properties(), &load);
-        trial.await_done(PATIENCE);
-        trial.end(last);
-        trial.assert_all_committed();
-        trial.judge(0);
+    let mut trial = Trial::new(kafka, name, 8);
+    trial.produce(40_000, 2_000);
+    let load = [&LOAD[..], &["--tail-pct", "10"]].concat();
+    for _ in 0..10 {
+        let member = trial.member(&protocol.properties(), &load);
+        trial.await_starts(member.number, 1_500);
+        assert!(!trial.is_done(), "void: everything was finished before the tenth stop");
+        trial.end(member);
     }
+    let last = trial.member(&protocol.properties(), &load);
+    trial.await_done(PATIENCE);
+    trial.end(last);
+    trial.assert_all_committed();
+    trial.judge(0);
+}
+
+#[test]
+fn ten_stops_under_load_cost_nothing_when_all_is_revoked() {
+    ten_stops("stops-eager", Protocol::Eager);
+}
+
+#[test]
+fn ten_stops_under_load_cost_nothing_when_partitions_move_by_and_by() {
+    ten_stops("stops-cooperative", Protocol::Cooperative);
+}
+
+#[test]
+fn ten_stops_under_load_cost_nothing_in_the_consumer_protocol() {
+    ten_stops("stops-consumer", Protocol::Consumer);
 }

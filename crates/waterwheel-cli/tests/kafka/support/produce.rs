@@ -59,7 +59,8 @@ impl Produced {
         let mut text = String::new();
         for (partition, offset, key) in &self.0 {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{partition} {offset} {}", key.as_deref().unwrap_or_default());
+            let key = key.as_deref().unwrap_or_default().replace('\n', "\\n");
+            let _ = writeln!(text, "{partition} {offset} {key}");
         }
         let path = dir.join("produced");
         std::fs::write(&path, text).expect("the test's directory can be written to");
