@@ -200,6 +200,11 @@ fn two_hundred_full_maps_are_committed() {
     let third = trial.inside(&properties, |builder| builder, succeed);
     trial.await_done(PATIENCE);
     third.stop();
-    trial.assert_all_committed();
+    // In all partitions but the first the map goes on beyond the end, and where its next marks follow at once, the
+    // frontier does, too.
+    let committed = kafka.committed(&trial.group, &trial.topic, PARTITIONS);
+    for (partition, (committed, end)) in committed.iter().zip(kafka.ends(&trial.topic, PARTITIONS)).enumerate() {
+        assert!(committed.offset >= Some(end), "partition {partition}: {committed:?}, its end is {end}");
+    }
     trial.judge(0);
 }
