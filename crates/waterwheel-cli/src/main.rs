@@ -17,6 +17,7 @@ mod stop;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use waterwheel_cli::audit;
 
 use crate::global::Global;
 
@@ -32,6 +33,7 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Verb {
+    Audit(audit::Args),
     Bench(bench::Bench),
     Broker(broker::Broker),
     Check(check::Check),
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
     let Command { global, verb } = Command::parse();
     global.start_log();
     let ended = match verb {
+        Verb::Audit(args) => return audit::run(&args),
         Verb::Bench(bench) => bench.run(&global),
         Verb::Broker(broker) => broker.run(&global),
         Verb::Check(check) => check.run(&global),

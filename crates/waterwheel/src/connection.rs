@@ -49,7 +49,6 @@ impl Client {
         builder.build()
     }
 
-    /// Checked, by librdkafka's names. Holds secrets: not for printing.
     /// Makes a topic with that many partitions and the cluster's default replication, within `deadline`; `Ok` also where
     /// it is there already. Dropping the future leaves the request under way.
     pub async fn create_topic(
@@ -64,6 +63,7 @@ impl Client {
         Ok(admin.create_topic(name, partitions, deadline).await?)
     }
 
+    /// Checked, by librdkafka's names. Holds secrets: not for printing.
     pub(crate) fn properties(&self) -> &Properties {
         &self.inner.properties
     }

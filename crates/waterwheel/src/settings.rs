@@ -11,7 +11,8 @@ pub enum Start {
     /// At the first record that the topic still has.
     #[default]
     Earliest,
-    /// At the records that come after the worker has started. Partitions added later begin there too.
+    /// At the end, as it is when the group first opens the partition: what was written before is passed over, in
+    /// partitions added later, too.
     Latest,
     /// At that offset, in every partition.
     Offset(i64),

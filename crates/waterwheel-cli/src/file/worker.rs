@@ -51,7 +51,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
     let orders = [("key", OrderSpec::Key), ("partition", OrderSpec::Partition), ("none", OrderSpec::None)];
     let order = table.word("order", &orders, &[]).unwrap_or(OrderSpec::Key);
     let concurrency = table.integer("concurrency", 1..=MAX_CONCURRENCY).unwrap_or(256) as u32;
-    let in_work = table.integer("in_work", 1..=MAX_IN_WORK).unwrap_or(10_000);
+    let in_work = table.integer("in_work", 1..=MAX_IN_WORK).unwrap_or(20_000);
     let in_work_bytes = at_least_one_byte(table).unwrap_or(64 << 20);
     let commit_every = positive(table, "commit_every").unwrap_or(Duration::from_secs(1));
     let drain_timeout = table.duration("drain_timeout").unwrap_or(Duration::from_secs(25));

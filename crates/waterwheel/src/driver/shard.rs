@@ -393,7 +393,6 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         let body = match catch_unwind(AssertUnwindSafe(|| T::decode(&record))) {
             Ok(Ok(body)) => body,
             not_decoded => {
-                self.counts.undecodable += 1;
                 let error = match not_decoded {
                     Ok(Err(error)) => error,
                     _ => DecodeError::new("decoding panicked"),
@@ -502,7 +501,8 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             match class {
                 FailureClass::Panic => self.counts.panicked += 1,
                 FailureClass::Timeout => self.counts.timed_out += 1,
-                FailureClass::Handler | FailureClass::Decode => {}
+                FailureClass::Decode => self.counts.undecodable += 1,
+                FailureClass::Handler => {}
             }
         }
         let note = |parked| {
@@ -513,9 +513,9 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         match verdict {
             Verdict::Retry { slot, after } => {
                 let note = note(false);
-                self.counts.retried += 1;
                 self.keep_note(slot, note);
                 if failure.again.is_none() {
+                    self.counts.retried += 1;
                     self.tell(Event::Retrying { partition, offset, attempts, class, after });
                 }
             }
@@ -538,7 +538,9 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             }
             Verdict::Stop => {
                 let place = format!("{partition}@{offset}");
-                let reason = format!("the handler asked to stop ({class})");
+                let why =
+                    if failure.wish == Wish::Stop { "the handler asked to stop" } else { "its attempts are used up" };
+                let reason = format!("{why} ({class})");
                 self.coordinator.post(FromShard::StopAsked(Error::Stopped { place, reason }));
             }
             // It failed while its partition drains: the next attempt is made by whoever has the partition next.

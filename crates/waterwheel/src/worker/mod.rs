@@ -186,8 +186,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long handlers may go on after a revocation or a stop. Never later than `max.poll.interval.ms` less 5 s.
-    /// Default: 25 s.
+    /// How long handlers may go on after a revocation or a stop; after a revocation never later than
+    /// `max.poll.interval.ms` less 5 s. Default: 25 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
@@ -385,7 +385,9 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
         let fetcher = backend.fetcher(&properties).map_err(|e| fail(e.into()))?;
         let admin = backend.admin(&properties).map_err(|e| fail(e.into()))?;
         let outbound = match &builder.dead_letter {
-            Some(_) => Some(Outbound::new(backend.producer(&properties).map_err(|e| fail(e.into()))?)),
+            Some(_) => {
+                Some(Outbound::new(backend.producer(&for_dead_letters(&properties)).map_err(|e| fail(e.into()))?))
+            }
             None => None,
         };
         let exact: Vec<String> = builder.topics.iter().filter(|t| !t.starts_with('^')).cloned().collect();
@@ -459,6 +461,16 @@ impl Drop for ClosedWhenDropped {
     fn drop(&mut self) {
         self.0.send_replace(WorkerState::Closed);
     }
+}
+
+/// A dead letter that is not acknowledged within 10 s is a failure that is told and repeated (30 times sooner than by the
+/// client's default), unless the user's properties say otherwise.
+fn for_dead_letters(properties: &Properties) -> Properties {
+    let mut properties = properties.clone();
+    if !properties.contains_key("message.timeout.ms") {
+        properties.entry("delivery.timeout.ms".to_owned()).or_insert_with(|| "10000".to_owned());
+    }
+    properties
 }
 
 /// Ends the clients, each within its time; one that does not end by then ends on a thread of its own.

@@ -138,8 +138,9 @@ unsafe extern "C" fn on_log(rk: *const sys::rd_kafka_t, level: c_int, facility: 
     };
     let said = log.redaction.apply(&said);
     // Syslog's levels. librdkafka repeats by itself nearly everything it calls an error; what does not mend comes back
-    // through the ports.
+    // through the ports, and so does what these two facilities say each time that a broker cannot be reached.
     match level {
+        _ if ["FAIL", "ERROR"].contains(&facility.as_str()) => tracing::debug!(target: TARGET, facility, "{said}"),
         ..=2 => tracing::error!(target: TARGET, facility, "{said}"),
         3..=4 => tracing::warn!(target: TARGET, facility, "{said}"),
         5 => tracing::info!(target: TARGET, facility, "{said}"),

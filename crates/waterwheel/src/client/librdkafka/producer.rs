@@ -298,7 +298,11 @@ impl Shared {
             sys::RD_KAFKA_EVENT_ERROR => {
                 // What concerns records comes with their reports; after a fatal error every record fails with it.
                 let error = event.error(&self.handle);
-                tracing::warn!(fatal = event.is_fatal(), %error, "producer");
+                if event.is_fatal() {
+                    tracing::warn!(%error, "the producer ended");
+                } else {
+                    tracing::debug!(%error, "producer");
+                }
             }
             _ => {}
         }
