@@ -70,6 +70,7 @@ impl Opener {
                 opened.push(Opened { partition, epoch, resume, topic_id, note });
             }
             this.place(&mut opened, unplaced).await;
+            this.check_marks(&mut opened, &names).await;
             opened
         }
         .boxed()
@@ -96,6 +97,32 @@ impl Opener {
             Err(error) => {
                 tracing::warn!(%error, "topic ids are not known: a topic made again is not told from the old one");
                 BTreeMap::new()
+            }
+        }
+    }
+
+    /// Drops the marks of partitions whose log ends below them: it was cut off, and what is written there later is other
+    /// records. (Marks below the end of a log that was cut off and grew again are dropped by the engine, when the first
+    /// record of a later leader epoch comes.)
+    async fn check_marks(&self, opened: &mut [Opened], names: &[TopicPartition]) {
+        let highest = |o: &Opened| o.resume.as_ref().ok().and_then(|r| r.finished.last()).map(|range| range.end);
+        let marked: Vec<(usize, i64)> =
+            opened.iter().enumerate().filter_map(|(at, o)| highest(o).map(|end| (at, end))).collect();
+        if marked.is_empty() {
+            return;
+        }
+        let wanted: Vec<_> = marked.iter().map(|(at, _)| (names[*at].clone(), OffsetSpec::Latest)).collect();
+        let ends = again(|| self.admin.list_offsets(wanted.clone())).await.unwrap_or_default();
+        for (n, (at, highest)) in marked.into_iter().enumerate() {
+            // Without an answer nothing is known of the log's end: what may have been finished runs again.
+            let covers = ends.get(n).is_some_and(|end| end.as_ref().is_ok_and(|end| *end >= highest));
+            if let (false, Ok(resume)) = (covers, &mut opened[at].resume) {
+                resume.finished.clear();
+                resume.failing.clear();
+                let partition = names[at].clone();
+                let reason = "the log ends below what the map marks".to_owned();
+                tracing::warn!(%partition, %reason, "the commit map is not used");
+                opened[at].note = Some(Event::MapRefused { partition, reason });
             }
         }
     }

@@ -463,10 +463,12 @@ impl Drop for ClosedWhenDropped {
     }
 }
 
-/// A dead letter that is not acknowledged within 10 s is a failure that is told and repeated (30 times sooner than by the
-/// client's default), unless the user's properties say otherwise.
+/// A dead letter that is not acknowledged within 10 s, or whose topic is not found within 5 s, is a failure that is told
+/// and repeated, unless the user's properties say otherwise. By the client's defaults (300 s, 30 s) a hand-over would wait
+/// for that long.
 fn for_dead_letters(properties: &Properties) -> Properties {
     let mut properties = properties.clone();
+    properties.entry("topic.metadata.propagation.max.ms".to_owned()).or_insert_with(|| "5000".to_owned());
     if !properties.contains_key("message.timeout.ms") {
         properties.entry("delivery.timeout.ms".to_owned()).or_insert_with(|| "10000".to_owned());
     }
