@@ -72,7 +72,8 @@ pub(crate) trait Membership: Send + Sync {
     /// once, and does nothing where none is open.
     fn release(&self);
 
-    /// Commits. `Err` where no partition was answered; else an outcome for each partition.
+    /// Commits. `Err` where it failed for all partitions at once (no member any more, no coordinator); else an outcome for
+    /// each partition.
     fn commit(&self, commits: Vec<Commit>) -> PortFuture<Vec<CommitOutcome>>;
 
     /// What the group has committed, for each of `partitions`.
@@ -82,6 +83,6 @@ pub(crate) trait Membership: Send + Sync {
     fn protocol(&self) -> GroupProtocol;
 
     /// Leaves the group (a static member stays in it) and ends the client. The caller sets the deadline by giving up:
-    /// the client then ends on a thread of its own.
+    /// the client then ends on a thread of its own. Dropping the member does the same, and does not wait.
     fn close(&self) -> PortFuture<()>;
 }

@@ -81,10 +81,14 @@ impl Asker {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let described = match self.has_controller()?.then(|| self.describe(names.values())) {
-            Some(Err(e)) if e.code() != errors::UNSUPPORTED_FEATURE => return Err(e),
-            Some(Ok(described)) => described,
-            _ => names.keys().map(|name| ((*name).to_owned(), self.metadata(name))).collect(),
+        let by_metadata = || names.keys().map(|name| ((*name).to_owned(), self.metadata(name))).collect();
+        let described = if self.has_controller()? {
+            match self.describe(names.values()) {
+                Err(e) if e.code() == errors::UNSUPPORTED_FEATURE => by_metadata(),
+                answer => answer?,
+            }
+        } else {
+            by_metadata()
         };
         let missing = || Err(errors::error(code::LOCAL_UNKNOWN_TOPIC, "the answer lacks the topic"));
         Ok(topics.iter().map(|t| described.get(t).cloned().unwrap_or_else(missing)).collect())
@@ -147,6 +151,30 @@ impl Asker {
             }
         }
         Ok(described)
+    }
+
+    /// Whether the cluster names a controller among its brokers. librdkafka's mock cluster does not, and a request for
+    /// the controller would wait for one until its time-out.
+    fn has_controller(&self) -> Result<bool, KafkaError> {
+        let mut metadata = std::ptr::null();
+        // SAFETY: the instance is live; the answer is ours to free where there is one. Without topics it is about
+        // brokers only.
+        unsafe {
+            let code = errors::raw::rd_kafka_metadata(
+                self.handle.as_ptr(),
+                0,
+                std::ptr::null_mut(),
+                &raw mut metadata,
+                WAIT.as_millis() as i32,
+            );
+            errors::check(code, "asking for the brokers")?;
+            let controller = sys::rd_kafka_controllerid(self.handle.as_ptr(), 0);
+            let brokers = (*metadata).brokers;
+            let known =
+                (0..usize::try_from((*metadata).broker_cnt).unwrap_or(0)).any(|i| (*brokers.add(i)).id == controller);
+            sys::rd_kafka_metadata_destroy(metadata);
+            Ok(known)
+        }
     }
 
     /// For clusters that cannot describe topics.

@@ -14,7 +14,7 @@
 //! (`split-probe.md` §2: no Fetch, ListOffsets or OffsetFetch request in any protocol).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -30,7 +30,7 @@ use super::statistics::{Answered, CoordinatorClock};
 use crate::client::{
     Commit, CommitOutcome, Committed, GroupProtocol, Membership, MembershipEvent, PortFuture, Properties,
 };
-use crate::error::KafkaError;
+use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
 
 /// A member of a group.
@@ -58,7 +58,7 @@ impl Member {
             handle,
             commits: Mutex::default(),
             next_commit: AtomicU64::new(1),
-            stop: Mutex::new(None),
+            stop: AtomicBool::new(false),
         });
         let events = Arc::<Events>::default();
         let control = Control {
@@ -79,9 +79,9 @@ impl Member {
         lock(&self.shared).clone().ok_or_else(errors::ended)
     }
 
-    fn stop(&self, how: Stop) -> Option<Arc<Shared>> {
+    fn stop(&self) -> Option<Arc<Shared>> {
         let shared = lock(&self.shared).take()?;
-        *lock(&shared.stop) = Some(how);
+        shared.stop.store(true, Ordering::Release);
         shared.queue.interrupt();
         Some(shared)
     }
@@ -89,7 +89,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.stop(Stop::Abandon);
+        self.stop();
     }
 }
 
@@ -106,32 +106,41 @@ impl Membership for Member {
     }
 
     fn commit(&self, commits: Vec<Commit>) -> PortFuture<Vec<CommitOutcome>> {
-        let requests: Vec<_> = match self.shared() {
-            Ok(shared) => split(commits).into_iter().map(|part| shared.commit(part)).collect(),
+        let shared = match self.shared() {
+            Ok(shared) => shared,
             Err(e) => return Box::pin(async { Err(e) }),
         };
+        let requests: Vec<_> = split(commits).into_iter().map(|part| shared.send(part)).collect();
+        // A future that nobody polls must not keep the client from ending.
+        let shared = Arc::downgrade(&shared);
         Box::pin(async move {
-            let (mut outcomes, mut failed, mut answered) = (Vec::new(), None, false);
-            for (partitions, request) in requests {
-                let answer = match request {
-                    Ok(request) => request.await.unwrap_or_else(|_| Err(errors::ended())),
-                    Err(e) => Err(e),
-                };
-                match answer {
-                    Ok(some) => {
-                        answered = true;
-                        outcomes.extend(some);
+            let (mut outcomes, mut whole) = (Vec::new(), None);
+            let all = requests.len();
+            let mut failed = 0;
+            for request in requests {
+                match request.answer().await {
+                    (commits, Err(Refusal::OfSome(_))) if commits.len() > 1 => {
+                        // Which ones, only requests of one partition each tell.
+                        let alone: Vec<_> = match shared.upgrade() {
+                            Some(shared) => commits.into_iter().map(|c| shared.send(vec![c])).collect(),
+                            None => return Err(errors::ended()),
+                        };
+                        for request in alone {
+                            let (commits, answer) = request.answer().await;
+                            outcomes.extend(outcomes_of(commits, &answer.map_err(Refusal::into_error)));
+                        }
                     }
-                    Err(e) => {
-                        outcomes.extend(
-                            partitions.into_iter().map(|partition| CommitOutcome { partition, result: Err(e.clone()) }),
-                        );
-                        failed = Some(e);
+                    (commits, answer) => {
+                        if let Err(Refusal::OfAll(e)) = &answer {
+                            failed += 1;
+                            whole = Some(e.clone());
+                        }
+                        outcomes.extend(outcomes_of(commits, &answer.map_err(Refusal::into_error)));
                     }
                 }
             }
-            match failed {
-                Some(e) if !answered => Err(e),
+            match whole {
+                Some(e) if failed == all => Err(e),
                 _ => Ok(outcomes),
             }
         })
@@ -159,24 +168,62 @@ impl Membership for Member {
     }
 
     fn close(&self) -> PortFuture<()> {
-        match self.stop(Stop::Leave) {
+        match self.stop() {
             Some(shared) => shared.handle.on_end(),
             None => Box::pin(async { Ok(()) }),
         }
     }
 }
 
-/// How the thread is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    /// Leaves the group first.
-    Leave,
-    /// The group notices by itself.
-    Abandon,
+/// The answer of one commit request.
+type CommitAnswer = Result<(), Refusal>;
+
+/// Why a commit request was refused, as far as librdkafka tells: where one partition of a request is refused, it gives
+/// that partition's code to all of them, also to those that the broker accepted (`rdkafka_cgrp.c`,
+/// `rd_kafka_cgrp_update_committed_offsets`).
+#[derive(Debug)]
+enum Refusal {
+    /// The member, the group or the connection.
+    OfAll(KafkaError),
+    /// At least one partition.
+    OfSome(KafkaError),
 }
 
-/// The answer of one commit request.
-type CommitAnswer = Result<Vec<CommitOutcome>, KafkaError>;
+impl Refusal {
+    /// Codes that concern single partitions: unknown (3), metadata too large (12), offset too large (28), no rights (29).
+    const OF_PARTITIONS: [i32; 4] = [
+        code::UNKNOWN_TOPIC_OR_PARTITION,
+        code::OFFSET_METADATA_TOO_LARGE,
+        code::INVALID_COMMIT_OFFSET_SIZE,
+        code::TOPIC_AUTHORIZATION_FAILED,
+    ];
+
+    fn into_error(self) -> KafkaError {
+        match self {
+            Refusal::OfAll(e) | Refusal::OfSome(e) => e,
+        }
+    }
+}
+
+/// A commit request under way.
+struct Request {
+    commits: Vec<Commit>,
+    told: Result<oneshot::Receiver<CommitAnswer>, KafkaError>,
+}
+
+impl Request {
+    async fn answer(self) -> (Vec<Commit>, CommitAnswer) {
+        let answer = match self.told {
+            Ok(told) => told.await.unwrap_or_else(|_| Err(Refusal::OfAll(errors::ended()))),
+            Err(e) => Err(Refusal::OfAll(e)),
+        };
+        (self.commits, answer)
+    }
+}
+
+fn outcomes_of(commits: Vec<Commit>, answer: &Result<(), KafkaError>) -> impl Iterator<Item = CommitOutcome> {
+    commits.into_iter().map(|c| CommitOutcome { partition: c.partition, result: answer.clone() })
+}
 
 /// What the thread and the port share.
 struct Shared {
@@ -186,7 +233,7 @@ struct Shared {
     commits: Mutex<HashMap<u64, oneshot::Sender<CommitAnswer>>>,
     next_commit: AtomicU64,
     /// Set once, by the port's end.
-    stop: Mutex<Option<Stop>>,
+    stop: AtomicBool,
 }
 
 impl Shared {
@@ -197,12 +244,9 @@ impl Shared {
     }
 
     /// Sends one request.
-    fn commit(
-        &self,
-        commits: Vec<Commit>,
-    ) -> (Vec<TopicPartition>, Result<oneshot::Receiver<CommitAnswer>, KafkaError>) {
-        let partitions = commits.iter().map(|c| c.partition.clone()).collect();
-        (partitions, self.send_commit(&commits))
+    fn send(&self, commits: Vec<Commit>) -> Request {
+        let told = self.send_commit(&commits);
+        Request { commits, told }
     }
 
     fn send_commit(&self, commits: &[Commit]) -> Result<oneshot::Receiver<CommitAnswer>, KafkaError> {
@@ -288,7 +332,7 @@ impl Control {
     const WAIT_MS: i32 = 100;
 
     fn run(mut self) {
-        let how = loop {
+        while !self.shared.stop.load(Ordering::Acquire) {
             if let Some(event) = self.shared.queue.poll(Self::WAIT_MS) {
                 self.take(&event);
             }
@@ -300,15 +344,9 @@ impl Control {
             } else if self.events.take_release() {
                 self.answer_open();
             }
-            let stop = *lock(&self.shared.stop);
-            if let Some(how) = stop {
-                break how;
-            }
-        };
-        self.answer_open();
-        if how == Stop::Leave {
-            self.leave();
         }
+        self.answer_open();
+        self.leave();
         // Whoever still waits for a commit learns that the client has ended, by the sender's drop.
         lock(&self.shared.commits).clear();
     }
@@ -438,24 +476,24 @@ impl Control {
             (sys::rd_kafka_event_opaque(event.as_ptr()) as usize as u64, list::read(list))
         };
         let Some(tell) = lock(&self.shared.commits).remove(&number) else { return };
-        let answer = if event.code() != 0 && list.iter().all(|e| e.code == 0) {
-            // Not even sent, or not answered.
-            Err(errors::error(event.code(), "committing"))
-        } else {
-            Ok(list
-                .into_iter()
-                .map(|e| {
-                    let result = errors::check(e.code, &format!("committing {}@{}", e.partition, e.offset));
-                    CommitOutcome { partition: e.partition, result }
-                })
-                .collect())
+        // Where it was not sent or not answered, the list may name no error.
+        let refused = list.iter().find(|e| Refusal::OF_PARTITIONS.contains(&e.code));
+        let answer = match (event.code(), refused) {
+            (_, Some(e)) => {
+                Err(Refusal::OfSome(errors::error(e.code, format!("committing {}@{}", e.partition, e.offset))))
+            }
+            (0, None) => Ok(()),
+            (code, None) => Err(Refusal::OfAll(errors::error(code, "committing"))),
         };
         // The caller may have given up.
         _ = tell.send(answer);
     }
 
-    /// Leaves the group. Ends when the coordinator has answered or librdkafka gives up; callers do not wait longer than
-    /// they like.
+    /// Leaves the group, also where the port was only dropped: an instance that is destroyed while it waits for the
+    /// answer to an assignment never ends, and its main thread spins (seen with librdkafka 2.12.1; the state is
+    /// `WAIT_ASSIGN_CALL`). Here every event is answered until librdkafka says that it is closed.
+    ///
+    /// Ends when the coordinator has answered or librdkafka gives up; callers do not wait longer than they like.
     fn leave(&mut self) {
         // SAFETY: instance and queue are live; the error object is ours.
         let begun = unsafe {
@@ -463,18 +501,26 @@ impl Control {
             errors::take(error, "leaving the group")
         };
         if begun.is_err() {
-            // A fatal error: there is no group to leave.
+            // A fatal error: there is no group to leave, and no more events than those that wait.
+            while let Some(event) = self.shared.queue.poll(0) {
+                self.answer_leaving(&event);
+            }
             return;
         }
         // SAFETY: the instance is live.
         while unsafe { sys::rd_kafka_consumer_closed(self.shared.handle.as_ptr()) } == 0 {
-            let Some(event) = self.shared.queue.poll(Self::WAIT_MS) else { continue };
-            match event.kind() {
-                sys::RD_KAFKA_EVENT_REBALANCE if event.code() == ASSIGN => self.answer_assign(),
-                sys::RD_KAFKA_EVENT_REBALANCE => self.answer_revoke(),
-                sys::RD_KAFKA_EVENT_OFFSET_COMMIT => self.committed(&event),
-                _ => {}
+            if let Some(event) = self.shared.queue.poll(Self::WAIT_MS) {
+                self.answer_leaving(&event);
             }
+        }
+    }
+
+    fn answer_leaving(&self, event: &Event) {
+        match event.kind() {
+            sys::RD_KAFKA_EVENT_REBALANCE if event.code() == ASSIGN => self.answer_assign(),
+            sys::RD_KAFKA_EVENT_REBALANCE => self.answer_revoke(),
+            sys::RD_KAFKA_EVENT_OFFSET_COMMIT => self.committed(event),
+            _ => {}
         }
     }
 }
@@ -484,7 +530,7 @@ const ASSIGN: i32 = -175;
 
 /// What does not mend by waiting: no rights for the topics (29), the group (30) or the cluster (31); a newer member with
 /// this instance's id (82).
-const ENDS: [i32; 4] = [29, 30, 31, crate::error::code::FENCED_INSTANCE_ID];
+const ENDS: [i32; 4] = [29, 30, 31, code::FENCED_INSTANCE_ID];
 
 /// Events that wait for their reader.
 #[derive(Default)]

@@ -255,7 +255,7 @@ impl Shared {
         let mut purged = false;
         loop {
             if let Some(event) = self.queue.poll(100) {
-                self.take(&event, to);
+                self.take(event, to);
                 continue;
             }
             if self.stop.load(Ordering::Acquire) {
@@ -278,7 +278,7 @@ impl Shared {
         lock(&self.topics).clear();
     }
 
-    fn take(&self, event: &Event, to: &Reports) {
+    fn take(&self, event: Event, to: &Reports) {
         match event.kind() {
             sys::RD_KAFKA_EVENT_DR => {
                 // SAFETY: the event is live; its messages are read before it is dropped.
@@ -292,6 +292,9 @@ impl Shared {
                     // SAFETY: not null, live as long as the event.
                     reports.push(unsafe { report(message) });
                 }
+                // Frees the room in the queue; whoever hears of a report finds it free. Otherwise a caller that was
+                // refused for a full queue could be refused again after the last report, and wait for ever.
+                drop(event);
                 lock(&to.waiting).append(&mut reports);
                 to.waker.wake();
             }

@@ -15,6 +15,8 @@ on_every_cluster! {
     partitions_that_come_later_are_read
 }
 
+type Bytes<'a> = Option<&'a [u8]>;
+
 async fn records_come_as_they_were_written(kafka: Kafka) {
     let topic = kafka.topic(1).await;
     let producer = kafka.producer(&[]);
@@ -50,8 +52,7 @@ async fn records_come_as_they_were_written(kafka: Kafka) {
     queue.add(assignment(7, 3, &topic, 0), Position::Beginning).unwrap();
     let records = records(&mut *queue, 5).await;
     let seen: Vec<_> = records.iter().map(|r| (r.offset(), r.key(), r.value())).collect();
-    type Expected<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>);
-    let expected: [Expected<'_>; 5] = [
+    let expected: [(i64, Bytes<'_>, Bytes<'_>); 5] = [
         (0, Some(b"k"), Some(b"v")),
         (1, None, None),
         (2, Some(b""), Some(b"")),
@@ -62,7 +63,7 @@ async fn records_come_as_they_were_written(kafka: Kafka) {
     assert_eq!(records[3].timestamp_millis(), Some(1_234_567_890_123));
     assert!(records[0].timestamp_millis().is_some());
     let headers: Vec<_> = records[3].headers().collect();
-    let expected: [(&[u8], Option<&[u8]>); 4] =
+    let expected: [(&[u8], Bytes<'_>); 4] =
         [(b"a", Some(b"1")), (b"a", None), (b"b", Some(b"")), (&[0xff, 0xfe], Some(&[0, 1, 2]))];
     assert_eq!(headers, expected);
     assert_eq!(records[4].headers().count(), 0);

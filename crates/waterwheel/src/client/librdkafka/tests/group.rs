@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::task::Poll;
 
 use super::*;
-use crate::client::{Commit, GroupProtocol, Membership, MembershipEvent};
-use crate::error::code;
+use crate::client::{Commit, CommitOutcome, GroupProtocol, Membership, MembershipEvent};
+use crate::error::{KafkaError, code};
 
 /// Properties that choose a protocol.
 type Protocol = &'static [(&'static str, &'static str)];
@@ -83,6 +83,16 @@ impl One {
         }
     }
 
+    /// Commits, again for as long as the group says to.
+    async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<CommitOutcome>, KafkaError> {
+        loop {
+            match self.member.commit(commits.clone()).await {
+                Err(e) if e.is_retriable() && e.code() != code::REBALANCE_IN_PROGRESS => println!("again: {e}"),
+                answer => return answer,
+            }
+        }
+    }
+
     /// Goes on, giving back at once what is wanted back, until it has `count` partitions.
     async fn until(&mut self, count: usize) {
         while self.owned.len() != count {
@@ -111,7 +121,7 @@ async fn a_commit_is_read_back_with_its_metadata(kafka: Kafka, protocol: Protoco
         leader_epoch: (kafka.mock.is_none()).then_some(0),
         metadata: metadata.to_owned(),
     };
-    let outcomes = one.member.commit(vec![commit(0, "wm=界1"), commit(1, "")]).await.unwrap();
+    let outcomes = one.commit(vec![commit(0, "wm=界1"), commit(1, "")]).await.unwrap();
     assert_eq!(outcomes.len(), 2);
     assert!(outcomes.iter().all(|o| o.result.is_ok()), "{outcomes:?}");
     let read = one.member.committed(partitions.clone()).await.unwrap();
@@ -120,7 +130,7 @@ async fn a_commit_is_read_back_with_its_metadata(kafka: Kafka, protocol: Protoco
     if kafka.mock.is_none() {
         assert_eq!(read[0].leader_epoch, Some(0));
         // One is refused, the other is not.
-        let outcomes = one.member.commit(vec![commit(0, &"x".repeat(5_000)), commit(1, "m")]).await.unwrap();
+        let outcomes = one.commit(vec![commit(0, &"x".repeat(5_000)), commit(1, "m")]).await.unwrap();
         let results: Vec<_> = outcomes.iter().map(|o| o.result.as_ref().map_err(|e| e.code()).copied()).collect();
         assert_eq!(results, [Err(code::OFFSET_METADATA_TOO_LARGE), Ok(())]);
     }
@@ -154,7 +164,7 @@ async fn a_second_member_gets_partitions_when_the_first_releases_them(kafka: Kaf
         .iter()
         .map(|p| Commit { partition: p.clone(), offset: 5, leader_epoch: None, metadata: "map".into() })
         .collect();
-    let committed = one.member.commit(commits).await;
+    let committed = one.commit(commits).await;
     // The mock cluster refuses commits while a classic group rebalances, a real one does not.
     let expected = kafka.mock.is_none() || protocol != RANGE;
     if expected {
