@@ -121,6 +121,8 @@ impl Core {
         let trouble = Arc::<Trouble>::default();
         // SAFETY: `trouble` is kept until the calls are ended by `drop`.
         unsafe { main.on_first(Some(on_trouble), Arc::as_ptr(&trouble).cast_mut().cast()) };
+        // What came before did not call, and what comes after it would not.
+        trouble.raised.store(true, Ordering::Release);
         Ok(Self {
             properties: properties.clone(),
             instance: Instance { handle, topics: Mutex::default() },

@@ -44,6 +44,13 @@ impl Handle {
             sys::rd_kafka_conf_set_log_cb(conf.0, Some(on_log));
             sys::rd_kafka_conf_set_events(conf.0, events);
         }
+        // Tokens are renewed on a thread of librdkafka's, because not every client's queue is polled all the time.
+        let mechanism = properties.get("sasl.mechanism").or_else(|| properties.get("sasl.mechanisms"));
+        let oauth = mechanism.is_some_and(|m| m.eq_ignore_ascii_case("OAUTHBEARER"));
+        if oauth {
+            // SAFETY: the configuration is live.
+            unsafe { sys::rd_kafka_conf_enable_sasl_queue(conf.0, 1) }
+        }
         let kind = match role {
             Role::Membership | Role::Fetch | Role::Reread => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
             Role::Produce | Role::Admin => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
@@ -56,7 +63,12 @@ impl Handle {
         };
         // The instance owns the configuration now.
         std::mem::forget(conf);
-        Ok(Arc::new(Self { rk, log: Some(log), ended: Mutex::default() }))
+        let handle = Arc::new(Self { rk, log: Some(log), ended: Mutex::default() });
+        if oauth {
+            // SAFETY: the instance is live, the error object is ours.
+            unsafe { errors::take(sys::rd_kafka_sasl_background_callbacks_enable(handle.as_ptr()), "OAUTHBEARER")? };
+        }
+        Ok(handle)
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_t {

@@ -213,3 +213,33 @@ async fn partitions_that_come_later_are_read(kafka: Kafka) {
     let ((), got) = futures_util::future::join(kafka.fill(&topic, 0, 3), records(&mut *queue, 3)).await;
     assert_eq!(got.iter().map(Record::offset).collect::<Vec<_>>(), [0, 1, 2]);
 }
+
+#[test]
+fn a_cluster_that_cannot_be_reached_is_told_to_one_queue() {
+    run(async {
+        let properties = [("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned())].into();
+        let fetcher = Librdkafka.fetcher(&properties).unwrap();
+        let mut queue = fetcher.queue().unwrap();
+        queue.add(assignment(0, 1, "t", 0), Position::Beginning).unwrap();
+        match poll_fn(|cx| queue.poll_fetch(cx)).await {
+            Fetched::Trouble { id: None, error } => assert!(error.is_unreachable(), "{error}"),
+            other => panic!("{other:?}"),
+        }
+        drop(queue);
+        fetcher.close().await.unwrap();
+    });
+}
+
+#[test]
+fn oauthbearer_needs_no_polling() {
+    let properties = [
+        ("bootstrap.servers", "127.0.0.1:1"),
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
+        ("sasl.oauthbearer.config", "principal=me"),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .into();
+    run(async move { Librdkafka.fetcher(&properties).unwrap().close().await.unwrap() });
+}

@@ -1,7 +1,39 @@
 //! A measurement, not a test: `cargo test --release speed -- --ignored --nocapture`, with `WATERWHEEL_BOOTSTRAP`.
 
+use super::super::handle::{Handle, Topic};
+use super::super::properties::Role;
+use super::super::reader::{Reader, Room};
+use super::super::ready::{Ready, Signal, Token};
 use super::*;
 use crate::client::Position;
+
+/// Seconds to take as many records from four queues without copying them.
+#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+fn floor(kafka: &Kafka, topic: &str, count: usize) -> f64 {
+    let handle = Handle::new(Role::Fetch, &kafka.properties(&[]), 0).unwrap();
+    let topic = Arc::new(Topic::new(&handle, topic).unwrap());
+    let ready = Arc::<Ready>::default();
+    let start = std::time::Instant::now();
+    let mut readers: Vec<_> = (0..4)
+        .map(|p| Reader::start(&handle, topic.clone(), p, 0, Signal::new(ready.clone(), Token(p as u64))).unwrap())
+        .collect();
+    let (mut room, mut seen) = (Room::default(), 0);
+    while seen < count {
+        match ready.pop() {
+            Some(Token(p)) => {
+                let reader = &mut readers[p as usize];
+                reader.signal().taken();
+                let taken = reader.take(&mut room).len();
+                seen += taken;
+                if taken > 0 {
+                    reader.signal().raise();
+                }
+            }
+            None => std::thread::yield_now(),
+        }
+    }
+    start.elapsed().as_secs_f64()
+}
 
 #[test]
 #[ignore = "a measurement"]
@@ -32,6 +64,7 @@ fn speed_of_poll_fetch() {
         }
         println!("produced {:.2} M/s", COUNT as f64 / start.elapsed().as_secs_f64() / 1e6);
         for _ in 0..5 {
+            println!("taken and thrown away {:.2} M/s", COUNT as f64 / floor(&kafka, &topic, COUNT) / 1e6);
             let fetcher = kafka.fetcher(&[]);
             fetcher.warm(std::slice::from_ref(&topic));
             let mut queue = fetcher.queue().unwrap();
