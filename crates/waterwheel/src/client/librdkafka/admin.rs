@@ -153,30 +153,6 @@ impl Asker {
         Ok(described)
     }
 
-    /// Whether the cluster names a controller among its brokers. librdkafka's mock cluster does not, and a request for
-    /// the controller would wait for one until its time-out.
-    fn has_controller(&self) -> Result<bool, KafkaError> {
-        let mut metadata = std::ptr::null();
-        // SAFETY: the instance is live; the answer is ours to free where there is one. Without topics it is about
-        // brokers only.
-        unsafe {
-            let code = errors::raw::rd_kafka_metadata(
-                self.handle.as_ptr(),
-                0,
-                std::ptr::null_mut(),
-                &raw mut metadata,
-                WAIT.as_millis() as i32,
-            );
-            errors::check(code, "asking for the brokers")?;
-            let controller = sys::rd_kafka_controllerid(self.handle.as_ptr(), 0);
-            let brokers = (*metadata).brokers;
-            let known =
-                (0..usize::try_from((*metadata).broker_cnt).unwrap_or(0)).any(|i| (*brokers.add(i)).id == controller);
-            sys::rd_kafka_metadata_destroy(metadata);
-            Ok(known)
-        }
-    }
-
     /// For clusters that cannot describe topics.
     fn metadata(&self, name: &str) -> Result<TopicDescription, KafkaError> {
         let topic = Topic::new(&self.handle, name)?;
