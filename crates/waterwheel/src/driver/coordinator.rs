@@ -211,11 +211,13 @@ impl Coordinator {
     }
 
     fn stop(&mut self, now: Now, patience: Option<Duration>) {
-        self.advance(Move::Stop);
         match patience {
             Some(patience) => self.group.stop_within(patience, now),
             None => self.group.stop(now),
         }
+        // The shards are told first, so that whoever sees the state may rely on it: only turns under way start more.
+        self.act();
+        self.advance(Move::Stop);
     }
 
     /// Collects the shards' views on a task of its own, so that the group is served meanwhile.

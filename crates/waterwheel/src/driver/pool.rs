@@ -9,12 +9,14 @@ use std::task::Waker;
 pub(crate) struct Pool {
     state: Mutex<State>,
     chunk: usize,
-    /// The shard whose turn it is, or [`NOBODY`]; read without the lock, once a turn.
-    next: AtomicUsize,
+    /// The shard that waits, [`NOBODY`] or [`SEVERAL`]; read without the lock, once a turn.
+    who_waits: AtomicUsize,
 }
 
 /// No shard's number.
 const NOBODY: usize = usize::MAX;
+/// Nor this.
+const SEVERAL: usize = usize::MAX - 1;
 
 struct State {
     free: usize,
@@ -30,14 +32,14 @@ impl Pool {
         Self {
             state: Mutex::new(State { free: concurrency, waiting: VecDeque::new() }),
             chunk,
-            next: AtomicUsize::new(NOBODY),
+            who_waits: AtomicUsize::new(NOBODY),
         }
     }
 
     /// Takes up to `wanted` credits, a chunk at most. Where there are none, or only as many as shards that asked before,
     /// the shard is woken at its turn: one that always has work cannot keep the credits from another one.
     pub(crate) fn take(&self, shard: usize, wanted: usize, waker: &Waker) -> usize {
-        if wanted == 0 && self.next.load(Ordering::Relaxed) == NOBODY {
+        if wanted == 0 && self.who_waits.load(Ordering::Relaxed) == NOBODY {
             return 0;
         }
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,13 +70,18 @@ impl Pool {
 
     /// Wakes those whose turn it is. They stay in the queue until they have come to take.
     fn wake_next(&self, state: &mut State) {
-        self.next.store(state.waiting.front().map_or(NOBODY, |(shard, _)| *shard), Ordering::Relaxed);
+        let who = match (state.waiting.len(), state.waiting.front()) {
+            (1, Some((shard, _))) => *shard,
+            (0, _) => NOBODY,
+            _ => SEVERAL,
+        };
+        self.who_waits.store(who, Ordering::Relaxed);
         state.waiting.iter().take(state.free).for_each(|(_, waker)| waker.wake_by_ref());
     }
 
-    /// Whether it is another shard's turn to get credits.
-    pub(crate) fn is_anothers_turn(&self, shard: usize) -> bool {
-        ![NOBODY, shard].contains(&self.next.load(Ordering::Relaxed))
+    /// Whether another shard waits for credits.
+    pub(crate) fn is_wanted_by_others(&self, shard: usize) -> bool {
+        ![NOBODY, shard].contains(&self.who_waits.load(Ordering::Relaxed))
     }
 }
 
@@ -87,13 +94,25 @@ mod tests {
         let pool = Pool::new(1, 2);
         assert_eq!(pool.take(0, 9, Waker::noop()), 1);
         assert_eq!(pool.take(1, 9, Waker::noop()), 0);
-        assert!(pool.is_anothers_turn(0) && !pool.is_anothers_turn(1));
+        assert!(pool.is_wanted_by_others(0) && !pool.is_wanted_by_others(1));
         pool.give(1);
         assert_eq!(pool.take(0, 9, Waker::noop()), 0, "the other one asked first");
         assert_eq!(pool.take(1, 9, Waker::noop()), 1);
         pool.give(1);
         assert_eq!(pool.take(1, 9, Waker::noop()), 0, "and now it is the first one's turn");
         assert_eq!(pool.take(0, 9, Waker::noop()), 1);
+    }
+
+    /// A shard that waits in front, and lives on what its own attempts give back, must not keep the others behind it.
+    #[test]
+    fn those_behind_a_shard_that_waits_are_seen_by_it() {
+        let pool = Pool::new(1, 2);
+        assert_eq!(pool.take(0, 9, Waker::noop()), 1);
+        assert_eq!((pool.take(0, 9, Waker::noop()), pool.take(1, 9, Waker::noop())), (0, 0));
+        assert!(pool.is_wanted_by_others(0) && pool.is_wanted_by_others(1));
+        pool.give(1);
+        assert_eq!((pool.take(1, 9, Waker::noop()), pool.take(0, 9, Waker::noop())), (0, 1));
+        assert!(pool.is_wanted_by_others(0) && !pool.is_wanted_by_others(1));
     }
 
     #[test]
@@ -104,7 +123,7 @@ mod tests {
         pool.give(1);
         assert_eq!(pool.take(1, 0, Waker::noop()), 0);
         assert_eq!(pool.take(2, 1, Waker::noop()), 1);
-        assert!(!pool.is_anothers_turn(0));
+        assert!(!pool.is_wanted_by_others(0));
     }
 
     #[test]

@@ -452,17 +452,19 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         self.running[slot.index()] = Some(task);
     }
 
-    /// Takes in the attempts that ended as tasks.
-    fn read_ends(&mut self, cx: &mut Context<'_>) {
+    /// Takes in the attempts that ended as tasks; whether there were any.
+    fn read_ends(&mut self, cx: &mut Context<'_>) -> bool {
         let mut ends = std::mem::take(&mut self.ends);
         self.done.take(cx, &mut ends);
-        if !ends.is_empty() {
+        let any = !ends.is_empty();
+        if any {
             let now = self.now();
             for Done { slot, ending } in ends.drain(..) {
                 self.end(slot, ending, now);
             }
         }
         self.ends = ends;
+        any
     }
 
     fn end(&mut self, slot: SlotId, ending: Ending, now: Now) {
@@ -695,9 +697,9 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         got > 0
     }
 
-    /// Gives free credits to the pool if it is another shard's turn.
+    /// Gives free credits to the pool if another shard waits for some.
     fn yield_credits(&mut self) {
-        if self.common.pool.is_anothers_turn(self.number) {
+        if self.common.pool.is_wanted_by_others(self.number) {
             self.common.pool.give(self.engine.surrender_credits());
         }
     }
@@ -737,15 +739,20 @@ where
                 this.flush_counts();
                 return Poll::Ready(());
             }
-            this.read_ends(cx);
+            let ended = this.read_ends(cx);
             this.read_answers(cx);
             this.engine.tick(this.now());
             this.act();
-            // Before the starts, or a shard that always has work would use again whatever its attempts give back.
-            this.yield_credits();
+            if ended {
+                // Before the starts, or a shard that always has work would use again whatever its attempts give back. Not
+                // what it was just granted: shards would pass that on to each other for ever.
+                this.yield_credits();
+            }
             let more = this.start_some();
             this.act();
-            this.yield_credits();
+            if more {
+                this.yield_credits();
+            }
             turns += 1;
             if turns == TURNS_BEFORE_YIELD {
                 this.flush_counts();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use waterwheel::{Client, Event, Failure, HealthLevel, Message, OnDrainDeadline, Raw, Retry, WorkerState};
+use waterwheel::{
+    Client, Event, Failure, HealthLevel, HoldReason, Message, OnDrainDeadline, PartitionStatus, Raw, Retry, WorkerState,
+};
 
 use crate::support::{
     Diary, Gate, PATIENCE, boxed, committed, event, eventually, fill, member_of, run, spawn, start, topic, unique,
@@ -32,6 +34,8 @@ fn a_stop_lets_running_handlers_end_and_nothing_comes_again() {
         eventually("ten at once", || diary.running() == 10).await;
         running.handle.stop();
         running.handle.wait_for(WorkerState::Stopping).await;
+        let is_draining = |p: &PartitionStatus| p.held == Some(HoldReason::Draining);
+        while !running.handle.snapshot().await.unwrap().partitions.iter().all(is_draining) {}
         assert!(!running.is_over());
         gate.open();
         let report = running.ended().await.unwrap();
