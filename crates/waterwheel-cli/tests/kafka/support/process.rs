@@ -50,10 +50,22 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal. After a SIGSTOP it has stopped: what it writes last, it has written.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal process {pid:?}: {error}"));
+        if signal == Signal::STOP {
+            wait_for(Duration::from_secs(10), "a process to stop", || self.is_stopped().then_some(()));
+        }
+    }
+
+    /// Whether none of its threads runs.
+    fn is_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it is this process's child");
+        threads.flatten().all(|thread| {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("State:\tT"))
+        })
     }
 
     /// Waits until it ends; fails the test if it does not within `limit`.

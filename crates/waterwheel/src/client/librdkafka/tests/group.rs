@@ -40,6 +40,7 @@ macro_rules! in_every_protocol {
 
 in_every_protocol! {
     a_commit_is_read_back_with_its_metadata
+    two_hundred_full_maps_are_committed_and_read_back
     a_second_member_gets_partitions_when_the_first_releases_them
     a_fenced_member_hears_what_it_lost
     a_member_that_is_dropped_does_not_block
@@ -101,6 +102,30 @@ impl One {
             }
         }
     }
+}
+
+/// 85 of them in one request made the whole commit fail with -1: they go in several.
+async fn two_hundred_full_maps_are_committed_and_read_back(kafka: Kafka, protocol: Protocol) {
+    const PARTITIONS: usize = 200;
+    let (topic, group) = (kafka.topic(PARTITIONS).await, unique("group"));
+    let mut one = One::join(&kafka, &group, &topic, protocol, &[]);
+    one.until(PARTITIONS).await;
+    // 4,096 characters of three bytes, the longest that a broker takes.
+    let commits: Vec<Commit> = (0..PARTITIONS as i32)
+        .map(|n| Commit {
+            partition: TopicPartition::new(&*topic, n),
+            offset: 7,
+            leader_epoch: None,
+            metadata: "\u{754c}".repeat(4096),
+        })
+        .collect();
+    let outcomes = one.commit(commits.clone()).await.unwrap();
+    assert_eq!(outcomes.len(), PARTITIONS);
+    assert!(outcomes.iter().all(|o| o.result.is_ok()), "{outcomes:?}");
+    let partitions = commits.iter().map(|c| c.partition.clone()).collect();
+    let committed = one.member.committed(partitions).await.unwrap();
+    assert!(committed.iter().zip(&commits).all(|(c, sent)| (c.offset, &c.metadata) == (Some(7), &sent.metadata)));
+    one.member.close().await.unwrap();
 }
 
 async fn a_commit_is_read_back_with_its_metadata(kafka: Kafka, protocol: Protocol) {
