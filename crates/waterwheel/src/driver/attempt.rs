@@ -3,12 +3,15 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use waterwheel_core::engine::{SlotId, Wish};
 
 use super::mailbox::Mailbox;
+use crate::body::Decode;
 use crate::failure::{Failure, FailureClass};
+use crate::handler::{Handler, Message};
 
 /// How an attempt that went on as a task ended.
 pub(crate) enum Ending {
@@ -111,6 +114,36 @@ impl<F> Drop for Attempt<F> {
         if !self.ended {
             clear(&mut self.cell);
             self.done.post(Done { slot: self.slot, ending: Ending::Cut });
+        }
+    }
+}
+
+/// A call of a handler that is made when it is first polled, so that a slow call does not hold up the shard.
+pub(crate) struct LazyHandle<T: Decode, H: Handler<T>> {
+    call: Option<(Arc<H>, Message<T>)>,
+    future: Option<Pin<Box<H::Future>>>,
+}
+
+impl<T: Decode, H: Handler<T>> LazyHandle<T, H> {
+    pub(crate) fn new(handler: Arc<H>, message: Message<T>) -> Self {
+        Self { call: Some((handler, message)), future: None }
+    }
+}
+
+impl<T: Decode, H: Handler<T>> Unpin for LazyHandle<T, H> {}
+
+impl<T: Decode, H: Handler<T>> Future for LazyHandle<T, H> {
+    type Output = Result<(), Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some((handler, message)) = this.call.take() {
+            this.future = Some(Box::pin(handler.handle(message)));
+        }
+        match &mut this.future {
+            Some(future) => future.as_mut().poll(cx),
+            // Not reached: the call is there until the first poll makes the future of it.
+            None => Poll::Pending,
         }
     }
 }

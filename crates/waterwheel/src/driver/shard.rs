@@ -3,40 +3,40 @@
 //! One task, on the caller's runtime. A turn of it serves, in this order: control letters, ends of attempts, answers to
 //! dead letters, timers, then up to [`TURN`] starts, then one fetch. Control is so never later than `TURN` starts.
 
+mod letters;
+mod starts;
+
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 use waterwheel_core::engine::{
-    Action, CommitPoint, CutReason, Engine, InWork, Outcome, PartitionView, Resume, SlotId, Start, Verdict, Wish,
-    WorkStage,
+    Action, CommitPoint, CutReason, Engine, InWork, PartitionView, Resume, SlotId, WorkStage,
 };
 use waterwheel_core::{Epoch, Now, PartitionId};
 
-use super::attempt::{Attempt, Done, Ending, InPlace};
+use super::attempt::{Done, InPlace};
 use super::clock::Clock;
 use super::mailbox::Mailbox;
-use super::outbound::{Outbound, Sent, client_ended};
+use super::outbound::{Outbound, Sent};
 use super::pool::Pool;
 use super::quiet::Quiet;
 use super::tally::{Counts, Tally};
-use crate::body::{Decode, DecodeError};
+use crate::body::Decode;
 use crate::client::{FetchFailure, FetchQueue, Fetched, Position};
-use crate::dead_letter::{Cause, TooLarge, Writer, bounded};
-use crate::error::{Error, KafkaError, code};
+use crate::dead_letter::Writer;
+use crate::error::{Error, KafkaError};
 use crate::events::Event;
-use crate::failure::{Failure, FailureClass};
-use crate::handler::{Handler, Message};
-use crate::record::{Assignment, Batch, Record, TopicPartition};
+use crate::failure::FailureClass;
+use crate::handler::Handler;
+use crate::record::{Assignment, Batch, TopicPartition};
 use crate::settings::{Execution, OnDrainDeadline};
 use crate::witness::{Settled, Witness};
 
@@ -45,15 +45,6 @@ const TURN: usize = 64;
 
 /// Turns after which the shard lets other tasks of the runtime run.
 const TURNS_BEFORE_YIELD: usize = 16;
-
-/// First polls that take longer than this are work on the processor, better done as a task on another core.
-const SLOW_POLL: Duration = Duration::from_micros(100);
-
-/// Slow first polls in a row before the shard begins to spawn.
-const SLOW_IN_A_ROW: u32 = 3;
-
-/// First polls between two looks at the clock, while they are fast.
-const STRIDE: u32 = 16;
 
 /// What a shard is told.
 pub(crate) enum ToShard {
@@ -370,257 +361,6 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         }
     }
 
-    // ---- starts and ends ----------------------------------------------------------------------------------------
-
-    /// Starts up to [`TURN`] records; whether there may be more.
-    fn start_some(&mut self) -> bool {
-        let mut now = self.now();
-        self.pace.looked = now;
-        self.pace.since_look = 0;
-        for _ in 0..TURN {
-            let Some(start) = self.engine.next_start(now) else { return false };
-            self.start(start, now);
-            if let Some(at) = self.look_at_clock() {
-                now = at;
-            }
-        }
-        true
-    }
-
-    fn start(&mut self, start: Start<Batch>, now: Now) {
-        self.counts.attempts += 1;
-        let record = start.records.record(start.index);
-        let body = match catch_unwind(AssertUnwindSafe(|| T::decode(&record))) {
-            Ok(Ok(body)) => body,
-            not_decoded => {
-                let error = match not_decoded {
-                    Ok(Err(error)) => error,
-                    _ => DecodeError::new("decoding panicked"),
-                };
-                let failure = Failure::of_class(FailureClass::Decode, Wish::DeadLetter, error);
-                let verdict = self.engine.finish_open(Outcome::Failed(failure.wish), now);
-                self.follow(verdict, &record, start.attempt, failure);
-                return;
-            }
-        };
-        if self.pace.spawning {
-            let message = Message::new(record, start.attempt, start.first_failed_ms, body);
-            self.spawn_unpolled(message, now);
-            return;
-        }
-        let message = Message::new(record.clone(), start.attempt, start.first_failed_ms, body);
-        let handler = &self.handler;
-        match self.place.start(|| handler.handle(message)) {
-            Poll::Ready(Ok(())) => {
-                self.engine.finish_open(Outcome::Ok, now);
-                self.counts.succeeded += 1;
-            }
-            Poll::Ready(Err(failure)) => {
-                let outcome = outcome_of(&failure);
-                let verdict = self.engine.finish_open(outcome, now);
-                self.follow(verdict, &record, start.attempt, failure);
-            }
-            Poll::Pending => {
-                if let Some(slot) = self.engine.park_open(now) {
-                    let attempt = self.place.take(slot, self.done.clone());
-                    self.keep(slot, super::spawn(attempt).abort_handle());
-                }
-            }
-        }
-    }
-
-    fn spawn_unpolled(&mut self, message: Message<T>, now: Now) {
-        let Some(slot) = self.engine.park_open(now) else { return };
-        let (handler, done) = (self.handler.clone(), self.done.clone());
-        let task = if self.common.execution == Execution::Blocking {
-            let runtime = tokio::runtime::Handle::current();
-            // The handler itself may block: it is called there, not on the shard. The attempt is made here, so that it
-            // reports its end also if it is cut before it has a thread.
-            let attempt = Attempt::unpolled(LazyHandle::new(handler, message), slot, done);
-            let work = super::spawn_blocking(move || runtime.block_on(attempt));
-            work.abort_handle()
-        } else {
-            super::spawn(Attempt::unpolled(LazyHandle::new(handler, message), slot, done)).abort_handle()
-        };
-        self.keep(slot, task);
-    }
-
-    fn keep(&mut self, slot: SlotId, task: AbortHandle) {
-        if self.running.len() <= slot.index() {
-            self.running.resize_with(slot.index() + 1, || None);
-        }
-        self.running[slot.index()] = Some(task);
-    }
-
-    /// Takes in the attempts that ended as tasks; whether there were any.
-    fn read_ends(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut ends = std::mem::take(&mut self.ends);
-        self.done.take(cx, &mut ends);
-        let any = !ends.is_empty();
-        if any {
-            let now = self.now();
-            for Done { slot, ending } in ends.drain(..) {
-                self.end(slot, ending, now);
-            }
-        }
-        self.ends = ends;
-        any
-    }
-
-    fn end(&mut self, slot: SlotId, ending: Ending, now: Now) {
-        if let Some(running) = self.running.get_mut(slot.index()) {
-            *running = None;
-        }
-        let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
-        let attempts = self.engine.history(slot).map_or(0, |(attempts, _)| attempts);
-        let ending = if self.fenced.remove(&slot) { Ending::Cut } else { ending };
-        let (outcome, failure) = match ending {
-            Ending::Result(Ok(())) => (Outcome::Ok, None),
-            Ending::Result(Err(failure)) => (outcome_of(&failure), Some(failure)),
-            Ending::Cut => (Outcome::Cut, None),
-        };
-        let verdict = self.engine.ended(slot, outcome, now);
-        match (verdict, record) {
-            (Verdict::Finished, _) => {
-                self.counts.succeeded += 1;
-            }
-            (Verdict::Stale, _) => {}
-            (verdict, Some(record)) => {
-                let failure = failure.unwrap_or_else(|| {
-                    let text = "the handler took longer than its timeout";
-                    Failure::of_class(FailureClass::Timeout, Wish::Policy, text)
-                });
-                self.follow(verdict, &record, attempts, failure);
-            }
-            (_, None) => {}
-        }
-    }
-
-    /// Does what follows a failed attempt.
-    fn follow(&mut self, verdict: Verdict, record: &Record, attempts: u32, failure: Failure) {
-        let (partition, offset, class) = (record.topic_partition().clone(), record.offset(), failure.class);
-        if failure.again.is_none() {
-            match class {
-                FailureClass::Panic => self.counts.panicked += 1,
-                FailureClass::Timeout => self.counts.timed_out += 1,
-                FailureClass::Decode => self.counts.undecodable += 1,
-                FailureClass::Handler => {}
-            }
-        }
-        let note = |parked| {
-            let keeps = self.dead_letters.as_ref().is_some_and(|(writer, _)| writer.keeps_messages());
-            let message = keeps.then(|| text_of(&failure));
-            Note { class, message, parked, without_value: false }
-        };
-        match verdict {
-            Verdict::Retry { slot, after } => {
-                let note = note(false);
-                self.keep_note(slot, note);
-                if failure.again.is_none() {
-                    self.counts.retried += 1;
-                    self.tell(Event::Retrying { partition, offset, attempts, class, after });
-                }
-            }
-            Verdict::Parked { slot, after } => {
-                let note = note(true);
-                self.counts.retried += 1;
-                self.keep_note(slot, note);
-                tracing::warn!(%partition, offset, %class, "a record failed all its attempts and is parked; its key waits");
-                self.tell(Event::Parked { partition, offset, class, after });
-            }
-            Verdict::DeadLetter { slot } => {
-                let note = note(false);
-                self.keep_note(slot, note);
-                self.send_dead_letter(slot);
-            }
-            Verdict::Skipped => {
-                self.counts.skipped += 1;
-                self.settled(&partition, offset, Settled::Skipped);
-                self.tell(Event::Skipped { partition, offset, class });
-            }
-            Verdict::Stop => {
-                let place = format!("{partition}@{offset}");
-                let why =
-                    if failure.wish == Wish::Stop { "the handler asked to stop" } else { "its attempts are used up" };
-                let reason = format!("{why} ({class})");
-                self.coordinator.post(FromShard::StopAsked(Error::Stopped { place, reason }));
-            }
-            // It failed while its partition drains: the next attempt is made by whoever has the partition next.
-            Verdict::CutOff => self.counts.retried += 1,
-            Verdict::Finished | Verdict::Stale => {}
-        }
-    }
-
-    fn keep_note(&mut self, slot: SlotId, note: Note) {
-        if self.notes.len() <= slot.index() {
-            self.notes.resize_with(slot.index() + 1, || None);
-        }
-        self.notes[slot.index()] = Some((slot, note));
-    }
-
-    fn note(&mut self, slot: SlotId) -> Option<&mut Note> {
-        note_of(&mut self.notes, slot)
-    }
-
-    // ---- dead letters -------------------------------------------------------------------------------------------
-
-    fn send_dead_letter(&mut self, slot: SlotId) {
-        let (Some((batch, index)), Some((attempts, first_failed))) =
-            (self.engine.record(slot), self.engine.history(slot))
-        else {
-            return;
-        };
-        let note = note_of(&mut self.notes, slot);
-        let Some(((writer, outbound), note)) = self.dead_letters.as_mut().zip(note) else { return };
-        let cause = Cause {
-            class: note.class,
-            message: note.message.clone(),
-            attempts,
-            first_failed_ms: first_failed.unwrap_or_default(),
-        };
-        let answer = match writer.letter(&batch.record(index), &cause, note.without_value) {
-            Ok(letter) => outbound.send(letter),
-            Err(error) => {
-                self.coordinator.post(FromShard::StopAsked(error));
-                return;
-            }
-        };
-        self.unpolled = true;
-        self.sends.push(Box::pin(async move { (slot, answer.await.unwrap_or_else(|_| Err(client_ended()))) }));
-    }
-
-    fn read_answers(&mut self, cx: &mut Context<'_>) {
-        self.unpolled = false;
-        while let Poll::Ready(Some((slot, sent))) = self.sends.poll_next_unpin(cx) {
-            let now = self.now();
-            let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
-            let note = note_of(&mut self.notes, slot);
-            if let (Err(e), Some((writer, _)), Some(note)) = (&sent, &self.dead_letters, note)
-                && [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&e.error.code())
-                && writer.too_large() == TooLarge::Pointer
-            {
-                note.without_value = true;
-            }
-            let class = self.note(slot).map_or(FailureClass::Handler, |n| n.class);
-            let verdict = self.engine.settled(slot, sent.is_ok(), now);
-            let Some(record) = record else { continue };
-            let (partition, offset) = (record.topic_partition().clone(), record.offset());
-            match (verdict, sent) {
-                (Verdict::Finished, _) => {
-                    self.counts.dead_lettered += 1;
-                    self.settled(&partition, offset, Settled::DeadLettered);
-                    self.tell(Event::DeadLettered { partition, offset, class });
-                }
-                (Verdict::Retry { .. }, Err(e)) => {
-                    self.counts.dead_letter_failures += 1;
-                    tracing::warn!(%partition, offset, error = %e.error, "a dead letter could not be written; its partition is held");
-                    self.tell(Event::DeadLetterFailed { partition, offset, error: e.error });
-                }
-                _ => {}
-            }
-        }
-    }
-
     // ---- fetching -----------------------------------------------------------------------------------------------
 
     /// Takes in one batch or failure; whether there was one.
@@ -654,38 +394,6 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             tracing::warn!(%error, "trouble while fetching");
             self.tell(Event::Trouble { error });
         }
-    }
-
-    // ---- pace ---------------------------------------------------------------------------------------------------
-
-    /// Looks at the clock now and then to see whether first polls are slow. Returns the time if it looked.
-    fn look_at_clock(&mut self) -> Option<Now> {
-        if self.pace.spawning {
-            return None;
-        }
-        self.pace.since_look += 1;
-        if self.pace.since_look < self.pace.stride {
-            return None;
-        }
-        let now = self.common.clock.now();
-        let each = now.since(self.pace.looked) / self.pace.since_look;
-        (self.pace.looked, self.pace.since_look) = (now, 0);
-        if each > SLOW_POLL {
-            self.pace.stride = 1;
-            self.pace.slow += 1;
-            if self.pace.slow >= SLOW_IN_A_ROW && self.common.execution == Execution::Inline {
-                self.pace.spawning = true;
-                tracing::warn!(
-                    "handlers work for more than {SLOW_POLL:?} before they first wait: they run as tasks from now on, \
-                     so as to use all cores; Execution::Spawn says so from the start"
-                );
-                self.tell(Event::Spawning);
-            }
-        } else {
-            self.pace.slow = 0;
-            self.pace.stride = (self.pace.stride * 2).min(STRIDE);
-        }
-        Some(now)
     }
 
     /// Asks the pool for credits if some are wanted; whether any came.
@@ -781,52 +489,5 @@ impl<T: Decode, H: Handler<T>> Drop for Shard<T, H> {
         }
         self.running.iter().flatten().for_each(AbortHandle::abort);
         self.flush_counts();
-    }
-}
-
-fn note_of(notes: &mut [Option<(SlotId, Note)>], slot: SlotId) -> Option<&mut Note> {
-    notes.get_mut(slot.index())?.as_mut().filter(|(of, _)| *of == slot).map(|(_, note)| note)
-}
-
-/// The text of a failure's error, which is the program's own code.
-fn text_of(failure: &Failure) -> String {
-    catch_unwind(AssertUnwindSafe(|| bounded(&failure.source.to_string())))
-        .unwrap_or_else(|_| "no text: it panicked".into())
-}
-
-fn outcome_of(failure: &Failure) -> Outcome {
-    match failure.again {
-        Some(after) => Outcome::Again(after),
-        None => Outcome::Failed(failure.wish),
-    }
-}
-
-/// A call of a handler that is made when it is first polled, so that a slow call does not hold up the shard.
-struct LazyHandle<T: Decode, H: Handler<T>> {
-    call: Option<(Arc<H>, Message<T>)>,
-    future: Option<Pin<Box<H::Future>>>,
-}
-
-impl<T: Decode, H: Handler<T>> LazyHandle<T, H> {
-    fn new(handler: Arc<H>, message: Message<T>) -> Self {
-        Self { call: Some((handler, message)), future: None }
-    }
-}
-
-impl<T: Decode, H: Handler<T>> Unpin for LazyHandle<T, H> {}
-
-impl<T: Decode, H: Handler<T>> Future for LazyHandle<T, H> {
-    type Output = Result<(), Failure>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        if let Some((handler, message)) = this.call.take() {
-            this.future = Some(Box::pin(handler.handle(message)));
-        }
-        match &mut this.future {
-            Some(future) => future.as_mut().poll(cx),
-            // Not reached: the call is there until the first poll makes the future of it.
-            None => Poll::Pending,
-        }
     }
 }

@@ -41,7 +41,7 @@ const EVENTS: usize = 1024;
 /// How long the last commit, and then leaving the group, may each take when a worker stops.
 const LAST_STEPS: Duration = Duration::from_secs(5);
 
-/// Kept back from `max.poll.interval.ms` in a drain, for the commit and a heartbeat (`drain-probe`: a drain that lasts
+/// Kept back from `max.poll.interval.ms` in a drain, for the commit and a heartbeat (measured: a drain that lasts
 /// longer costs a member all its partitions).
 const REVOCATION_MARGIN: Duration = Duration::from_secs(5);
 

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! With an empty list librdkafka has nothing to fetch, and so nothing to stop while a revocation waits
-//! (`split-probe.md` §2: no Fetch, ListOffsets or OffsetFetch request in any protocol).
+//! (measured: no Fetch, ListOffsets or OffsetFetch request in any protocol).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

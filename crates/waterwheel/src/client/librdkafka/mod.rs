@@ -1,7 +1,7 @@
 //! librdkafka behind the ports.
 //!
 //! All `unsafe` of the crate is in this folder, on the raw bindings: the wrapper's consumers and producers cost 2 to 6
-//! times as much, stall, and cannot wait for a drain (`client-core.md` §4). Two rules keep it small. Whatever points into
+//! times as much, stall, and cannot wait for a drain. Two rules keep it small. Whatever points into
 //! an instance holds its [`handle::Handle`], so nothing outlives it; and a broker's error code is never read as the
 //! bindings' enum (see [`errors`]).
 //!

@@ -1,0 +1,79 @@
+//! Dead letters of a shard: sent, answered, sent again.
+
+use std::task::{Context, Poll};
+
+use futures_util::StreamExt;
+use waterwheel_core::engine::{SlotId, Verdict};
+
+use super::{FromShard, Note, Shard};
+use crate::body::Decode;
+use crate::dead_letter::{Cause, TooLarge};
+use crate::driver::outbound::client_ended;
+use crate::error::code;
+use crate::events::Event;
+use crate::failure::FailureClass;
+use crate::handler::Handler;
+use crate::witness::Settled;
+
+impl<T: Decode, H: Handler<T>> Shard<T, H> {
+    pub(super) fn send_dead_letter(&mut self, slot: SlotId) {
+        let (Some((batch, index)), Some((attempts, first_failed))) =
+            (self.engine.record(slot), self.engine.history(slot))
+        else {
+            return;
+        };
+        let note = note_of(&mut self.notes, slot);
+        let Some(((writer, outbound), note)) = self.dead_letters.as_mut().zip(note) else { return };
+        let cause = Cause {
+            class: note.class,
+            message: note.message.clone(),
+            attempts,
+            first_failed_ms: first_failed.unwrap_or_default(),
+        };
+        let answer = match writer.letter(&batch.record(index), &cause, note.without_value) {
+            Ok(letter) => outbound.send(letter),
+            Err(error) => {
+                self.coordinator.post(FromShard::StopAsked(error));
+                return;
+            }
+        };
+        self.unpolled = true;
+        self.sends.push(Box::pin(async move { (slot, answer.await.unwrap_or_else(|_| Err(client_ended()))) }));
+    }
+
+    pub(super) fn read_answers(&mut self, cx: &mut Context<'_>) {
+        self.unpolled = false;
+        while let Poll::Ready(Some((slot, sent))) = self.sends.poll_next_unpin(cx) {
+            let now = self.now();
+            let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
+            let note = note_of(&mut self.notes, slot);
+            if let (Err(e), Some((writer, _)), Some(note)) = (&sent, &self.dead_letters, note)
+                && [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&e.error.code())
+                && writer.too_large() == TooLarge::Pointer
+            {
+                note.without_value = true;
+            }
+            let class = self.note(slot).map_or(FailureClass::Handler, |n| n.class);
+            let verdict = self.engine.settled(slot, sent.is_ok(), now);
+            let Some(record) = record else { continue };
+            let (partition, offset) = (record.topic_partition().clone(), record.offset());
+            match (verdict, sent) {
+                (Verdict::Finished, _) => {
+                    self.counts.dead_lettered += 1;
+                    self.settled(&partition, offset, Settled::DeadLettered);
+                    self.tell(Event::DeadLettered { partition, offset, class });
+                }
+                (Verdict::Retry { .. }, Err(e)) => {
+                    self.counts.dead_letter_failures += 1;
+                    tracing::warn!(%partition, offset, error = %e.error, "a dead letter could not be written; its partition is held");
+                    self.tell(Event::DeadLetterFailed { partition, offset, error: e.error });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+pub(super) fn note_of(notes: &mut [Option<(SlotId, Note)>], slot: SlotId) -> Option<&mut Note> {
+    notes.get_mut(slot.index())?.as_mut().filter(|(of, _)| *of == slot).map(|(_, note)| note)
+}
