@@ -112,7 +112,7 @@ pub enum Verdict {
         /// The wait.
         after: Duration,
     },
-    /// The driver has to write the record to the dead-letter topic and to report with [`Engine::settled`].
+    /// The driver has to write the record to the dead-letter topic and to report with [`Engine::settled`](super::Engine::settled).
     DeadLetter {
         /// Where the record waits.
         slot: SlotId,
@@ -136,7 +136,7 @@ pub enum CutReason {
     Drain,
 }
 
-/// A record to run now. It is *open* until [`Engine::finish_open`] or [`Engine::park_open`].
+/// A record to run now. It is *open* until [`Engine::finish_open`](super::Engine::finish_open) or [`Engine::park_open`](super::Engine::park_open).
 #[derive(Clone, Debug)]
 pub struct Start<R> {
     /// The batch.
@@ -177,7 +177,7 @@ pub enum Action {
         /// Their offsets.
         offsets: Vec<i64>,
     },
-    /// Nothing of this partition runs any more: commit it, then [`Engine::close`].
+    /// Nothing of this partition runs any more: commit it, then [`Engine::close`](super::Engine::close).
     Drained {
         /// Which.
         partition: PartitionId,
