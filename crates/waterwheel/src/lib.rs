@@ -116,7 +116,7 @@ pub use handler::{Handler, Message};
 pub use health::{Health, HealthLevel};
 pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
 pub use record::{Headers, Record, TopicPartition};
-pub use settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, Start};
+pub use settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;

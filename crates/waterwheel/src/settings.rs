@@ -69,6 +69,17 @@ pub enum OnGap {
     Stop,
 }
 
+/// What happens while more is finished above an unfinished record than the commit's metadata can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnMapFull {
+    /// Work goes on. What the map does not cover runs again after a restart or hand-over
+    /// ([`Event::MapCut`](crate::Event::MapCut)).
+    #[default]
+    Continue,
+    /// The partition takes up no more records until the map fits: less runs again, and its oldest record holds it up.
+    Hold,
+}
+
 /// What happens to a record that has had all its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExhausted {

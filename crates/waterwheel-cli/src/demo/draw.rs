@@ -234,6 +234,7 @@ fn held(row: &PartitionRow) -> &'static str {
         Some(HoldReason::Draining) => "draining",
         Some(HoldReason::Paused) => "paused",
         Some(HoldReason::Lease) => "no coordinator",
+        Some(HoldReason::MapFull) => "commit map full",
         None if row.owner.is_none() => "moves",
         None => "",
     }

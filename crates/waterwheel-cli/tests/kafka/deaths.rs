@@ -159,3 +159,30 @@ fn ten_stops_under_load_cost_nothing_when_partitions_move_by_and_by() {
 fn ten_stops_under_load_cost_nothing_in_the_consumer_protocol() {
     ten_stops("stops-consumer", Protocol::Consumer);
 }
+
+/// Handlers take longer than `max.poll.interval.ms`, the session and the lease: the member is polled all the same (I8).
+fn long_handlers(name: &'static str, protocol: Protocol) {
+    let Some(kafka) = Kafka::shared() else { return };
+    let mut trial = Trial::new(kafka, name, 4);
+    trial.produce(16, 8);
+    let mut properties = protocol.properties();
+    properties.push(("max.poll.interval.ms", "6000"));
+    let member = trial.member(&properties, &["--concurrency", "64", "--work-us", "9000000"]);
+    trial.await_done(PATIENCE);
+    let entries = &trial.journal(member.number).entries;
+    let left = entries.iter().filter(|e| matches!(e, Entry::Revoked(_) | Entry::Lost(_))).count();
+    assert_eq!(left, 0, "partitions left the member while its handlers ran");
+    trial.end(member);
+    trial.assert_all_committed();
+    trial.judge(0);
+}
+
+#[test]
+fn handlers_longer_than_the_poll_interval_cost_no_partition_in_a_classic_group() {
+    long_handlers("long-handlers-cooperative", Protocol::Cooperative);
+}
+
+#[test]
+fn handlers_longer_than_the_poll_interval_cost_no_partition_in_the_consumer_protocol() {
+    long_handlers("long-handlers-consumer", Protocol::Consumer);
+}

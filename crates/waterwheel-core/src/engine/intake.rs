@@ -211,7 +211,7 @@ impl<R: Records> Engine<R> {
                 return self.next_of(id, now);
             }
         }
-        self.next_fresh(id, now)
+        if self.partition(id).is_some_and(|p| p.map_full) { Next::Nothing } else { self.next_fresh(id, now) }
     }
 
     /// The next record of the backlog that may start; those whose lane is busy are queued on the way.

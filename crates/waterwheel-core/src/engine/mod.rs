@@ -187,6 +187,15 @@ impl<R: Records> Engine<R> {
         self.paused = false;
     }
 
+    /// Takes up no more records of a partition while its commit map does not fit. What was taken up goes on.
+    pub fn set_map_full(&mut self, id: PartitionId, epoch: Epoch, full: bool) {
+        let Some(p) = self.partition_mut(id).filter(|p| p.epoch == epoch) else { return };
+        p.map_full = full;
+        if !full {
+            self.enqueue(id);
+        }
+    }
+
     /// Starts nothing from that time on, because the group may have given the partitions to another member by then.
     pub fn set_lease(&mut self, until: Option<Now>) {
         self.lease = until;

@@ -57,6 +57,8 @@ pub(super) struct Partition {
     pub(super) bytes: usize,
     /// The fetch port was told to hold the partition.
     pub(super) held: bool,
+    /// Its commit map did not fit, and no more records are to be taken up until it does.
+    pub(super) map_full: bool,
     /// The partition is in the engine's turn queue.
     pub(super) in_turn: bool,
     /// The partition is in the engine's queue for credits.
@@ -92,6 +94,7 @@ impl Partition {
             skip_to: None,
             bytes: 0,
             held: false,
+            map_full: false,
             in_turn: false,
             in_starved: false,
             known_failing: Vec::new(),

@@ -42,6 +42,8 @@ pub enum HoldReason {
     Paused,
     /// The group's coordinator has not answered for too long.
     Lease,
+    /// Its commit map is full, and the worker is told to hold then.
+    MapFull,
 }
 
 /// One partition, as it is now.
@@ -144,6 +146,7 @@ impl<R: Records> Engine<R> {
                 Phase::Draining { .. } | Phase::Drained { .. } => Some(HoldReason::Draining),
                 Phase::Active if self.paused => Some(HoldReason::Paused),
                 Phase::Active if expired => Some(HoldReason::Lease),
+                Phase::Active if p.map_full => Some(HoldReason::MapFull),
                 Phase::Active if p.unsettled > 0 => Some(HoldReason::DeadLetter),
                 Phase::Active => p.held.then_some(HoldReason::Bytes),
             };

@@ -27,7 +27,7 @@ use crate::error::{Error, KafkaError, code};
 use crate::events::Event;
 use crate::health::Trouble;
 use crate::record::{Assignment, TopicPartition};
-use crate::settings::OnGap;
+use crate::settings::{OnGap, OnMapFull};
 
 /// What a worker's handles want of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +81,9 @@ pub(crate) struct Coordinator {
     state: Arc<watch::Sender<WorkerState>>,
     trouble: Arc<Trouble>,
     on_gap: OnGap,
+    on_map_full: OnMapFull,
+    /// Assignments whose map did not fit the last time.
+    full: HashMap<PartitionId, Epoch>,
     names: Vec<TopicPartition>,
     ids: HashMap<TopicPartition, PartitionId>,
     /// The assignment last given to the shards.
@@ -111,6 +114,7 @@ impl Coordinator {
         state: Arc<watch::Sender<WorkerState>>,
         trouble: Arc<Trouble>,
         on_gap: OnGap,
+        on_map_full: OnMapFull,
     ) -> Self {
         Self {
             common,
@@ -125,6 +129,8 @@ impl Coordinator {
             state,
             trouble,
             on_gap,
+            on_map_full,
+            full: HashMap::new(),
             names: Vec::new(),
             ids: HashMap::new(),
             epochs: HashMap::new(),
@@ -470,6 +476,7 @@ impl Coordinator {
                 self.count(Counts { maps_cut: 1, ..Counts::default() });
                 self.tell(Event::MapCut { partition: name.clone(), reach: map.reach });
             }
+            self.hold_while_full(id, point.epoch, map.cut);
             if let Some(witness) = &self.common.witness {
                 witness.committing(&name, point.offset);
             }
@@ -483,6 +490,20 @@ impl Coordinator {
         }
         let answer = self.membership.commit(commits);
         self.commits.push(Box::pin(async move { (number, now, ids, answer.await) }));
+    }
+
+    /// Tells the shard when a map stops fitting, and when it fits again, if that is to hold the partition.
+    fn hold_while_full(&mut self, partition: PartitionId, epoch: Epoch, full: bool) {
+        let was_full = self.full.get(&partition) == Some(&epoch);
+        if self.on_map_full == OnMapFull::Continue || full == was_full {
+            return;
+        }
+        if full {
+            self.full.insert(partition, epoch);
+        } else {
+            self.full.remove(&partition);
+        }
+        self.shard(partition).post(ToShard::MapFull { partition, epoch, full });
     }
 
     fn commit_answered(&mut self, (number, sent_at, ids, answer): CommitAnswer) {

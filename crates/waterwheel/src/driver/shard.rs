@@ -62,6 +62,12 @@ pub(crate) enum ToShard {
         partitions: Vec<PartitionId>,
         deadline: Now,
     },
+    /// The partition's commit map does not fit, or fits again.
+    MapFull {
+        partition: PartitionId,
+        epoch: Epoch,
+        full: bool,
+    },
     Lose(Vec<PartitionId>),
     Close(Vec<PartitionId>),
     Collect,
@@ -221,6 +227,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             match letter {
                 ToShard::Assign { assignment, resume } => self.assign(assignment, resume, now),
                 ToShard::Refetch { partition, epoch, from } => self.refetch(partition, epoch, from),
+                ToShard::MapFull { partition, epoch, full } => self.engine.set_map_full(partition, epoch, full),
                 ToShard::Drain { partitions, deadline } => self.drain(&partitions, deadline, now),
                 ToShard::Lose(partitions) => {
                     let running =

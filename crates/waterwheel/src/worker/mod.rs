@@ -32,7 +32,7 @@ use crate::error::Error;
 use crate::handler::Handler;
 use crate::health::Trouble;
 use crate::record::TopicPartition;
-use crate::settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, Start};
+use crate::settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 use crate::witness::Witness;
 
 /// Events that a reader may be behind before it misses some.
@@ -67,6 +67,7 @@ pub struct WorkerBuilder {
     drain_timeout: Duration,
     on_drain_deadline: OnDrainDeadline,
     on_gap: OnGap,
+    on_map_full: OnMapFull,
     start: Start,
     execution: Execution,
     lease: Option<Duration>,
@@ -95,6 +96,7 @@ impl Client {
             drain_timeout: Duration::from_secs(25),
             on_drain_deadline: OnDrainDeadline::Cancel,
             on_gap: OnGap::Continue,
+            on_map_full: OnMapFull::Continue,
             start: Start::Earliest,
             execution: Execution::Inline,
             lease: None,
@@ -202,6 +204,12 @@ impl WorkerBuilder {
     /// What happens when the records to be read next are gone. Default: reported, and on with the first there is.
     pub fn on_gap(mut self, policy: OnGap) -> Self {
         self.on_gap = policy;
+        self
+    }
+
+    /// What happens while the commit map does not fit. Default: work goes on.
+    pub fn on_map_full(mut self, policy: OnMapFull) -> Self {
+        self.on_map_full = policy;
         self
     }
 
@@ -429,6 +437,7 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
             state.0.clone(),
             handle.trouble.clone(),
             builder.on_gap,
+            builder.on_map_full,
         );
         let ended = tokio::select! {
             ended = coordinator.run() => ended,

@@ -150,3 +150,21 @@ fn a_batch_that_takes_the_place_of_another_is_read_from_its_start() {
     rig.fetch("2a 3b 4c 5d");
     assert_eq!(rig.run_all(|_| Outcome::Ok), [(2, 1), (3, 1), (4, 1), (5, 1)]);
 }
+
+#[test]
+fn a_full_map_holds_what_is_not_taken_up_and_nothing_else() {
+    let mut rig = Rig::on_p0(settings());
+    rig.fetch("0a 1a 2b");
+    let first = rig.start_all();
+    assert_eq!(offsets(&first), [0, 2]);
+    let epoch = rig.engine.views(rig.now)[0].epoch;
+    rig.engine.set_map_full(PartitionId(0), epoch, true);
+    rig.fetch("3c");
+    assert_eq!(rig.engine.views(rig.now)[0].held, Some(super::super::HoldReason::MapFull));
+    rig.end(first[0].1, Outcome::Ok);
+    assert_eq!(offsets(&rig.start_all()), [1], "it waited for its key already");
+    rig.engine.set_map_full(PartitionId(0), Epoch(epoch.0 + 1), false);
+    assert_eq!(offsets(&rig.start_all()), [] as [i64; 0], "another assignment's map");
+    rig.engine.set_map_full(PartitionId(0), epoch, false);
+    assert_eq!(offsets(&rig.start_all()), [3]);
+}
