@@ -11,9 +11,10 @@
 //! | `properties` | who gets which property; secrets |
 //! | `list`, `errors` | partition lists and errors, theirs and ours |
 //! | `membership`, `statistics` | the group: events, commits; when the coordinator last answered |
+//! | `message` | the layout of a message, with the error as a number |
 //! | `fetcher`, `reader`, `ready` | reading: a shard's partitions; messages to batches; whose turn it is |
 //! | `producer`, `admin` | writing; questions about topics |
-//! | `mock` | librdkafka's cluster for tests |
+//! | `mock` | librdkafka's cluster in this process |
 #![expect(unsafe_code, reason = "librdkafka is a C library; this folder is where its calls are")]
 
 mod admin;
@@ -22,6 +23,7 @@ mod fetcher;
 mod handle;
 mod list;
 mod membership;
+mod message;
 pub(crate) mod mock;
 mod producer;
 mod properties;

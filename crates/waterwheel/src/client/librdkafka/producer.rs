@@ -17,6 +17,7 @@ use rdkafka::bindings as sys;
 
 use super::errors;
 use super::handle::{Event, Handle, Queue, Topic, lock};
+use super::message::Raw;
 use super::properties::Role;
 use crate::client::{Outgoing, PortFuture, Producer, Properties, Report, SendError};
 use crate::error::{KafkaError, code};
@@ -384,18 +385,3 @@ impl Drop for Headers {
         }
     }
 }
-
-/// The bindings' message, but with the error as a number (see `errors`).
-#[repr(C)]
-struct Raw {
-    err: i32,
-    topic: *mut sys::rd_kafka_topic_t,
-    partition: i32,
-    payload: *mut c_void,
-    len: usize,
-    key: *mut c_void,
-    key_len: usize,
-    offset: i64,
-    private: *mut c_void,
-}
-const _: () = assert!(size_of::<Raw>() == size_of::<sys::rd_kafka_message_t>());

@@ -8,6 +8,7 @@ use rdkafka::bindings as sys;
 
 use super::errors;
 use super::handle::{Handle, Queue, Topic};
+use super::message::Raw;
 use super::ready::{self, Signal};
 use crate::error::KafkaError;
 use crate::record::{Assignment, Batch, BatchBuilder};
@@ -173,21 +174,6 @@ impl Taken<'_> {
 /// A message that lives as long as what it was taken with.
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a>(&'a Raw);
-
-/// The bindings' message, but with the error as a number (see `errors`).
-#[repr(C)]
-struct Raw {
-    err: i32,
-    topic: *mut sys::rd_kafka_topic_t,
-    partition: i32,
-    payload: *mut c_void,
-    len: usize,
-    key: *mut c_void,
-    key_len: usize,
-    offset: i64,
-    private: *mut c_void,
-}
-const _: () = assert!(size_of::<Raw>() == size_of::<sys::rd_kafka_message_t>());
 
 impl<'a> Message<'a> {
     fn as_ptr(self) -> *const sys::rd_kafka_message_t {
