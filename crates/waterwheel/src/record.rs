@@ -123,7 +123,11 @@ impl Batch {
     }
 
     pub(crate) fn record(&self, index: u32) -> Record {
-        Record { batch: self.clone(), index }
+        self.clone().into_record(index)
+    }
+
+    pub(crate) fn into_record(self, index: u32) -> Record {
+        Record { batch: self, index }
     }
 }
 

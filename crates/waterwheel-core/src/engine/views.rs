@@ -181,6 +181,12 @@ impl<R: Records> Engine<R> {
         self.slots.iter().filter_map(view).collect()
     }
 
+    /// The open record: its batch and its place there.
+    pub fn open_record(&self) -> Option<(R, u32)> {
+        let open = self.open.as_ref()?;
+        Some((self.batches.records(open.batch)?.clone(), open.index))
+    }
+
     /// The record in a slot: its batch and its place there.
     pub fn record(&self, slot: super::SlotId) -> Option<(R, u32)> {
         let s = self.slots.get(slot)?;

@@ -49,7 +49,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
 
     pub(super) fn start(&mut self, start: Start<Batch>, now: Now) {
         self.counts.attempts += 1;
-        let record = start.records.record(start.index);
+        let record = start.records.into_record(start.index);
         let body = match catch_unwind(AssertUnwindSafe(|| T::decode(&record))) {
             Ok(Ok(body)) => body,
             not_decoded => {
@@ -68,7 +68,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             self.spawn_unpolled(message, now);
             return;
         }
-        let message = Message::new(record.clone(), start.attempt, start.first_failed_ms, body);
+        let message = Message::new(record, start.attempt, start.first_failed_ms, body);
         let handler = &self.handler;
         match self.place.start(|| handler.handle(message)) {
             Poll::Ready(Ok(())) => {
@@ -76,8 +76,11 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 self.counts.succeeded += 1;
             }
             Poll::Ready(Err(failure)) => {
-                let outcome = outcome_of(&failure);
-                let verdict = self.engine.finish_open(outcome, now);
+                // The handler had the only reference: one that succeeds costs no second count.
+                let Some(record) = self.engine.open_record().map(|(batch, index)| batch.into_record(index)) else {
+                    return;
+                };
+                let verdict = self.engine.finish_open(outcome_of(&failure), now);
                 self.follow(verdict, &record, start.attempt, failure);
             }
             Poll::Pending => {
@@ -131,28 +134,26 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         if let Some(running) = self.running.get_mut(slot.index()) {
             *running = None;
         }
-        let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
-        let attempts = self.engine.history(slot).map_or(0, |(attempts, _)| attempts);
         let ending = if self.fenced.remove(&slot) { Ending::Cut } else { ending };
         let (outcome, failure) = match ending {
-            Ending::Result(Ok(())) => (Outcome::Ok, None),
-            Ending::Result(Err(failure)) => (outcome_of(&failure), Some(failure)),
-            Ending::Cut => (Outcome::Cut, None),
+            Ending::Result(Ok(())) => {
+                if self.engine.ended(slot, Outcome::Ok, now) == Verdict::Finished {
+                    self.counts.succeeded += 1;
+                }
+                return;
+            }
+            Ending::Result(Err(failure)) => (outcome_of(&failure), failure),
+            Ending::Cut => {
+                let text = "the handler took longer than its timeout";
+                (Outcome::Cut, Failure::of_class(FailureClass::Timeout, Wish::Policy, text))
+            }
         };
+        // Before the slot may be gone.
+        let record = self.engine.record(slot).map(|(batch, index)| batch.into_record(index));
+        let attempts = self.engine.history(slot).map_or(0, |(attempts, _)| attempts);
         let verdict = self.engine.ended(slot, outcome, now);
-        match (verdict, record) {
-            (Verdict::Finished, _) => {
-                self.counts.succeeded += 1;
-            }
-            (Verdict::Stale, _) => {}
-            (verdict, Some(record)) => {
-                let failure = failure.unwrap_or_else(|| {
-                    let text = "the handler took longer than its timeout";
-                    Failure::of_class(FailureClass::Timeout, Wish::Policy, text)
-                });
-                self.follow(verdict, &record, attempts, failure);
-            }
-            (_, None) => {}
+        if let (false, Some(record)) = (verdict == Verdict::Stale, record) {
+            self.follow(verdict, &record, attempts, failure);
         }
     }
 
