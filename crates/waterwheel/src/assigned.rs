@@ -14,7 +14,7 @@ use crate::record::{Assignment, Batch, Record, TopicPartition};
 /// Reads partitions from where it is told to, without a group and without commits.
 ///
 /// Records come in batches of one partition, in offset order; partitions take turns. What is read ahead stays bounded
-/// (8 MiB a partition, `queued.max.messages.kbytes`).
+/// (10,000 records or 2 MiB a partition: `queued.min.messages`, `queued.max.messages.kbytes`).
 pub struct AssignedConsumer {
     queue: Box<dyn FetchQueue>,
     fetcher: Arc<dyn Fetcher>,
@@ -57,6 +57,8 @@ impl Client {
     pub async fn read_topic(&self, topic: impl Into<String>) -> Result<AssignedConsumer, Error> {
         let topic = topic.into();
         names::check_topic(&topic)?;
+        let fetcher = self.backend().fetcher(self.properties())?;
+        fetcher.warm(std::slice::from_ref(&topic));
         let admin = self.backend().admin(self.properties())?;
         let described = admin.describe_topics(vec![topic.clone()]).await?;
         let description = described.into_iter().next().unwrap_or_else(|| {
@@ -66,7 +68,6 @@ impl Client {
                 topic.as_str(),
             ))
         })?;
-        let fetcher = self.backend().fetcher(self.properties())?;
         let mut queue = fetcher.queue()?;
         for n in 0..description.partitions {
             let partition = TopicPartition::new(topic.as_str(), n as i32);
