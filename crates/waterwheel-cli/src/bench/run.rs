@@ -1,8 +1,8 @@
 //! One measured run: times, distinct records, and the line at its end.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -33,7 +33,32 @@ impl Seen {
     }
 }
 
-/// What a run counts; shared with its handlers.
+/// The records of some partitions. On cache lines of its own: neighbours belong to other threads.
+#[derive(Default)]
+#[repr(align(128))]
+struct Slot(Mutex<Part>);
+
+#[derive(Default)]
+struct Part {
+    seen: Seen,
+    /// Distinct records that [`Run::distinct`] does not know of.
+    uncounted: u64,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Part> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// So many records before the end they are counted one by one, so as to stop at the very last.
+const NEAR: u64 = 200_000;
+
+/// How often a run looks whether its end is near.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What a run counts; shared with its handlers, which run on several threads: until its end is near nothing is written
+/// that another thread writes.
 pub(super) struct Run {
     start: Instant,
     count: u64,
@@ -44,7 +69,8 @@ pub(super) struct Run {
     peak: AtomicUsize,
     waited_ns: AtomicU64,
     waits: AtomicU64,
-    seen: Vec<Mutex<Seen>>,
+    slots: Vec<Slot>,
+    near: AtomicBool,
     started: AtomicBool,
     done: Notify,
 }
@@ -66,7 +92,8 @@ impl Run {
             peak: AtomicUsize::new(0),
             waited_ns: AtomicU64::new(0),
             waits: AtomicU64::new(0),
-            seen: (0..64).map(|_| Mutex::default()).collect(),
+            slots: (0..64).map(|_| Slot::default()).collect(),
+            near: AtomicBool::new(count <= NEAR),
             started: AtomicBool::new(false),
             done: Notify::new(),
         }
@@ -97,11 +124,34 @@ impl Run {
 
     /// A record was handled.
     pub(super) fn handled(&self, partition: i32, offset: i64) {
-        let shard = &self.seen[usize::try_from(partition).unwrap_or(0) % self.seen.len()];
-        let new = shard.lock().unwrap_or_else(PoisonError::into_inner).add(partition, offset);
-        if new {
-            self.add(1);
+        let slot = &self.slots[usize::try_from(partition).unwrap_or(0) % self.slots.len()];
+        let mut part = slot.lock();
+        if part.seen.add(partition, offset) {
+            part.uncounted += 1;
+            if self.near.load(Acquire) {
+                self.add(std::mem::take(&mut part.uncounted));
+            }
         }
+    }
+
+    /// Looks whether the end is near.
+    fn look(&self) {
+        if self.near.load(Relaxed) {
+            return;
+        }
+        let uncounted: u64 = self.slots.iter().map(|slot| slot.lock().uncounted).sum();
+        if self.distinct.load(Relaxed) + uncounted + NEAR >= self.count {
+            self.near.store(true, Release);
+            // Whoever comes after this finds its slot empty, or counts what it holds.
+            for slot in &self.slots {
+                self.add(std::mem::take(&mut slot.lock().uncounted));
+            }
+        }
+    }
+
+    /// How many distinct records there were.
+    fn distinct(&self) -> u64 {
+        self.distinct.load(Relaxed) + self.slots.iter().map(|slot| slot.lock().uncounted).sum::<u64>()
     }
 
     /// That many distinct records more.
@@ -122,7 +172,7 @@ impl Run {
         let stall = async {
             let mut before = u64::MAX;
             loop {
-                let now = self.distinct.load(Relaxed);
+                let now = self.distinct();
                 if now == before {
                     return;
                 }
@@ -130,8 +180,17 @@ impl Run {
                 tokio::time::sleep(STALLED).await;
             }
         };
+        let look = async {
+            let mut ticks = tokio::time::interval(LOOK_EVERY);
+            while !self.near.load(Relaxed) {
+                ticks.tick().await;
+                self.look();
+            }
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = self.done.notified() => true,
+            () = look => false,
             () = waterwheel::signal::shutdown() => true,
             () = stall => false,
         }
@@ -144,7 +203,7 @@ impl Run {
             0 => self.ns() as f64 / 1e9,
             ns => ns as f64 / 1e9,
         };
-        let records = self.distinct.load(Relaxed);
+        let records = self.distinct();
         let steady = (last - first).max(1e-9);
         let mut line = Map::new();
         let mut put = |name: &str, value: Value| line.insert(name.to_owned(), value);
