@@ -21,6 +21,11 @@ use waterwheel_cli::audit;
 
 use crate::global::Global;
 
+/// For librdkafka too; why, and what it gives: `docs/performance.md`.
+#[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Turns a Kafka stream into work that gets done.
 #[derive(Parser)]
 #[command(name = "waterwheel", version, after_help = EXIT_CODES)]
