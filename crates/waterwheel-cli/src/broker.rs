@@ -72,7 +72,7 @@ impl Broker {
         let servers = cluster.bootstrap_servers();
         say(format_args!("in-process cluster; {LIMITS}"));
         let mut out = std::io::stdout();
-        match global.output {
+        match global.output() {
             Output::Table => writeln!(out, "{servers}")?,
             Output::Json | Output::Ndjson => writeln!(out, "{}", serde_json::json!({ "bootstrap_servers": servers }))?,
         }

@@ -28,7 +28,7 @@ impl Check {
         for path in &self.files {
             let (errors, warnings, workers) = look_at(path, &upper);
             all_sound &= errors.is_empty();
-            match global.output {
+            match global.output() {
                 Output::Table => {
                     for warning in &warnings {
                         say(format_args!("warning: {warning}"));
@@ -51,7 +51,7 @@ impl Check {
             }
         }
         let mut stdout = std::io::stdout();
-        match global.output {
+        match global.output() {
             Output::Table => {}
             Output::Json => writeln!(stdout, "{}", serde_json::Value::from(reports))?,
             Output::Ndjson => {

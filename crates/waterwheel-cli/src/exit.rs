@@ -10,7 +10,6 @@ use waterwheel::{Error, KafkaError};
 /// What the exit code says. Kept once released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[expect(dead_code, reason = "the verbs still to come use the rest")]
 pub(crate) enum Exit {
     Done = 0,
     Failed = 1,
@@ -64,6 +63,11 @@ impl Failure {
     /// An end without a word: it was said already, or nobody listens.
     pub(crate) fn silent(exit: Exit) -> Self {
         Self::new(exit, "")
+    }
+
+    /// The code that it ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
     }
 
     /// Says it on stderr and gives the code.

@@ -1,6 +1,7 @@
 //! Options that every verb has, and the connection settings that they and the environment make.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -26,9 +27,9 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) command_config: Option<PathBuf>,
 
-    /// Form of what is printed on stdout
-    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table, value_name = "FORM")]
-    pub(crate) output: Output,
+    /// Form of what is printed on stdout [default: table; of `bench consume` and `bench produce`: json]
+    #[arg(short, long, global = true, value_enum, value_name = "FORM")]
+    output: Option<Output>,
 
     /// Log errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -46,6 +47,7 @@ pub(crate) struct Global {
 /// Form of the data on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
+    #[value(alias = "text")]
     Table,
     Json,
     Ndjson,
@@ -116,6 +118,22 @@ impl Global {
             }
         }
         Ok(flags)
+    }
+
+    /// The form of what is printed on stdout, for verbs that print for people.
+    pub(crate) fn output(&self) -> Output {
+        self.output_or(Output::Table)
+    }
+
+    /// The form asked for, or the verb's own where none was.
+    pub(crate) fn output_or(&self, otherwise: Output) -> Output {
+        self.output.unwrap_or(otherwise)
+    }
+
+    /// The options by which another process of this command gets the same connection settings, but for the brokers.
+    pub(crate) fn connection_options(&self) -> Vec<OsString> {
+        let file = self.command_config.iter().flat_map(|path| ["--command-config".into(), path.into()]);
+        file.chain(self.property.iter().flat_map(|text| ["-X".into(), text.into()])).collect()
     }
 
     /// Whether only errors are to be said.

@@ -8,11 +8,13 @@ mod check;
 mod demo;
 mod exit;
 mod file;
+mod folder;
 mod global;
 mod init;
 mod log;
 mod run;
 mod stop;
+mod words;
 
 use std::process::ExitCode;
 
@@ -51,11 +53,12 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or configuration
     4 drained late or partly, 5 not found, 6 not authorised, 7 unreachable or timed out, 8 refused";
 
 fn main() -> ExitCode {
+    let started = bench::instant();
     let Command { global, verb } = Command::parse();
     global.start_log();
     let ended = match verb {
         Verb::Audit(args) => return audit::run(&args),
-        Verb::Bench(bench) => bench.run(&global),
+        Verb::Bench(bench) => bench.run(&global, started),
         Verb::Broker(broker) => broker.run(&global),
         Verb::Check(check) => check.run(&global),
         Verb::Demo(demo) => demo.run(&global),

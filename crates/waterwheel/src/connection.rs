@@ -14,7 +14,7 @@ use crate::config::{
     self, ALLOW_PLAINTEXT_SASL, ConfigError, Security, Shown, canonical, check_properties, check_property, check_topic,
     normal_value, overlay,
 };
-use crate::error::Error;
+use crate::error::{Error, KafkaError, code};
 
 const DEFAULT_CLIENT_ID: &str = "waterwheel";
 
@@ -61,6 +61,20 @@ impl Client {
         check_topic(&name)?;
         let admin = self.backend().admin(self.properties())?;
         Ok(admin.create_topic(name, partitions, deadline).await?)
+    }
+
+    /// How many partitions a topic has. Where the cluster has no such topic, an error of which
+    /// [`is_unknown_topic`](KafkaError::is_unknown_topic) holds; asking makes none. Gives up after 30 s. Dropping the
+    /// future leaves the question under way.
+    pub async fn partitions_of(&self, topic: impl Into<String>) -> Result<usize, Error> {
+        let topic = topic.into();
+        check_topic(&topic)?;
+        let admin = self.backend().admin(self.properties())?;
+        let described = admin.describe_topics(vec![topic.clone()]).await?;
+        match described.into_iter().next() {
+            Some(description) => Ok(description?.partitions),
+            None => Err(KafkaError::new(code::UNKNOWN_TOPIC_OR_PARTITION, "the answer lacks the topic", topic).into()),
+        }
     }
 
     /// Checked, by librdkafka's names. Holds secrets: not for printing.

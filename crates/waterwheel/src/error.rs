@@ -37,6 +37,11 @@ impl KafkaError {
         code::UNAUTHORISED.contains(&self.code)
     }
 
+    /// Whether the cluster has no such topic.
+    pub fn is_unknown_topic(&self) -> bool {
+        matches!(self.code, code::UNKNOWN_TOPIC_OR_PARTITION | code::LOCAL_UNKNOWN_TOPIC)
+    }
+
     /// Whether no broker could be reached or none answered in time.
     pub fn is_unreachable(&self) -> bool {
         code::UNREACHABLE.contains(&self.code)

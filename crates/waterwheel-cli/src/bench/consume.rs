@@ -1,38 +1,226 @@
 //! `bench consume`.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use waterwheel::{Client, Failure, Message, Order, Raw, Retry};
+use waterwheel::{Error, Failure, Message, Order, Raw, Retry};
 use waterwheel_cli::journal::{Journal, Journaled};
 
-use super::run::{Run, Seen, instant};
-use super::{Consume, Mode};
+use super::data::{Data, Spread};
+use super::place::Brokers;
+use super::run::{Run, Seen};
+use super::{Mode, TOPIC, instant, needed};
 use crate::exit::{Exit, Failure as Ended};
+use crate::global::{Global, Output};
+use crate::words::grouped;
+
+/// Read a topic: raw batches, or through a worker with commits
+///
+/// Prints one JSON line, or a table with `-o table`. Without brokers it fills a topic in this process first.
+#[derive(clap::Args)]
+pub(crate) struct Consume {
+    /// Same as --brokers
+    #[arg(long, value_name = "HOST:PORT,..")]
+    bootstrap: Option<String>,
+    /// Topic that there is; without brokers one of that name is made [default without brokers: bench]
+    #[arg(long)]
+    topic: Option<String>,
+    /// The consumer group
+    #[arg(long, default_value = "bench")]
+    group: String,
+    /// raw: batches, no handler; the others: a worker in that order
+    #[arg(long, value_enum, default_value = "key")]
+    mode: Mode,
+    /// Handlers that run at once
+    #[arg(long, default_value_t = 256)]
+    concurrency: usize,
+    /// End after that many distinct records [default without brokers: 100000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Microseconds that each handler waits; 0: it returns at once
+    #[arg(long, value_name = "US", default_value_t = 0)]
+    work_us: u64,
+    /// Microseconds that --tail-pct percent of the handlers wait instead
+    #[arg(long, value_name = "US", default_value_t = 0)]
+    tail_us: u64,
+    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    tail_pct: u64,
+    /// Percent of the records that fail the first time and are tried again after a second
+    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    fail_pct: u64,
+    /// Write a line for each handler's start and end, for `audit`
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// Milliseconds after the group coordinator's last answer in which records may still be started; the default is the
+    /// worker's
+    #[arg(long, value_name = "MS")]
+    lease_ms: Option<u64>,
+    /// Bytes of each value in the topic made without brokers [default: 100]
+    #[arg(long, value_name = "BYTES")]
+    size: Option<usize>,
+    /// Distinct keys in the topic made without brokers [default: 1000]
+    #[arg(long, value_name = "N")]
+    keys: Option<u64>,
+    /// Partitions of the topic made without brokers [default: 8]
+    #[arg(long, value_name = "N", value_parser = super::partitions)]
+    partitions: Option<usize>,
+}
+
+/// When no record has come by then, it is asked whether there is such a topic.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What is measured.
+struct Task {
+    brokers: Brokers,
+    topic: String,
+    run: Arc<Run>,
+}
 
 impl Consume {
-    pub(super) async fn run(self, client: Client) -> Result<Exit, Ended> {
-        let run = Arc::new(Run::new(self.count));
+    pub(super) async fn run(self, global: &Global, mut started: Instant) -> Result<Exit, Ended> {
+        let brokers = Brokers::find(global, self.bootstrap.as_deref())?;
+        let topic = needed("--topic", self.topic.clone(), TOPIC.to_owned(), &brokers)?;
+        let count = needed("--count", self.count, super::COUNT, &brokers)?;
+        let data = self.data(count, &brokers)?;
+        if let Some(data) = data {
+            brokers.create_topic(&topic, data.partitions).await?;
+            brokers.fill(&topic, &data).await?;
+            started = instant();
+        }
+        let task = Task { run: Arc::new(Run::new(count, started)), brokers, topic };
         let mode = self.mode;
-        let finished = match mode {
-            Mode::Raw => self.raw(client, &run).await?,
-            _ => self.worker(client, &run).await?,
+        let measured = async {
+            match mode {
+                Mode::Raw => task.raw().await,
+                _ => self.worker(&task).await,
+            }
         };
-        let mut extra: Vec<(&'static str, serde_json::Value)> = Vec::new();
-        if mode == Mode::Raw {
-            extra.push(("unsafe", "no group and no commits: partitions read by hand".into()));
-        }
-        if !finished {
-            extra.push(("stalled", true.into()));
-        }
-        println!("{}", run.line(mode.name(), extra));
+        let finished = tokio::select! {
+            finished = measured => finished?,
+            never = task.run.watch() => match never {},
+        };
+        let mut figures = task.run.figures(mode.name());
+        figures.is_unsafe = (mode == Mode::Raw).then_some("no group and no commits: partitions read by hand");
+        figures.stalled = !finished;
+        figures.embedded = task.brokers.are_embedded();
+        figures.print(global.output_or(Output::Json))?;
         Ok(if finished { Exit::Done } else { Exit::ConditionNotMet })
     }
 
+    /// What a cluster in this process is filled with; `None` on other brokers.
+    fn data(&self, count: u64, brokers: &Brokers) -> Result<Option<Data>, Ended> {
+        if !brokers.are_embedded() {
+            let given = [
+                ("size", self.size.is_some()),
+                ("keys", self.keys.is_some()),
+                ("partitions", self.partitions.is_some()),
+            ];
+            return match given.into_iter().find(|(_, is_given)| *is_given) {
+                None => Ok(None),
+                Some((name, _)) => Err(Ended::new(
+                    Exit::Usage,
+                    format!("--{name} is for the topic that is made where no brokers are named"),
+                )
+                .hint("on brokers, consume reads a topic as it is")),
+            };
+        }
+        let data = Data {
+            partitions: self.partitions.unwrap_or(8),
+            records: count,
+            size: self.size.unwrap_or(100),
+            keys: self.keys.unwrap_or(1000),
+            spread: Spread::Even,
+        };
+        if data.fits_embedded() {
+            return Ok(Some(data));
+        }
+        let most = grouped(data.fitting_embedded().records);
+        let message = format!(
+            "{} records of {} bytes do not fit in the cluster in this process, which keeps 5 MiB a partition: {most} do",
+            grouped(count),
+            grouped(data.size as u64),
+        );
+        Err(Ended::new(Exit::Usage, message)
+            .hint("lower --count or --size, raise --partitions or --keys, or name brokers"))
+    }
+
+    /// A worker with its defaults.
+    async fn worker(self, task: &Task) -> Result<bool, Ended> {
+        let run = &task.run;
+        let order = match self.mode {
+            Mode::Partition => Order::Partition,
+            Mode::Unordered => Order::None,
+            Mode::Raw | Mode::Key => Order::Key,
+        };
+        let work = Work {
+            run: run.clone(),
+            work: Duration::from_micros(self.work_us),
+            tail: Duration::from_micros(self.tail_us),
+            tail_pct: self.tail_pct,
+            fail_pct: self.fail_pct,
+            failed: Mutex::default(),
+        };
+        let work = Arc::new(work);
+        let journal = match &self.journal {
+            Some(path) => {
+                let told = |error| Ended::new(Exit::Usage, format!("--journal {}: {error}", path.display()));
+                Some(Arc::new(Journal::open(path).map_err(told)?))
+            }
+            None => None,
+        };
+        let mut builder = task
+            .brokers
+            .client()
+            .worker(&*self.group)
+            .topic(&*task.topic)
+            .order(order)
+            .concurrency(self.concurrency)
+            .retry(Retry::fixed(Duration::from_secs(1)).forever());
+        if let Some(journal) = &journal {
+            builder = builder.witness(journal.clone());
+        }
+        if let Some(lease) = self.lease_ms {
+            builder = builder.lease(Duration::from_millis(lease));
+        }
+        let handler = move |message: Message<Raw>| {
+            let work = work.clone();
+            async move { work.handle(message).await }
+        };
+        let worker = builder.handler(Journaled::new(handler, journal.clone())).build()?;
+        let (mut finished, mut missing) = (true, None);
+        let ended = worker
+            .run_until(async {
+                tokio::select! {
+                    ended = run.wait() => finished = ended,
+                    failure = task.missing() => missing = Some(failure),
+                }
+            })
+            .await;
+        if let Some(failure) = missing {
+            return Err(failure);
+        }
+        ended.map_err(|e| e.error)?;
+        if let Some(error) = journal.as_deref().and_then(Journal::broken) {
+            return Err(Ended::new(Exit::Failed, format!("the journal is not whole: {error}")));
+        }
+        Ok(finished)
+    }
+}
+
+impl Task {
     /// Batches straight from the fetch port.
-    async fn raw(self, client: Client, run: &Run) -> Result<bool, Ended> {
-        let mut consumer = client.read_topic(&*self.topic).await?;
+    async fn raw(&self) -> Result<bool, Ended> {
+        let run = &*self.run;
+        let mut consumer = match self.brokers.client().read_topic(&*self.topic).await {
+            Err(Error::Kafka(e)) if e.is_unknown_topic() => {
+                // Made a moment ago, or an error that says so.
+                self.brokers.partitions_of(&self.topic).await?;
+                self.brokers.client().read_topic(&*self.topic).await?
+            }
+            consumer => consumer?,
+        };
         let read = async {
             let (mut seen, mut bytes) = (Seen::default(), 0usize);
             while !run.is_done() {
@@ -57,55 +245,17 @@ impl Consume {
         Ok(finished)
     }
 
-    /// A worker with its defaults.
-    async fn worker(self, client: Client, run: &Arc<Run>) -> Result<bool, Ended> {
-        let order = match self.mode {
-            Mode::Partition => Order::Partition,
-            Mode::Unordered => Order::None,
-            Mode::Raw | Mode::Key => Order::Key,
-        };
-        let work = Work {
-            run: run.clone(),
-            work: Duration::from_micros(self.work_us),
-            tail: Duration::from_micros(self.tail_us),
-            tail_pct: self.tail_pct,
-            fail_pct: self.fail_pct,
-            failed: Mutex::default(),
-        };
-        // For the rest of the process: no count is shared by the threads that run handlers.
-        let work: &'static Work = Box::leak(Box::new(work));
-        let journal = match &self.journal {
-            Some(path) => {
-                let told = |error| Ended::new(Exit::Usage, format!("--journal {}: {error}", path.display()));
-                Some(Arc::new(Journal::open(path).map_err(told)?))
-            }
-            None => None,
-        };
-        let mut builder = client
-            .worker(&*self.group)
-            .topic(&*self.topic)
-            .order(order)
-            .concurrency(self.concurrency)
-            .retry(Retry::fixed(Duration::from_secs(1)).forever());
-        if let Some(journal) = &journal {
-            builder = builder.witness(journal.clone());
+    /// Ends where there is no such topic, for which a worker would wait; else never. Asks only if no record comes for a
+    /// while, so that a start that is measured pays nothing for it.
+    async fn missing(&self) -> Ended {
+        tokio::time::sleep(QUIET).await;
+        if self.run.has_begun() {
+            return std::future::pending().await;
         }
-        if let Some(lease) = self.lease_ms {
-            builder = builder.lease(Duration::from_millis(lease));
+        match self.brokers.partitions_of(&self.topic).await {
+            Err(failure) if failure.exit() == Exit::NotFound => failure,
+            _ => std::future::pending().await,
         }
-        let handler = move |message: Message<Raw>| work.handle(message);
-        let worker = builder.handler(Journaled::new(handler, journal.clone())).build()?;
-        let mut finished = true;
-        let ended = worker
-            .run_until(async {
-                finished = run.wait().await;
-            })
-            .await;
-        ended.map_err(|e| e.error)?;
-        if let Some(error) = journal.as_deref().and_then(Journal::broken) {
-            return Err(Ended::new(Exit::Failed, format!("the journal is not whole: {error}")));
-        }
-        Ok(finished)
     }
 }
 

@@ -1,18 +1,33 @@
-//! `waterwheel bench`: figures as one JSON line, by the library's defaults.
+//! `waterwheel bench`: figures, by the library's defaults.
 //!
-//! Speaks the command line of the side-by-side measurements in `BENCHMARKS.md`, so that it can be put beside other
-//! clients on one Kafka.
+//! `consume` and `produce` speak the command line of the side-by-side measurements in `BENCHMARKS.md`, so that they can be
+//! put beside other clients on one Kafka; `latency` and `worker` run them, or any other program that speaks it, and draw
+//! conclusions. Without brokers all of them run on a cluster in this process.
 
+mod child;
 mod consume;
+mod data;
+mod figures;
+mod latency;
+mod place;
 mod produce;
 mod run;
+mod worker;
+
+use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use self::place::Brokers;
 use crate::exit::{Exit, Failure};
 use crate::global::Global;
 
-/// Measure consuming or producing; prints one JSON line.
+pub(crate) use self::run::instant;
+
+/// Measure consuming, producing, latency, or a set of workloads
+///
+/// Without brokers (by --brokers, WATERWHEEL_BROKERS or --command-config) it runs on a cluster in this process, and figures
+/// mean little.
 #[derive(Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -21,50 +36,31 @@ pub(crate) struct Bench {
 
 #[derive(Subcommand)]
 enum What {
-    Consume(Consume),
-    Produce(Produce),
+    Consume(consume::Consume),
+    Produce(produce::Produce),
+    Latency(latency::Latency),
+    Worker(worker::Worker),
 }
 
-/// Read a topic: raw batches, or through a worker with commits.
-#[derive(Args)]
-pub(crate) struct Consume {
-    /// Same as --brokers.
-    #[arg(long, value_name = "HOST:PORT,..")]
-    bootstrap: Option<String>,
-    #[arg(long)]
-    topic: String,
-    /// The consumer group.
-    #[arg(long, default_value = "bench")]
-    group: String,
-    /// raw: batches, no handler; the others: a worker in that order.
-    #[arg(long, value_enum, default_value = "key")]
-    mode: Mode,
-    /// Handlers that run at once.
-    #[arg(long, default_value_t = 256)]
-    concurrency: usize,
-    /// End after that many distinct records.
-    #[arg(long)]
-    count: u64,
-    /// Microseconds that each handler waits; 0: it returns at once.
-    #[arg(long, default_value_t = 0)]
-    work_us: u64,
-    /// Microseconds that --tail-pct percent of the handlers wait instead.
-    #[arg(long, default_value_t = 0)]
-    tail_us: u64,
-    #[arg(long, default_value_t = 0)]
-    tail_pct: u64,
-    /// Percent of the records that fail the first time and are tried again after a second.
-    #[arg(long, default_value_t = 0)]
-    fail_pct: u64,
-    /// Write a line for each handler's start and end, for `audit`.
-    #[arg(long, value_name = "FILE")]
-    journal: Option<std::path::PathBuf>,
-    /// Milliseconds after the group coordinator's last answer in which records may still be started; the default is the
-    /// worker's.
-    #[arg(long, value_name = "MS")]
-    lease_ms: Option<u64>,
+impl Bench {
+    /// `started`: when the process did.
+    pub(crate) fn run(self, global: &Global, started: Instant) -> Result<Exit, Failure> {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let ended = runtime.block_on(async {
+            match self.what {
+                What::Consume(consume) => consume.run(global, started).await,
+                What::Produce(produce) => produce.run(global, started).await,
+                What::Latency(latency) => latency.run(global).await,
+                What::Worker(worker) => worker.run(global).await,
+            }
+        });
+        // What still waits (a signal listener) is not waited for.
+        runtime.shutdown_background();
+        ended
+    }
 }
 
+/// Which records are worked on one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
     Raw,
@@ -84,44 +80,29 @@ impl Mode {
     }
 }
 
-/// Write records and count their acknowledgements.
-#[derive(Args)]
-pub(crate) struct Produce {
-    /// Same as --brokers.
-    #[arg(long, value_name = "HOST:PORT,..")]
-    bootstrap: Option<String>,
-    #[arg(long)]
-    topic: String,
-    #[arg(long)]
-    count: u64,
-    /// Bytes of each value.
-    #[arg(long, default_value_t = 100)]
-    size: usize,
-    /// Distinct keys: `k0`, `k1`, ...
-    #[arg(long, default_value_t = 1000)]
-    keys: u64,
+/// The topic of `consume` and `produce`, and how many records they have, where no brokers are named.
+const TOPIC: &str = "bench";
+const COUNT: u64 = 100_000;
+
+/// An option that must be given where brokers are.
+fn needed<T>(option: &str, given: Option<T>, embedded: T, brokers: &Brokers) -> Result<T, Failure> {
+    match given {
+        Some(given) => Ok(given),
+        None if brokers.are_embedded() => Ok(embedded),
+        None => Err(Failure::new(Exit::Usage, format!("{option} is needed where brokers are named"))
+            .hint("waterwheel help bench tells the options of each of its verbs")),
+    }
 }
 
-impl Bench {
-    pub(crate) fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let bootstrap = match &self.what {
-            What::Consume(c) => &c.bootstrap,
-            What::Produce(p) => &p.bootstrap,
-        };
-        let mut properties = global.properties()?;
-        if let Some(brokers) = bootstrap {
-            properties.insert("bootstrap.servers".to_owned(), brokers.clone());
-        }
-        let client = waterwheel::Client::builder().properties(properties).build()?;
-        let runtime = tokio::runtime::Runtime::new()?;
-        let ended = runtime.block_on(async {
-            match self.what {
-                What::Consume(consume) => consume.run(client).await,
-                What::Produce(produce) => produce.run(client).await,
-            }
-        });
-        // What still waits (a signal listener) is not waited for.
-        runtime.shutdown_background();
-        ended
+/// A number of partitions, as the brokers' admin calls and the cluster in this process take it.
+fn partitions(text: &str) -> Result<usize, String> {
+    within(text, 1, 1000)
+}
+
+/// A whole number in that range; negative ones are told the range, too.
+fn within<N: TryFrom<i64>>(text: &str, least: i64, most: i64) -> Result<N, String> {
+    match text.parse::<i64>() {
+        Ok(number) if (least..=most).contains(&number) => N::try_from(number).map_err(|_| "is out of range".to_owned()),
+        _ => Err(format!("must be a whole number from {least} to {most}")),
     }
 }

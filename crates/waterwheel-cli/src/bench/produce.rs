@@ -2,50 +2,97 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use waterwheel::{Client, ProducerRecord};
+use waterwheel::{Producer, ProducerRecord};
 
-use super::Produce;
+use super::place::Brokers;
 use super::run::Run;
+use super::{TOPIC, needed};
 use crate::exit::{Exit, Failure};
+use crate::global::{Global, Output};
 
 /// Records sent at once.
-const BATCH: u64 = 1000;
+const BATCH: usize = 1000;
 
 /// Batches under way: together a little less than the client's queue holds (100,000 records).
 const UNDER_WAY: usize = 90;
 
+/// Write records and count their acknowledgements
+///
+/// Prints one JSON line, or a table with `-o table`. Without brokers it writes to a cluster in this process.
+#[derive(clap::Args)]
+pub(crate) struct Produce {
+    /// Same as --brokers
+    #[arg(long, value_name = "HOST:PORT,..")]
+    bootstrap: Option<String>,
+    /// Topic that there is; without brokers one of that name is made [default without brokers: bench]
+    #[arg(long)]
+    topic: Option<String>,
+    /// How many records [default without brokers: 100000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Bytes of each value
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    size: usize,
+    /// Distinct keys: `k0`, `k1`, ...
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    keys: u64,
+    /// Partitions of the topic made without brokers
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = super::partitions)]
+    partitions: usize,
+}
+
 impl Produce {
-    pub(super) async fn run(self, client: Client) -> Result<Exit, Failure> {
-        let producer = client.producer()?;
-        let value = ProducerRecord::to(&*self.topic).value(vec![b'x'; self.size]);
-        let records: Vec<ProducerRecord> = (0..self.keys.max(1)).map(|k| value.clone().key(format!("k{k}"))).collect();
-        let run = Run::new(self.count);
-        run.begin();
-        let mut sends = FuturesUnordered::new();
-        let mut sent = 0;
-        while sent < self.count || !sends.is_empty() {
-            while sent < self.count && sends.len() < UNDER_WAY {
-                let n = BATCH.min(self.count - sent);
-                let place = |i: u64| ((sent + i) % records.len() as u64) as usize;
-                let batch: Vec<ProducerRecord> = (0..n).map(|i| records[place(i)].clone()).collect();
-                let producer = &producer;
-                sends.push(async move { producer.send_all(batch).await.map(|()| n) });
-                sent += n;
-            }
-            match sends.next().await {
-                Some(Ok(acknowledged)) => run.add(acknowledged),
-                Some(Err(failures)) => {
-                    let first = failures.first().map(ToString::to_string).unwrap_or_default();
-                    let message = format!("{} records were not acknowledged: {first}", failures.len());
-                    return Err(Failure::new(Exit::Failed, message));
-                }
-                None => {}
-            }
+    pub(super) async fn run(self, global: &Global, mut started: Instant) -> Result<Exit, Failure> {
+        let brokers = Brokers::find(global, self.bootstrap.as_deref())?;
+        let topic = needed("--topic", self.topic, TOPIC.to_owned(), &brokers)?;
+        let count = needed("--count", self.count, super::COUNT, &brokers)?;
+        if brokers.are_embedded() {
+            brokers.create_topic(&topic, self.partitions).await?;
+            started = super::instant();
+        } else {
+            brokers.partitions_of(&topic).await?;
         }
-        println!("{}", run.line("produce", []));
+        let producer = brokers.client().producer()?;
+        let value = ProducerRecord::to(&*topic).value(vec![b'x'; self.size]);
+        let records: Vec<ProducerRecord> = (0..self.keys.max(1)).map(|k| value.clone().key(format!("k{k}"))).collect();
+        let run = Run::new(count, started);
+        run.begin();
+        let to_send = (0..count).map(|i| records[(i % records.len() as u64) as usize].clone());
+        send(&producer, to_send, |acknowledged| run.add(acknowledged)).await?;
+        let mut figures = run.figures("produce");
+        figures.embedded = brokers.are_embedded();
+        figures.print(global.output_or(Output::Json))?;
         producer.close(Duration::from_secs(5)).await;
         Ok(Exit::Done)
+    }
+}
+
+/// Sends all records, and tells how many more were acknowledged each time that some were.
+pub(super) async fn send(
+    producer: &Producer,
+    mut records: impl Iterator<Item = ProducerRecord>,
+    mut acknowledged: impl FnMut(u64),
+) -> Result<(), Failure> {
+    let mut sends = FuturesUnordered::new();
+    loop {
+        while sends.len() < UNDER_WAY {
+            let batch: Vec<ProducerRecord> = records.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                break;
+            }
+            let n = batch.len() as u64;
+            sends.push(async move { producer.send_all(batch).await.map(|()| n) });
+        }
+        match sends.next().await {
+            Some(Ok(more)) => acknowledged(more),
+            Some(Err(failures)) => {
+                let first = failures.first().map(ToString::to_string).unwrap_or_default();
+                let message = format!("{} records were not acknowledged: {first}", failures.len());
+                return Err(Failure::new(Exit::Failed, message));
+            }
+            None => return Ok(()),
+        }
     }
 }

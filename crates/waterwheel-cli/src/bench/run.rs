@@ -1,15 +1,20 @@
-//! One measured run: times, distinct records, and the line at its end.
+//! One measured run: times, distinct records, and when it ends.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::convert::Infallible;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
+
+use super::figures::Figures;
 
 /// No progress for this long: the run is given up as stalled.
 const STALLED: Duration = Duration::from_secs(120);
+/// How often progress is looked at: the error of `steady_s` where a run ends before its count.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The records handled so far, a bit each.
 #[derive(Default)]
@@ -33,67 +38,45 @@ impl Seen {
     }
 }
 
-/// The records of some partitions. On cache lines of its own: neighbours belong to other threads.
-#[derive(Default)]
-#[repr(align(128))]
-struct Slot(Mutex<Part>);
-
-#[derive(Default)]
-struct Part {
-    seen: Seen,
-    /// Distinct records that [`Run::distinct`] does not know of.
-    uncounted: u64,
-}
-
-impl Slot {
-    fn lock(&self) -> MutexGuard<'_, Part> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// So many records before the end they are counted one by one, so as to stop at the very last.
-const NEAR: u64 = 200_000;
-
-/// How often a run looks whether its end is near.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-
-/// What a run counts; shared with its handlers, which run on several threads: until its end is near nothing is written
-/// that another thread writes.
+/// What a run counts; shared with its handlers.
 pub(super) struct Run {
     start: Instant,
     count: u64,
     first_ns: AtomicU64,
+    /// When the last of `count` was handled; 0 before.
     last_ns: AtomicU64,
+    /// When more had been handled than at the look before.
+    progress_ns: AtomicU64,
     distinct: AtomicU64,
     running: AtomicUsize,
     peak: AtomicUsize,
     waited_ns: AtomicU64,
     waits: AtomicU64,
-    slots: Vec<Slot>,
-    near: AtomicBool,
+    seen: Vec<Mutex<Seen>>,
     started: AtomicBool,
     done: Notify,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
-pub(super) fn instant() -> Instant {
+pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
 impl Run {
-    pub(super) fn new(count: u64) -> Self {
+    /// A run of that many records whose clock started then.
+    pub(super) fn new(count: u64, start: Instant) -> Self {
         Self {
-            start: instant(),
+            start,
             count,
             first_ns: AtomicU64::new(0),
             last_ns: AtomicU64::new(0),
+            progress_ns: AtomicU64::new(0),
             distinct: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             waited_ns: AtomicU64::new(0),
             waits: AtomicU64::new(0),
-            slots: (0..64).map(|_| Slot::default()).collect(),
-            near: AtomicBool::new(count <= NEAR),
+            seen: (0..64).map(|_| Mutex::default()).collect(),
             started: AtomicBool::new(false),
             done: Notify::new(),
         }
@@ -110,7 +93,11 @@ impl Run {
         }
     }
 
-    /// A handler that waits begins; the guard ends it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.started.load(Relaxed)
+    }
+
+    /// A handler that waits begins; [`leave`](Self::leave) ends it.
     pub(super) fn enter(&self) {
         let now = self.running.fetch_add(1, Relaxed) + 1;
         self.peak.fetch_max(now, Relaxed);
@@ -124,34 +111,11 @@ impl Run {
 
     /// A record was handled.
     pub(super) fn handled(&self, partition: i32, offset: i64) {
-        let slot = &self.slots[usize::try_from(partition).unwrap_or(0) % self.slots.len()];
-        let mut part = slot.lock();
-        if part.seen.add(partition, offset) {
-            part.uncounted += 1;
-            if self.near.load(Acquire) {
-                self.add(std::mem::take(&mut part.uncounted));
-            }
+        let shard = &self.seen[usize::try_from(partition).unwrap_or(0) % self.seen.len()];
+        let new = shard.lock().unwrap_or_else(PoisonError::into_inner).add(partition, offset);
+        if new {
+            self.add(1);
         }
-    }
-
-    /// Looks whether the end is near.
-    fn look(&self) {
-        if self.near.load(Relaxed) {
-            return;
-        }
-        let uncounted: u64 = self.slots.iter().map(|slot| slot.lock().uncounted).sum();
-        if self.distinct.load(Relaxed) + uncounted + NEAR >= self.count {
-            self.near.store(true, Release);
-            // Whoever comes after this finds its slot empty, or counts what it holds.
-            for slot in &self.slots {
-                self.add(std::mem::take(&mut slot.lock().uncounted));
-            }
-        }
-    }
-
-    /// How many distinct records there were.
-    fn distinct(&self) -> u64 {
-        self.distinct.load(Relaxed) + self.slots.iter().map(|slot| slot.lock().uncounted).sum::<u64>()
     }
 
     /// That many distinct records more.
@@ -167,82 +131,114 @@ impl Run {
         self.distinct.load(Relaxed) >= self.count
     }
 
-    /// Ends when all records are handled, at a signal, or (with `false`) when nothing has happened for two minutes.
+    /// Notes when something was handled last, for as long as it is polled: reading the clock for every record would slow
+    /// those down that take less than a microsecond.
+    pub(super) async fn watch(&self) -> Infallible {
+        let mut before = 0;
+        loop {
+            let now = self.distinct.load(Relaxed);
+            if now != before {
+                before = now;
+                self.progress_ns.store(self.ns(), Relaxed);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Ends when all records are handled, at a signal, or (with `false`) when nothing has happened for two minutes, which
+    /// [`watch`](Self::watch) must be polled for.
     pub(super) async fn wait(&self) -> bool {
         let stall = async {
-            let mut before = u64::MAX;
+            let began = self.ns();
             loop {
-                let now = self.distinct();
-                if now == before {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let idle = self.ns().saturating_sub(self.progress_ns.load(Relaxed).max(began));
+                if u128::from(idle) >= STALLED.as_nanos() {
                     return;
                 }
-                before = now;
-                tokio::time::sleep(STALLED).await;
             }
-        };
-        let look = async {
-            let mut ticks = tokio::time::interval(LOOK_EVERY);
-            while !self.near.load(Relaxed) {
-                ticks.tick().await;
-                self.look();
-            }
-            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = self.done.notified() => true,
-            () = look => false,
             () = waterwheel::signal::shutdown() => true,
             () = stall => false,
         }
     }
 
-    /// The line at the end.
-    pub(super) fn line(&self, mode: &str, extra: impl IntoIterator<Item = (&'static str, Value)>) -> String {
-        let first = self.first_ns.load(Relaxed) as f64 / 1e9;
+    /// What there is to tell at the end.
+    pub(super) fn figures(&self, mode: &'static str) -> Figures {
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        let first = self.first_ns.load(Relaxed);
         let last = match self.last_ns.load(Relaxed) {
-            0 => self.ns() as f64 / 1e9,
-            ns => ns as f64 / 1e9,
+            // Ended before its count.
+            0 => self.progress_ns.load(Relaxed),
+            ns => ns,
         };
-        let records = self.distinct();
-        let steady = (last - first).max(1e-9);
-        let mut line = Map::new();
-        let mut put = |name: &str, value: Value| line.insert(name.to_owned(), value);
-        put("arm", format!("waterwheel-{}", env!("CARGO_PKG_VERSION")).into());
-        put("mode", mode.into());
-        put("records", records.into());
-        put("join_s", rounded(first));
-        put("steady_s", rounded(steady));
-        put("rate", rounded(records as f64 / steady));
-        put("cpu_s", rounded(cpu_seconds()));
-        put("rss_mib", rounded(peak_rss_mib()));
-        put("peak_in_flight", self.peak.load(Relaxed).into());
-        if let Some(mean_ns) = self.waited_ns.load(Relaxed).checked_div(self.waits.load(Relaxed)) {
-            put("wait_us", (mean_ns / 1000).into());
+        let records = self.distinct.load(Relaxed);
+        let steady = seconds(last.saturating_sub(first));
+        Figures {
+            arm: format!("waterwheel-{}", env!("CARGO_PKG_VERSION")),
+            mode,
+            records,
+            join_s: rounded(seconds(first)),
+            steady_s: rounded(steady),
+            rate: if records == 0 { 0.0 } else { rounded(records as f64 / steady.max(1e-9)) },
+            cpu_s: rounded(cpu_seconds()),
+            rss_mib: rounded(peak_rss_mib()),
+            peak_in_flight: self.peak.load(Relaxed),
+            wait_us: self.waited_ns.load(Relaxed).checked_div(self.waits.load(Relaxed)).map(|ns| ns / 1000),
+            is_unsafe: None,
+            stalled: false,
+            embedded: false,
         }
-        for (name, value) in extra {
-            put(name, value);
-        }
-        Value::Object(line).to_string()
     }
 }
 
-fn rounded(x: f64) -> Value {
-    ((x * 1000.0).round() / 1000.0).into()
+/// To thousandths.
+pub(super) fn rounded(x: f64) -> f64 {
+    (x * 1000.0).round() / 1000.0
 }
 
-/// User and system time of this process.
+/// User and system time of this process, all its threads.
 fn cpu_seconds() -> f64 {
-    // Fields 14 and 15, in ticks of 10 ms (`proc(5)`); those before them are skipped with the command's name, which may
-    // hold spaces.
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
-    ticks as f64 / 100.0
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// The peak resident set.
+/// The peak resident set; 0 where there is no `/proc`.
 fn peak_rss_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0 kB");
     line.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_counts_once() {
+        let run = Run::new(3, instant());
+        for (partition, offset) in [(0, 0), (0, 0), (7, 64), (7, 64)] {
+            run.handled(partition, offset);
+        }
+        assert!(!run.is_done());
+        run.handled(0, 1);
+        assert!(run.is_done());
+        assert_eq!(run.figures("key").records, 3);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_ends_early_ends_with_its_last_record() {
+        let run = Run::new(10, instant());
+        assert_eq!((run.figures("key").rate, run.figures("key").steady_s), (0.0, 0.0));
+        run.begin();
+        run.handled(0, 0);
+        // One look.
+        let looked = tokio::time::timeout(Duration::ZERO, run.watch()).await;
+        assert!(looked.is_err() && run.last_ns.load(Relaxed) == 0);
+        let progress = run.progress_ns.load(Relaxed);
+        assert!(progress > 0 && progress <= run.ns());
+        assert_eq!(run.figures("key").records, 1);
+    }
 }

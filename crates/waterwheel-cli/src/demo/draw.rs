@@ -11,7 +11,7 @@ use waterwheel::HoldReason;
 use super::plan::TOPIC;
 use super::show::Act;
 use super::watch::{Kind, PartitionRow, Told, View};
-use super::words::{grouped, minutes};
+use crate::words::{grouped, minutes};
 
 /// What is drawn.
 pub(super) struct Frame<'a> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use waterwheel_cli::journal::Journal;
 
 use crate::exit::{Exit, Failure};
+use crate::folder::temporary;
 
 /// The folder of one run's journals.
 pub(super) struct Journals {
@@ -25,7 +26,7 @@ impl Journals {
                 fs::create_dir_all(folder).map_err(|e| about(folder, e))?;
                 (folder.to_owned(), true)
             }
-            None => (temporary_folder().map_err(|e| about(&std::env::temp_dir(), e))?, false),
+            None => (temporary("demo").map_err(|e| about(&std::env::temp_dir(), e))?, false),
         };
         let journals = Self { folder, keep, members: Vec::new() };
         if journals.produced().exists() {
@@ -80,17 +81,4 @@ impl Drop for Journals {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
-}
-
-/// A new folder that nobody else has.
-fn temporary_folder() -> io::Result<PathBuf> {
-    let id = std::process::id();
-    for number in 0..100 {
-        let folder = std::env::temp_dir().join(format!("waterwheel-demo-{id}-{number}"));
-        match fs::create_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => return made.map(|()| folder),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
 }

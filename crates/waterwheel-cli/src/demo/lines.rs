@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::show::Act;
 use super::watch::{Kind, View};
-use super::words::grouped;
 use crate::exit::say;
+use crate::words::grouped;
 
 /// Tells what is new.
 #[derive(Default)]

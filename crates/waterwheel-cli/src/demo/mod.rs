@@ -13,7 +13,6 @@ mod report;
 mod screen;
 mod show;
 mod watch;
-mod words;
 mod work;
 
 use std::io::{IsTerminal, Write};
@@ -105,7 +104,7 @@ impl Demo {
         }
         let summary = show.summary()?;
         let mut out = std::io::stdout().lock();
-        match global.output {
+        match global.output() {
             Output::Table => out.write_all(summary.text().as_bytes())?,
             Output::Json | Output::Ndjson => {
                 writeln!(out, "{}", serde_json::to_string(&summary).map_err(std::io::Error::from)?)?;
@@ -131,7 +130,7 @@ impl Demo {
                 humantime::format_duration(plan.length),
             ));
         }
-        if !self.headless && global.output == Output::Table && std::io::stdout().is_terminal() {
+        if !self.headless && global.output() == Output::Table && std::io::stdout().is_terminal() {
             return Ok(Stage::Screen(Screen::open(plan, place, global.colored(&std::io::stdout()), stop)?));
         }
         say(format_args!("in-process cluster at {place}; look at it: kcat -b {place} -t {} -C", plan::TOPIC));

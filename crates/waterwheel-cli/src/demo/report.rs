@@ -9,8 +9,8 @@ use waterwheel::Counts;
 use waterwheel_cli::audit::{AuditError, Auditor, Finding, Order, Records, Verdict};
 
 use super::journals::Journals;
-use super::words::grouped;
 use crate::exit::{Exit, Failure};
+use crate::words::grouped;
 
 /// What a demo did, and whether it held what is promised.
 #[derive(Debug, Serialize)]
