@@ -12,6 +12,7 @@ mod folder;
 mod global;
 mod init;
 mod log;
+mod program;
 mod run;
 mod stop;
 mod words;

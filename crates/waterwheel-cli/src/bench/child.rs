@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::figures::Told;
 use crate::exit::{Exit, Failure};
+use crate::program::is_program;
 
 /// How long it may take to end after SIGTERM: it drains and commits.
 const TERM_LIMIT: Duration = Duration::from_secs(15);
@@ -38,11 +39,14 @@ impl Arm {
 
     /// A command of words parted by spaces.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let words: Vec<OsString> = text.split_whitespace().map(OsString::from).collect();
-        if words.is_empty() {
-            return Err("names no program".to_owned());
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words.first() {
+            None => Err("names no program".to_owned()),
+            Some(program) if is_program(program) => {
+                Ok(Self { words: words.into_iter().map(OsString::from).collect(), more: Vec::new() })
+            }
+            Some(program) => Err(format!("the program {program:?} is not there, or not executable")),
         }
-        Ok(Self { words, more: Vec::new() })
     }
 
     fn program(&self) -> &OsStr {
@@ -64,8 +68,7 @@ impl Arm {
         }
         command.args(&self.more).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| {
-            let message = format!("{} cannot be started: {error}", self.program().display());
-            Failure::new(if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed }, message)
+            Failure::new(Exit::Failed, format!("{} cannot be started: {error}", self.program().display()))
         })?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let mut reader = JoinSet::new();
@@ -151,10 +154,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_words() {
-        let arm = Arm::parse("  /opt/arms/franz --x  1 ").unwrap();
-        assert_eq!((arm.words.len(), arm.name().as_str()), (3, "franz"));
+    fn a_command_is_a_program_and_words() {
+        let arm = Arm::parse("  /bin/sh --x  1 ").unwrap();
+        assert_eq!((arm.words.len(), arm.name().as_str()), (3, "sh"));
+        assert_eq!(Arm::parse("sh").unwrap().name(), "sh");
         assert_eq!(Arm::parse(" \t").unwrap_err(), "names no program");
+        assert_eq!(Arm::parse("/no/arm -x").unwrap_err(), "the program \"/no/arm\" is not there, or not executable");
     }
 
     fn shell(script: &str) -> Child {
@@ -183,13 +188,5 @@ mod tests {
         }
         assert_eq!(ending(child.end().await), "exit status: 0");
         assert_eq!(child.told().await.unwrap().rate, 3.0);
-    }
-
-    #[test]
-    fn a_program_that_is_not_there_is_not_found() {
-        let arm = Arm::parse("/no/such/arm").unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let failure = runtime.block_on(async { arm.consume(&[]).err().unwrap() });
-        assert_eq!(failure.exit(), Exit::NotFound);
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Consume {
     #[arg(long, value_enum, default_value = "key")]
     mode: Mode,
     /// Handlers that run at once
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256)]
     concurrency: usize,
     /// End after that many distinct records [default without brokers: 100000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -45,6 +45,7 @@ pub(crate) struct Consume {
     /// Microseconds that --tail-pct percent of the handlers wait instead
     #[arg(long, value_name = "US", default_value_t = 0)]
     tail_us: u64,
+    /// Percent of the handlers that wait as long as --tail-us says
     #[arg(long, value_name = "PERCENT", default_value_t = 0)]
     tail_pct: u64,
     /// Percent of the records that fail the first time and are tried again after a second
@@ -274,12 +275,13 @@ impl Work {
         let (partition, offset) = (message.partition(), message.offset());
         self.run.begin();
         let place = |factor: i64| (i64::from(partition) * factor + offset) as u64 % 100;
-        let wait = if self.tail_pct > 0 && place(1_000_003) < self.tail_pct { self.tail } else { self.work };
+        let is_of_tail = self.tail_pct > 0 && place(1_000_003) < self.tail_pct;
+        let wait = if is_of_tail { self.tail } else { self.work };
         if !wait.is_zero() {
             self.run.enter();
             let began = instant();
             tokio::time::sleep(wait).await;
-            self.run.leave(began.elapsed());
+            self.run.leave((!is_of_tail).then(|| began.elapsed()));
         }
         if self.fail_pct > 0 && place(7919) < self.fail_pct {
             let first = self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert((partition, offset));

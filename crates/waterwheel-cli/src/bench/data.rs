@@ -55,7 +55,7 @@ impl Data {
     }
 
     /// The records to be sent.
-    pub(super) fn to_send(&self, topic: &str) -> impl Iterator<Item = ProducerRecord> + use<> {
+    pub(super) fn outgoing(&self, topic: &str) -> impl Iterator<Item = ProducerRecord> + use<> {
         let plain = ProducerRecord::to(topic).value(vec![b'x'; self.size]);
         self.places().map(move |place| plain.clone().key(format!("k{}", place.key)).partition(place.partition as i32))
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use waterwheel::config::check_topic;
 use waterwheel::embedded::Cluster;
 use waterwheel::{Client, Error};
 
@@ -88,6 +89,7 @@ impl Brokers {
 
     /// Makes a topic.
     pub(super) async fn create_topic(&self, name: &str, partitions: usize) -> Result<(), Failure> {
+        check_topic(name)?;
         match &self.cluster {
             Some(cluster) => Ok(cluster.create_topic(name, partitions)?),
             None => Ok(self.client.create_topic(name, partitions, MAKING).await?),
@@ -97,7 +99,7 @@ impl Brokers {
     /// Sends all records to their topic, which is new.
     pub(super) async fn fill(&self, topic: &str, data: &Data) -> Result<(), Failure> {
         let producer = self.client.producer()?;
-        let sent = send(&producer, data.to_send(topic), |_| {}).await;
+        let sent = send(&producer, data.outgoing(topic), |_| {}).await;
         producer.close(Duration::from_secs(5)).await;
         sent
     }
@@ -121,16 +123,25 @@ impl<'a> Topics<'a> {
     /// Makes a topic called after the run and that.
     pub(super) async fn make(&mut self, suffix: &str, partitions: usize) -> Result<String, Failure> {
         let topic = format!("{}{suffix}", self.name);
-        // Before it is there: it may be made although nobody hears of it.
+        // Before it is there: it may be made although this is given up.
         self.made.push(topic.clone());
-        self.brokers.create_topic(&topic, partitions).await?;
-        Ok(topic)
+        let made = self.brokers.create_topic(&topic, partitions).await;
+        if made.is_err() {
+            self.made.pop();
+        }
+        made.map(|()| topic)
     }
 
     /// Says which are left; those of a cluster in this process end with it.
     pub(super) fn leave(self) {
-        if !self.brokers.are_embedded() && !self.made.is_empty() {
-            say(format_args!("left on the brokers, to be deleted with a tool of theirs: {}", self.made.join(", ")));
+        if self.brokers.are_embedded() {
+            return;
         }
+        let what = match &self.made[..] {
+            [] => return,
+            [topic] => format!("the topic {topic} is"),
+            more => format!("{} topics {}-* are", more.len(), self.name),
+        };
+        say(format_args!("{what} left on the brokers, to be deleted with a tool of theirs"));
     }
 }

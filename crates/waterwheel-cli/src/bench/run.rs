@@ -103,10 +103,13 @@ impl Run {
         self.peak.fetch_max(now, Relaxed);
     }
 
-    pub(super) fn leave(&self, waited: Duration) {
+    /// `waited`: how long, where it is to count for the mean.
+    pub(super) fn leave(&self, waited: Option<Duration>) {
         self.running.fetch_sub(1, Relaxed);
-        self.waited_ns.fetch_add(waited.as_nanos() as u64, Relaxed);
-        self.waits.fetch_add(1, Relaxed);
+        if let Some(waited) = waited {
+            self.waited_ns.fetch_add(waited.as_nanos() as u64, Relaxed);
+            self.waits.fetch_add(1, Relaxed);
+        }
     }
 
     /// A record was handled.
@@ -226,6 +229,17 @@ mod tests {
         run.handled(0, 1);
         assert!(run.is_done());
         assert_eq!(run.figures("key").records, 3);
+    }
+
+    #[test]
+    fn the_mean_is_of_the_waits_that_count() {
+        let run = Run::new(3, instant());
+        assert_eq!(run.figures("key").wait_us, None);
+        for waited in [Some(1_000), Some(3_000), None] {
+            run.enter();
+            run.leave(waited.map(Duration::from_micros));
+        }
+        assert_eq!((run.figures("key").wait_us, run.figures("key").peak_in_flight), (Some(2_000), 1));
     }
 
     #[tokio::test]

@@ -92,6 +92,11 @@ impl Report {
         }
     }
 
+    /// Whether it was interrupted before the first record that counts.
+    pub(super) fn is_empty(&self) -> bool {
+        self.interrupted && self.records == 0
+    }
+
     /// On stdout.
     pub(super) fn print(&self, output: Output) -> Result<(), Failure> {
         let text = match output {
@@ -142,7 +147,7 @@ impl Report {
     pub(super) fn verdict(&self) -> Result<Exit, Failure> {
         if self.garbage > 0 {
             say(format_args!(
-                "warning: {} lines of the consumer's journal are none of its format, or of no record of this run",
+                "warning: lines of the consumer's journal that are none of its format, or of no record of this run: {}",
                 grouped(self.garbage)
             ));
         }

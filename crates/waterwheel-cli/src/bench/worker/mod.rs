@@ -23,7 +23,7 @@ use crate::words::grouped;
 ///
 /// Each runs as a process of its own on a topic that is made and filled for it. `bound` is the part that was reached of what
 /// no engine can pass: the work shared out over the handlers that may run at once, or the longest chain of records that wait
-/// for each other, at the wait that the handlers really had. `cost` is CPU a record, with the smallest of its series as 1.
+/// for each other, at the wait that the handlers really had. `cost` is CPU a record, with the first of its series as 1.
 /// Ends with 1 if a workload failed, and with 4 if it was interrupted.
 #[derive(clap::Args)]
 #[command(after_help = workloads::names())]

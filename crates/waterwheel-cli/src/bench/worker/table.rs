@@ -23,7 +23,7 @@ pub(super) struct Row {
     of_bound_pct: Option<f64>,
     wait_us: Option<f64>,
     cpu_s_per_million: Option<f64>,
-    /// CPU a record, with the smallest of its series as 1.
+    /// CPU a record, with the first of its series, the smallest, as 1.
     cost: Option<f64>,
     rss_mib: Option<f64>,
     join_s: Option<f64>,

@@ -19,6 +19,7 @@ use self::protocol::{Answer, Said};
 use self::roster::{Fate, Now, Order, Roster, Ticket};
 use crate::exit::{Exit, Failure as Ended};
 use crate::file::ValueSpec;
+use crate::program::is_program;
 
 pub(in crate::run) use self::protocol::push_record;
 
@@ -239,18 +240,6 @@ impl Ending {
             is_more
         });
     }
-}
-
-fn is_program(program: &str) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    let is_executable = |path: &std::path::Path| {
-        path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
-    };
-    if program.contains('/') {
-        return is_executable(std::path::Path::new(program));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    std::env::split_paths(&path).any(|folder| is_executable(&folder.join(program)))
 }
 
 impl Shared {
