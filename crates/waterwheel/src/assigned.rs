@@ -92,8 +92,8 @@ impl AssignedConsumer {
                     );
                 }
                 Fetched::Trouble { error, .. } => tracing::warn!(%error, "trouble while fetching"),
-                // Nothing was asked to be read again.
-                Fetched::Reread { .. } => {}
+                // Nothing is committed, and nothing was asked to be read again.
+                Fetched::SkippedTo { .. } | Fetched::Reread { .. } => {}
             }
         }
     }

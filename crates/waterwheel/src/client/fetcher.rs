@@ -31,6 +31,9 @@ pub(crate) enum Fetched {
     /// The next records of a partition. The first one's offset may lie above the last one's + 1: what is between
     /// will never come (compaction, transaction markers, aborted records).
     Batch(Batch),
+    /// The partition's records below `next` have all come, and the log has gone on to it without one: behind the last
+    /// record lie transaction markers, aborted records, or what compaction left of them. Told where no batch shows it.
+    SkippedTo { id: PartitionId, epoch: Epoch, next: i64 },
     /// Records asked for by [`FetchQueue::reread`], or some of them, in offset order; and those of the offsets asked
     /// for that are no longer there. Each offset asked for is in one answer. They come though the partition is held.
     Reread { id: PartitionId, epoch: Epoch, batch: Option<Batch>, missing: Vec<i64> },

@@ -380,6 +380,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 let leader_epoch = batch.leader_epoch();
                 self.engine.fetched(id, epoch, batch, leader_epoch);
             }
+            Fetched::SkippedTo { id, epoch, next } => self.engine.skipped_to(id, epoch, next),
             Fetched::Reread { id, epoch, batch, missing } => {
                 if !missing.is_empty() {
                     self.engine.reread_missing(id, epoch, &missing);

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use rdkafka::bindings as sys;
-use waterwheel_core::PartitionId;
+use waterwheel_core::{PartitionId, Records as _};
 
 use super::errors;
 use super::handle::{Handle, Queue, Topic, lock};
@@ -175,6 +175,8 @@ struct Slot {
     token: Token,
     held: bool,
     stopped: bool,
+    /// One past the last record that was yielded, where that is known.
+    next: Option<i64>,
     /// Cut from what was taken at once; never more than one turn's.
     waiting: VecDeque<Fetched>,
     reread: Option<Reread>,
@@ -329,16 +331,16 @@ impl Slot {
             // `release` lists it again.
             return None;
         }
-        if self.waiting.is_empty() && !self.stopped {
-            self.fill(room);
-        }
+        // What comes of a turn may be nothing that has to be told.
+        while self.waiting.is_empty() && !self.stopped && self.fill(room) {}
         let item = self.waiting.pop_front()?;
         // There may be more: its turn comes again after the others'.
         self.reader.signal().raise();
         Some(item)
     }
 
-    fn fill(&mut self, room: &mut Room) {
+    /// Takes in what has come; whether there was something.
+    fn fill(&mut self, room: &mut Room) -> bool {
         let (id, epoch) = (self.assignment.id, self.assignment.epoch);
         let mut taken = self.reader.take(room);
         let mut from = 0;
@@ -346,17 +348,28 @@ impl Slot {
             let (piece, after) = taken.piece(from, &self.assignment);
             from = after;
             match piece {
-                Piece::Batch(batch) => self.waiting.push_back(Fetched::Batch(batch)),
+                Piece::Batch(batch) => {
+                    self.next = Some(batch.offset(batch.len() - 1) + 1);
+                    self.waiting.push_back(Fetched::Batch(batch));
+                }
+                // Comes in its turn behind the records below it (it goes through the same queue), once for each end.
+                Piece::Error(error, offset) if error.code() == PARTITION_EOF => {
+                    if self.next.is_none_or(|next| next < offset) {
+                        self.next = Some(offset);
+                        self.waiting.push_back(Fetched::SkippedTo { id, epoch, next: offset });
+                    }
+                }
                 Piece::Error(error, offset) => match failure(error, offset) {
                     Ok(failure) => {
                         self.stopped = true;
                         self.waiting.push_back(Fetched::Stopped { id, epoch, failure });
-                        return;
+                        return true;
                     }
                     Err(error) => self.waiting.push_back(Fetched::Trouble { id: Some(id), error }),
                 },
             }
         }
+        from > 0
     }
 }
 
@@ -389,6 +402,7 @@ impl FetchQueue for Shard {
             token,
             held: false,
             stopped: false,
+            next: (offset >= 0).then_some(offset),
             waiting: VecDeque::new(),
             reread: None,
             assignment: assignment.clone(),
@@ -405,7 +419,9 @@ impl FetchQueue for Shard {
         }
         self.waiting.retain(|item| match item {
             Fetched::Batch(batch) => batch.assignment().id != id,
-            Fetched::Reread { id: of, .. } | Fetched::Stopped { id: of, .. } => *of != id,
+            Fetched::SkippedTo { id: of, .. } | Fetched::Reread { id: of, .. } | Fetched::Stopped { id: of, .. } => {
+                *of != id
+            }
             Fetched::Trouble { id: of, .. } => *of != Some(id),
         });
     }

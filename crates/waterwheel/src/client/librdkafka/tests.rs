@@ -6,6 +6,7 @@ mod group;
 mod log;
 mod produce;
 mod speed;
+mod wire;
 
 use std::collections::hash_map::RandomState;
 use std::future::poll_fn;
@@ -120,6 +121,7 @@ async fn next(queue: &mut dyn FetchQueue) -> Fetched {
         match poll_fn(|cx| queue.poll_fetch(cx)).await {
             // A broker that is being found, and so on.
             Fetched::Trouble { error, .. } => println!("trouble: {error}"),
+            Fetched::SkippedTo { .. } => {}
             item => return item,
         }
     }

@@ -214,6 +214,83 @@ async fn partitions_that_come_later_are_read(kafka: Kafka) {
     assert_eq!(got.iter().map(Record::offset).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
+/// Where a reader is told that the log has gone on without a record, which has to be the next item.
+async fn skipped_to(queue: &mut dyn FetchQueue) -> i64 {
+    loop {
+        match poll_fn(|cx| queue.poll_fetch(cx)).await {
+            Fetched::SkippedTo { id: PartitionId(0), epoch: Epoch(1), next } => return next,
+            Fetched::Trouble { error, .. } => println!("trouble: {error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_log_that_goes_on_without_records_is_told() {
+    run(async {
+        let kafka = Kafka::mock();
+        let topic = kafka.topic(1).await;
+        let queue = kafka.fetcher(&[]).queue();
+        let mut queue = queue.unwrap();
+        let marker: [(&[u8], &[u8]); 1] = [(&[0, 0, 0, 1], &[0; 6])];
+        wire::append(&kafka, &topic, &wire::batch(0, wire::PLAIN, &[(b"k", b"0"), (b"k", b"1")]));
+        wire::append(&kafka, &topic, &wire::batch(2, wire::CONTROL, &marker));
+        queue.add(assignment(0, 1, &topic, 0), Position::Offset(0)).unwrap();
+        assert_eq!(records(&mut *queue, 2).await[1].offset(), 1);
+        assert_eq!(skipped_to(&mut *queue).await, 3);
+        // A record tells by itself.
+        wire::append(&kafka, &topic, &wire::batch(3, wire::PLAIN, &[(b"k", b"3")]));
+        assert_eq!(records(&mut *queue, 1).await[0].offset(), 3);
+        // Markers only, one after the other.
+        for end in 5..8 {
+            wire::append(&kafka, &topic, &wire::batch(end - 1, wire::CONTROL, &marker));
+            assert_eq!(skipped_to(&mut *queue).await, end);
+        }
+        // From a place between records, and again where there is nothing but markers.
+        for from in [2, 4] {
+            queue.add(assignment(0, 1, &topic, 0), Position::Offset(from)).unwrap();
+            if from == 2 {
+                assert_eq!(records(&mut *queue, 1).await[0].offset(), 3);
+            }
+            assert_eq!(skipped_to(&mut *queue).await, 7);
+        }
+    });
+}
+
+#[test]
+fn what_transactions_leave_at_a_logs_end_is_told() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+    run(async {
+        let Some(kafka) = Kafka::real() else { return println!("no WATERWHEEL_BOOTSTRAP: not run") };
+        let topic = kafka.topic(1).await;
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("bootstrap.servers", &kafka.bootstrap).set("transactional.id", &topic);
+        let producer: BaseProducer = config.create().unwrap();
+        producer.init_transactions(Duration::from_secs(60)).unwrap();
+        let transaction = |commits: bool| {
+            producer.begin_transaction().unwrap();
+            for _ in 0..10 {
+                producer.send(BaseRecord::to(&topic).partition(0).key("k").payload("v")).unwrap();
+            }
+            producer.flush(Duration::from_secs(60)).unwrap();
+            let patience = Duration::from_secs(60);
+            if commits { producer.commit_transaction(patience) } else { producer.abort_transaction(patience) }.unwrap();
+        };
+        let mut queue = kafka.fetcher(&[]).queue().unwrap();
+        queue.add(assignment(0, 1, &topic, 0), Position::Offset(0)).unwrap();
+        // Ten records and a marker each: seen only if it commits.
+        for (n, commits) in [true, false, false, true].into_iter().enumerate() {
+            transaction(commits);
+            let first = 11 * n as i64;
+            if commits {
+                let offsets: Vec<i64> = records(&mut *queue, 10).await.iter().map(Record::offset).collect();
+                assert_eq!(offsets, (first..first + 10).collect::<Vec<_>>());
+            }
+            while skipped_to(&mut *queue).await != first + 11 {}
+        }
+    });
+}
+
 #[test]
 fn a_cluster_that_cannot_be_reached_is_told_to_one_queue() {
     run(async {
