@@ -87,6 +87,7 @@ pub(crate) mod code {
     pub(crate) const FENCED_MEMBER_EPOCH: i32 = 110;
     pub(crate) const STALE_MEMBER_EPOCH: i32 = 113;
 
+    pub(crate) const LOCAL_BAD_MSG: i32 = -199;
     pub(crate) const LOCAL_DESTROYED: i32 = -197;
     pub(crate) const LOCAL_TRANSPORT: i32 = -195;
     pub(crate) const LOCAL_MSG_TIMED_OUT: i32 = -192;
@@ -99,6 +100,7 @@ pub(crate) mod code {
     pub(crate) const LOCAL_SSL: i32 = -181;
     pub(crate) const LOCAL_WAIT_COORD: i32 = -180;
     pub(crate) const LOCAL_AUTHENTICATION: i32 = -169;
+    pub(crate) const LOCAL_NOT_IMPLEMENTED: i32 = -170;
     pub(crate) const LOCAL_TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const LOCAL_WAIT_CACHE: i32 = -164;
     pub(crate) const LOCAL_AUTO_OFFSET_RESET: i32 = -140;
@@ -114,7 +116,7 @@ pub(crate) mod code {
     /// Authorisation (29, 30, 31, 53, 65), authentication (58, -169) and TLS.
     pub(super) const UNAUTHORISED: [i32; 8] = [29, 30, 31, 53, 58, 65, LOCAL_AUTHENTICATION, LOCAL_SSL];
     /// Kafka's retriable codes (its protocol guide) that a worker can meet, and the client's transient ones.
-    pub(super) const RETRIABLE: [i32; 30] = [
+    pub(super) const RETRIABLE: [i32; 31] = [
         2,
         3,
         5,
@@ -138,6 +140,7 @@ pub(crate) mod code {
         100,
         106,
         STALE_MEMBER_EPOCH,
+        LOCAL_BAD_MSG,
         LOCAL_TRANSPORT,
         LOCAL_ALL_BROKERS_DOWN,
         LOCAL_TIMED_OUT,

@@ -383,7 +383,11 @@ fn failure(error: KafkaError, offset: i64) -> Result<FetchFailure, KafkaError> {
         | code::UNKNOWN_TOPIC_OR_PARTITION
         | code::LOCAL_UNKNOWN_TOPIC
         | code::LOCAL_UNKNOWN_PARTITION
-        | code::TOPIC_AUTHORIZATION_FAILED => Ok(FetchFailure::Failed(error)),
+        | code::TOPIC_AUTHORIZATION_FAILED
+        // A damaged batch, and one of a format not known. librdkafka reads on, behind the damaged one from a wrong place,
+        // behind the other one as if it had been read: what comes then is not to be trusted.
+        | code::LOCAL_BAD_MSG
+        | code::LOCAL_NOT_IMPLEMENTED => Ok(FetchFailure::Failed(error)),
         _ => Err(error),
     }
 }

@@ -258,6 +258,34 @@ fn a_log_that_goes_on_without_records_is_told() {
 }
 
 #[test]
+fn a_damaged_batch_stops_its_partition() {
+    run(async {
+        let kafka = Kafka::mock();
+        let topic = kafka.topic(1).await;
+        wire::append(&kafka, &topic, &wire::batch(0, wire::PLAIN, &[(b"k", b"0")]));
+        // A bit of these is wrong.
+        let mut damaged = wire::batch(1, wire::PLAIN, &[(b"k", b"1"), (b"k", b"2")]);
+        *damaged.last_mut().unwrap() ^= 1;
+        wire::append(&kafka, &topic, &damaged);
+        wire::append(&kafka, &topic, &wire::batch(3, wire::PLAIN, &[(b"k", b"3")]));
+        let mut queue = kafka.fetcher(&[]).queue().unwrap();
+        queue.add(assignment(0, 1, &topic, 0), Position::Offset(0)).unwrap();
+        assert_eq!(records(&mut *queue, 1).await[0].offset(), 0);
+        // It may come whole the next time; here it never does.
+        for _ in 0..2 {
+            match next(&mut *queue).await {
+                Fetched::Stopped { failure: FetchFailure::Failed(error), .. } => {
+                    assert!(error.is_retriable(), "{error}");
+                    assert!(error.to_string().contains("offset 1"), "{error}");
+                }
+                other => panic!("{other:?}"),
+            }
+            queue.add(assignment(0, 1, &topic, 0), Position::Offset(1)).unwrap();
+        }
+    });
+}
+
+#[test]
 fn what_transactions_leave_at_a_logs_end_is_told() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
     run(async {
