@@ -58,7 +58,8 @@ pub(crate) trait Fetcher: Send + Sync {
 
 /// The partitions of one shard. All calls return at once, apart from a lock or two.
 pub(crate) trait FetchQueue: Send {
-    /// Begins to read a partition. Adding one that is there already moves it.
+    /// Begins to read a partition. Adding one that is there already moves it; what the same assignment asked to be read
+    /// again is still answered.
     fn add(&mut self, assignment: Arc<Assignment>, from: Position) -> Result<(), KafkaError>;
 
     /// Stops reading a partition: nothing of it comes after this.

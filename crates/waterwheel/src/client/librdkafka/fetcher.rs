@@ -243,6 +243,21 @@ impl Shard {
         Ok(())
     }
 
+    /// What the assignment asked to be read again and has not been told: answers that wait, and what has none.
+    fn take_unanswered(&mut self, of: &Assignment) -> (VecDeque<Fetched>, BTreeSet<i64>) {
+        let Some(slot) = self.slots.get_mut(&of.id).filter(|slot| slot.assignment.epoch == of.epoch) else {
+            return Default::default();
+        };
+        let wanted = slot.reread.take().map_or_else(BTreeSet::new, |reread| {
+            self.readers.remove(&reread.token);
+            reread.wanted
+        });
+        let is_answer = |item: &Fetched| matches!(item, Fetched::Reread { id, .. } if *id == of.id);
+        let (answers, rest) = std::mem::take(&mut self.waiting).into_iter().partition(is_answer);
+        self.waiting = rest;
+        (answers, wanted)
+    }
+
     /// The next item of a partition whose reader was listed.
     fn serve(&mut self, token: Token) -> Option<Fetched> {
         let &(id, purpose) = self.readers.get(&token)?;
@@ -256,7 +271,7 @@ impl Shard {
     }
 
     fn serve_reread(&mut self, id: PartitionId) {
-        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.stopped) else { return };
         let Some(reread) = slot.reread.as_mut() else { return };
         let epoch = slot.assignment.epoch;
         reread.reader.signal().taken();
@@ -289,14 +304,16 @@ impl Shard {
             }
         }
         drop(taken);
-        if !missing.is_empty() {
-            self.waiting.push_back(Fetched::Reread { id, epoch, batch: None, missing });
-        }
         if let Some(failure) = failed {
+            // What seemed to be missing may lie behind the failure; `add` asks for it again.
+            wanted.extend(missing);
             slot.stopped = true;
             slot.waiting.clear();
-            reread.wanted.clear();
             self.waiting.push_back(Fetched::Stopped { id, epoch, failure });
+            return;
+        }
+        if !missing.is_empty() {
+            self.waiting.push_back(Fetched::Reread { id, epoch, batch: None, missing });
         }
         match reread.wanted.first() {
             Some(&next) if next <= reread.position + REREAD_LEAP => reread.reader.signal().raise(),
@@ -394,6 +411,7 @@ fn failure(error: KafkaError, offset: i64) -> Result<FetchFailure, KafkaError> {
 
 impl FetchQueue for Shard {
     fn add(&mut self, assignment: Arc<Assignment>, from: Position) -> Result<(), KafkaError> {
+        let (answers, wanted) = self.take_unanswered(&assignment);
         self.remove(assignment.id);
         let offset = match from {
             Position::Beginning => i64::from(sys::RD_KAFKA_OFFSET_BEGINNING),
@@ -412,7 +430,8 @@ impl FetchQueue for Shard {
             assignment: assignment.clone(),
         };
         self.slots.insert(assignment.id, slot);
-        Ok(())
+        self.waiting.extend(answers);
+        self.start_reread(assignment.id, wanted)
     }
 
     fn remove(&mut self, id: PartitionId) {

@@ -10,6 +10,7 @@ on_every_cluster! {
     a_held_partition_is_not_served_and_loses_nothing
     nothing_of_a_removed_partition_comes
     single_records_are_read_again_beside_the_progress
+    what_is_to_be_read_again_survives_a_move
     out_of_range_stops_one_partition_only
     batches_are_of_bounded_size_and_a_large_record_is_alone
     partitions_that_come_later_are_read
@@ -158,6 +159,30 @@ async fn single_records_are_read_again_beside_the_progress(kafka: Kafka) {
     again.sort_unstable();
     gone.sort_unstable();
     assert_eq!((again, gone), (vec![3, 5, 6, 7, 12_000, 19_990, 19_999], vec![20_000, 1_000_000]));
+}
+
+async fn what_is_to_be_read_again_survives_a_move(kafka: Kafka) {
+    let topic = kafka.topic(1).await;
+    kafka.fill(&topic, 0, 1_000).await;
+    let mut queue = kafka.fetcher(&[]).queue().unwrap();
+    queue.add(assignment(0, 1, &topic, 0), Position::Offset(0)).unwrap();
+    records(&mut *queue, 1_000).await;
+    let asked: Vec<i64> = (0..1_000).step_by(3).chain([2_000]).collect();
+    queue.reread(PartitionId(0), &asked).unwrap();
+    let mut answered = Vec::new();
+    while answered.len() < asked.len() {
+        // As after a failure that passes; at first before any answer, then between two.
+        queue.add(assignment(0, 1, &topic, 0), Position::Offset(1_000)).unwrap();
+        let Fetched::Reread { batch, missing, .. } = next(&mut *queue).await else { panic!("not an answer") };
+        answered.extend(missing);
+        answered.extend(batch.iter().flat_map(|b| (0..b.len() as u32).map(|i| b.record(i).offset())));
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, asked);
+    // Another assignment has asked for nothing.
+    queue.reread(PartitionId(0), &[1]).unwrap();
+    queue.add(assignment(0, 2, &topic, 0), Position::Offset(999)).unwrap();
+    assert_eq!(records(&mut *queue, 1).await[0].offset(), 999);
 }
 
 async fn out_of_range_stops_one_partition_only(kafka: Kafka) {
