@@ -163,7 +163,8 @@ impl Consume {
             fail_pct: self.fail_pct,
             failed: Mutex::default(),
         };
-        let work = Arc::new(work);
+        // For the rest of the process: no count is shared by the threads that run handlers.
+        let work: &'static Work = Box::leak(Box::new(work));
         let journal = match &self.journal {
             Some(path) => {
                 let told = |error| Ended::new(Exit::Usage, format!("--journal {}: {error}", path.display()));
@@ -185,10 +186,7 @@ impl Consume {
         if let Some(lease) = self.lease_ms {
             builder = builder.lease(Duration::from_millis(lease));
         }
-        let handler = move |message: Message<Raw>| {
-            let work = work.clone();
-            async move { work.handle(message).await }
-        };
+        let handler = move |message: Message<Raw>| work.handle(message);
         let worker = builder.handler(Journaled::new(handler, journal.clone())).build()?;
         let (mut finished, mut missing) = (true, None);
         let ended = worker

@@ -1,9 +1,9 @@
 //! One measured run: times, distinct records, and when it ends.
 
 use std::convert::Infallible;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -38,7 +38,30 @@ impl Seen {
     }
 }
 
-/// What a run counts; shared with its handlers.
+/// The records of some partitions. On cache lines of its own: neighbours belong to other threads.
+#[derive(Default)]
+#[repr(align(128))]
+struct Slot(Mutex<Part>);
+
+#[derive(Default)]
+struct Part {
+    seen: Seen,
+    /// Distinct records that [`Run::distinct`] does not know of.
+    uncounted: u64,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Part> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// So many records before the end they are counted one by one, so as to stop at the very last: more than come between
+/// two looks.
+const NEAR: u64 = 200_000;
+
+/// What a run counts; shared with its handlers, which run on several threads: until its end is near none of them writes
+/// what another one writes.
 pub(super) struct Run {
     start: Instant,
     count: u64,
@@ -52,7 +75,8 @@ pub(super) struct Run {
     peak: AtomicUsize,
     waited_ns: AtomicU64,
     waits: AtomicU64,
-    seen: Vec<Mutex<Seen>>,
+    slots: Vec<Slot>,
+    near: AtomicBool,
     started: AtomicBool,
     done: Notify,
 }
@@ -76,7 +100,8 @@ impl Run {
             peak: AtomicUsize::new(0),
             waited_ns: AtomicU64::new(0),
             waits: AtomicU64::new(0),
-            seen: (0..64).map(|_| Mutex::default()).collect(),
+            slots: (0..64).map(|_| Slot::default()).collect(),
+            near: AtomicBool::new(count <= NEAR),
             started: AtomicBool::new(false),
             done: Notify::new(),
         }
@@ -114,11 +139,31 @@ impl Run {
 
     /// A record was handled.
     pub(super) fn handled(&self, partition: i32, offset: i64) {
-        let shard = &self.seen[usize::try_from(partition).unwrap_or(0) % self.seen.len()];
-        let new = shard.lock().unwrap_or_else(PoisonError::into_inner).add(partition, offset);
-        if new {
-            self.add(1);
+        let slot = &self.slots[usize::try_from(partition).unwrap_or(0) % self.slots.len()];
+        let mut part = slot.lock();
+        if part.seen.add(partition, offset) {
+            part.uncounted += 1;
+            if self.near.load(Acquire) {
+                self.add(std::mem::take(&mut part.uncounted));
+            }
         }
+    }
+
+    /// How many distinct records there were; begins to count them one by one where the end is near.
+    fn look(&self) -> u64 {
+        let mut distinct = self.distinct.load(Relaxed);
+        if self.near.load(Relaxed) {
+            return distinct;
+        }
+        distinct += self.slots.iter().map(|slot| slot.lock().uncounted).sum::<u64>();
+        if distinct + NEAR >= self.count {
+            self.near.store(true, Release);
+            // Whoever takes a slot after this counts what it finds there.
+            for slot in &self.slots {
+                self.add(std::mem::take(&mut slot.lock().uncounted));
+            }
+        }
+        distinct
     }
 
     /// That many distinct records more.
@@ -139,7 +184,7 @@ impl Run {
     pub(super) async fn watch(&self) -> Infallible {
         let mut before = 0;
         loop {
-            let now = self.distinct.load(Relaxed);
+            let now = self.look();
             if now != before {
                 before = now;
                 self.progress_ns.store(self.ns(), Relaxed);
@@ -177,7 +222,7 @@ impl Run {
             0 => self.progress_ns.load(Relaxed),
             ns => ns,
         };
-        let records = self.distinct.load(Relaxed);
+        let records = self.look();
         let steady = seconds(last.saturating_sub(first));
         Figures {
             arm: format!("waterwheel-{}", env!("CARGO_PKG_VERSION")),
