@@ -19,7 +19,7 @@ pub fn reserve(concurrency: usize, partitions: usize) -> usize {
 
 /// The credits of one partition.
 #[derive(Debug, Default)]
-pub(crate) struct Share {
+pub struct Share {
     /// Credits kept by the partition, used or not.
     reserved: usize,
     /// Credits beyond the reserve, all in use.
@@ -36,42 +36,44 @@ pub struct Credits {
 
 impl Credits {
     /// Adds credits from the worker's pool.
-    pub(crate) fn grant(&mut self, n: usize) {
+    pub fn grant(&mut self, n: usize) {
         self.free += n;
     }
 
     /// Takes what no partition needs, to give it back to the pool.
-    pub(crate) fn surrender(&mut self) -> usize {
+    pub fn surrender(&mut self) -> usize {
         std::mem::take(&mut self.free)
     }
 
-    pub(crate) fn free(&self) -> usize {
+    /// Credits that no partition has.
+    pub fn free(&self) -> usize {
         self.free
     }
 
-    pub(crate) fn set_reserve(&mut self, reserve: usize) {
+    /// Sets what each partition keeps for itself; [`reserve`] says how much that should be.
+    pub fn set_reserve(&mut self, reserve: usize) {
         self.reserve = reserve;
     }
 
     /// Credits that the partition would like to have as its reserve.
-    pub(crate) fn missing_reserve(&self, share: &Share) -> usize {
+    pub fn missing_reserve(&self, share: &Share) -> usize {
         self.reserve.saturating_sub(share.reserved)
     }
 
     /// Fills the partition's reserve from free credits.
-    pub(crate) fn fill_reserve(&mut self, share: &mut Share) {
+    pub fn fill_reserve(&mut self, share: &mut Share) {
         let n = self.missing_reserve(share).min(self.free);
         self.free -= n;
         share.reserved += n;
     }
 
     /// Whether one more attempt of the partition may run.
-    pub(crate) fn may_start(&self, share: &Share) -> bool {
+    pub fn may_start(&self, share: &Share) -> bool {
         share.in_use < share.reserved + share.borrowed || self.free > 0
     }
 
     /// One more attempt of the partition runs. Only after [`may_start`](Self::may_start) said so.
-    pub(crate) fn start(&mut self, share: &mut Share) {
+    pub fn start(&mut self, share: &mut Share) {
         if share.in_use == share.reserved + share.borrowed {
             debug_assert!(self.free > 0, "started without a credit");
             self.free = self.free.saturating_sub(1);
@@ -85,7 +87,7 @@ impl Credits {
     }
 
     /// One attempt of the partition ended.
-    pub(crate) fn end(&mut self, share: &mut Share) {
+    pub fn end(&mut self, share: &mut Share) {
         share.in_use = share.in_use.saturating_sub(1);
         if share.borrowed > 0 {
             share.borrowed -= 1;
@@ -101,7 +103,7 @@ impl Credits {
     }
 
     /// Gives back the part of the reserve that is above the target and not in use.
-    pub(crate) fn trim_reserve(&mut self, share: &mut Share) {
+    pub fn trim_reserve(&mut self, share: &mut Share) {
         let idle = (share.reserved + share.borrowed).saturating_sub(share.in_use);
         let n = share.reserved.saturating_sub(self.reserve).min(idle);
         share.reserved -= n;
@@ -109,12 +111,12 @@ impl Credits {
     }
 
     /// The partition leaves. Credits of attempts that still run stay out until [`end_ghost`](Self::end_ghost).
-    pub(crate) fn leave(&mut self, share: Share) {
+    pub fn leave(&mut self, share: Share) {
         self.free += (share.reserved + share.borrowed).saturating_sub(share.in_use);
     }
 
     /// An attempt ended whose partition has left.
-    pub(crate) fn end_ghost(&mut self) {
+    pub fn end_ghost(&mut self) {
         self.free += 1;
     }
 }

@@ -39,23 +39,25 @@ impl Order {
 
 /// A record that waits for its lane: which batch, which record of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    pub(crate) batch: u32,
-    pub(crate) index: u32,
+pub struct Waiting {
+    /// The batch's place among those held.
+    pub batch: u32,
+    /// The record's place in it.
+    pub index: u32,
 }
 
 /// What follows the record that runs.
 #[derive(Debug, Default)]
-pub(crate) struct Lane {
+pub struct Lane {
     /// Records held in memory, in offset order.
-    pub(crate) queue: VecDeque<Waiting>,
+    pub queue: VecDeque<Waiting>,
     /// Offsets after those in `queue`, asked for and on their way.
-    pub(crate) requested: VecDeque<i64>,
+    pub requested: VecDeque<i64>,
     /// Offsets after those in `requested`, kept without their records.
-    pub(crate) deferred: VecDeque<i64>,
+    pub deferred: VecDeque<i64>,
     /// The record at the head runs, waits for its retry, or is being settled. Else the lane is in `ready`, or waits for
     /// records that are read again.
-    pub(crate) busy: bool,
+    pub busy: bool,
 }
 
 impl Lane {
@@ -65,14 +67,14 @@ impl Lane {
     }
 
     /// Whether some of its records are kept as offsets only.
-    pub(crate) fn is_spilled(&self) -> bool {
+    pub fn is_spilled(&self) -> bool {
         !self.requested.is_empty() || !self.deferred.is_empty()
     }
 }
 
 /// The lanes of one partition that have records in work.
 #[derive(Debug, Default)]
-pub(crate) struct Lanes {
+pub struct Lanes {
     lanes: HashMap<LaneKey, Lane, foldhash::fast::FixedState>,
     /// Lanes that are not busy and have a record in `queue`, in the order they became so.
     ready: VecDeque<LaneKey>,
@@ -80,15 +82,17 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     /// Whether the next record of this lane may start at once: nothing of the lane is in work.
-    pub(crate) fn is_free(&self, key: LaneKey) -> bool {
+    pub fn is_free(&self, key: LaneKey) -> bool {
         self.lanes.is_empty() || !self.lanes.contains_key(&key)
     }
 
-    pub(crate) fn get_mut(&mut self, key: LaneKey) -> Option<&mut Lane> {
+    /// A lane that has records in work.
+    pub fn get_mut(&mut self, key: LaneKey) -> Option<&mut Lane> {
         self.lanes.get_mut(&key)
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&LaneKey, &mut Lane)> {
+    /// All lanes that have records in work, in no order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&LaneKey, &mut Lane)> {
         self.lanes.iter_mut()
     }
 
@@ -97,13 +101,20 @@ impl Lanes {
         self.lanes.len()
     }
 
+    /// Appends a record to a lane that is there.
+    pub fn queue(&mut self, key: LaneKey, waiting: Waiting) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.queue.push_back(waiting);
+        }
+    }
+
     /// The lane's head begins to run.
-    pub(crate) fn occupy(&mut self, key: LaneKey) {
+    pub fn occupy(&mut self, key: LaneKey) {
         self.lanes.entry(key).or_default().busy = true;
     }
 
     /// The lane's head needs no more work: its next record becomes ready, or the lane ends.
-    pub(crate) fn vacate(&mut self, key: LaneKey) {
+    pub fn vacate(&mut self, key: LaneKey) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         lane.busy = false;
         if lane.is_idle() {
@@ -114,7 +125,7 @@ impl Lanes {
     }
 
     /// Appends a record that was read again. The lane becomes ready if it waited for that.
-    pub(crate) fn arrive(&mut self, key: LaneKey, waiting: Waiting) {
+    pub fn arrive(&mut self, key: LaneKey, waiting: Waiting) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         lane.queue.push_back(waiting);
         if !lane.busy && lane.queue.len() == 1 {
@@ -123,19 +134,19 @@ impl Lanes {
     }
 
     /// Ends the lane if nothing of it is left, after its offsets proved to be gone.
-    pub(crate) fn prune(&mut self, key: LaneKey) {
+    pub fn prune(&mut self, key: LaneKey) {
         if self.lanes.get(&key).is_some_and(Lane::is_idle) {
             self.lanes.remove(&key);
         }
     }
 
     /// The lane whose turn it is.
-    pub(crate) fn peek_ready(&self) -> Option<LaneKey> {
+    pub fn peek_ready(&self) -> Option<LaneKey> {
         self.ready.front().copied()
     }
 
     /// Takes the record whose turn it is; its lane is busy from now on.
-    pub(crate) fn take_ready(&mut self) -> Option<(LaneKey, Waiting)> {
+    pub fn take_ready(&mut self) -> Option<(LaneKey, Waiting)> {
         let key = self.ready.pop_front()?;
         let lane = self.lanes.get_mut(&key)?;
         let waiting = lane.queue.pop_front()?;

@@ -1,0 +1,148 @@
+//! One record through the engine: fetched, started, and ended in place or elsewhere.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion};
+use waterwheel_core::engine::{Engine, Outcome, Resume, Settings, SlotId};
+use waterwheel_core::lanes::Order;
+use waterwheel_core::{Epoch, Now, PartitionId};
+
+use crate::Chance;
+use crate::records::{BATCH, Batch, Supply};
+
+const EPOCH: Epoch = Epoch(1);
+
+/// An engine, and a topic that never ends.
+struct Rig {
+    engine: Engine<Batch>,
+    supply: Supply,
+    /// By partition: the next offset to fetch.
+    next: Vec<i64>,
+    /// The partition that is fetched next.
+    turn: usize,
+    slots: Vec<SlotId>,
+    /// Fetched and not ended.
+    outstanding: usize,
+    chance: Chance,
+    now: Now,
+}
+
+impl Rig {
+    fn new(order: Order, concurrency: usize, partitions: usize, keys: usize) -> Self {
+        let settings = Settings { order, concurrency, waiting: 100_000, bytes: 1 << 30, ..Settings::default() };
+        let mut engine = Engine::new(settings);
+        engine.grant(concurrency);
+        engine.set_worker_partitions(partitions);
+        let now = Now::default();
+        for partition in 0..partitions {
+            engine.assign(PartitionId(partition as u32), EPOCH, Resume::default(), now);
+        }
+        Self {
+            engine,
+            supply: Supply::of_keys(keys),
+            next: vec![0; partitions],
+            turn: 0,
+            slots: Vec::new(),
+            outstanding: 0,
+            chance: Chance(1),
+            now,
+        }
+    }
+
+    /// A batch of the partition whose turn it is.
+    fn fetch(&mut self) {
+        let batch = self.supply.batch(self.next[self.turn]);
+        self.engine.fetched(PartitionId(self.turn as u32), EPOCH, batch, None);
+        self.next[self.turn] += BATCH as i64;
+        self.turn = (self.turn + 1) % self.next.len();
+        self.outstanding += BATCH;
+        while self.engine.poll_action().is_some() {}
+    }
+
+    /// One record, done where it starts.
+    fn in_place(&mut self) {
+        let start = loop {
+            match self.engine.next_start(self.now) {
+                Some(start) => break start,
+                // One batch of each, so that all partitions take turns.
+                None => (0..self.next.len()).for_each(|_| self.fetch()),
+            }
+        };
+        black_box(&start);
+        self.engine.finish_open(Outcome::Ok, self.now);
+    }
+
+    /// Starts what may start, up to `running` attempts at once, while no more than `window` records are in work.
+    fn park(&mut self, running: usize, window: usize) {
+        while self.slots.len() < running {
+            match self.engine.next_start(self.now) {
+                Some(start) => {
+                    black_box(&start);
+                    self.slots.push(self.engine.park_open(self.now).unwrap());
+                }
+                None if self.outstanding < window => self.fetch(),
+                None => break,
+            }
+        }
+    }
+
+    /// One record ends elsewhere, any of those that run, and others start in its place.
+    fn parked(&mut self, running: usize, window: usize) {
+        let one = self.chance.below(self.slots.len());
+        let slot = self.slots.swap_remove(one);
+        self.engine.ended(slot, Outcome::Ok, self.now);
+        self.outstanding -= 1;
+        self.park(running, window);
+    }
+}
+
+/// One record, done where it starts: no slot, no lane, no credit.
+pub(crate) fn in_place(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("engine in place");
+    for (name, order) in [("key", Order::Key), ("partition", Order::Partition), ("none", Order::None)] {
+        let mut rig = Rig::new(order, 256, 1, 1_000);
+        group.bench_function(name, |b| b.iter(|| rig.in_place()));
+    }
+}
+
+/// One record that becomes a task, with that many in work.
+pub(crate) fn parked(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("engine parked");
+    for running in [1, 100, 1_000, 20_000] {
+        let mut rig = Rig::new(Order::Key, running, 1, 1_000_000);
+        rig.park(running, usize::MAX);
+        group.bench_function(BenchmarkId::from_parameter(running), |b| b.iter(|| rig.parked(running, usize::MAX)));
+    }
+    for order in [Order::Partition, Order::None] {
+        let running = if order == Order::None { 1_000 } else { 1 };
+        let mut rig = Rig::new(order, running, 1, 1_000_000);
+        rig.park(running, usize::MAX);
+        let id = BenchmarkId::new(format!("{order:?}").to_lowercase(), running);
+        group.bench_function(id, |b| b.iter(|| rig.parked(running, usize::MAX)));
+    }
+}
+
+/// The same record among more and more partitions and keys.
+pub(crate) fn growth(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("growth");
+    for partitions in [1, 10, 100, 1_000] {
+        let mut rig = Rig::new(Order::Key, 256, partitions, 1_000);
+        group.bench_function(BenchmarkId::new("partitions in place", partitions), |b| b.iter(|| rig.in_place()));
+    }
+    for partitions in [1, 10, 100, 1_000] {
+        let mut rig = Rig::new(Order::Key, 1_000, partitions, 1_000_000);
+        rig.park(1_000, usize::MAX);
+        let id = BenchmarkId::new("partitions parked", partitions);
+        group.bench_function(id, |b| b.iter(|| rig.parked(1_000, usize::MAX)));
+    }
+    for keys in [10, 1_000, 100_000, 1_000_000] {
+        let mut rig = Rig::new(Order::Key, 256, 1, keys);
+        group.bench_function(BenchmarkId::new("keys in place", keys), |b| b.iter(|| rig.in_place()));
+    }
+    // Few keys: most records wait for theirs. Not so many that some would be kept as offsets only.
+    for keys in [10, 1_000, 100_000, 1_000_000] {
+        let mut rig = Rig::new(Order::Key, 1_000, 1, keys);
+        rig.park(1_000, 10_000);
+        group.bench_function(BenchmarkId::new("keys parked", keys), |b| b.iter(|| rig.parked(1_000, 10_000)));
+    }
+}
