@@ -126,6 +126,14 @@ pub use worker::{
     WorkerHandle, WorkerState,
 };
 
+/// The benchmarks' way in. Not for use: it changes and goes without notice.
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::driver::alone::{LoneShard, Made, Source};
+    pub use waterwheel_core::engine::Settings;
+}
+
 /// Compiles the examples in README.md.
 #[doc = include_str!("../../../README.md")]
 #[cfg(doctest)]

@@ -2,7 +2,8 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion};
 use waterwheel_core::engine::{Engine, Outcome, Resume, Settings, SlotId};
 use waterwheel_core::lanes::Order;
 use waterwheel_core::{Epoch, Now, PartitionId};
@@ -11,6 +12,8 @@ use crate::Chance;
 use crate::records::{BATCH, Batch, Supply};
 
 const EPOCH: Epoch = Epoch(1);
+
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 /// An engine, and a topic that never ends.
 struct Rig {
@@ -86,6 +89,12 @@ impl Rig {
         }
     }
 
+    /// With that many attempts running.
+    fn filled(mut self, running: usize, window: usize) -> Self {
+        self.park(running, window);
+        self
+    }
+
     /// One record ends elsewhere, any of those that run, and others start in its place.
     fn parked(&mut self, running: usize, window: usize) {
         let one = self.chance.below(self.slots.len());
@@ -96,53 +105,60 @@ impl Rig {
     }
 }
 
+/// Steps a rig that is made only if its name is asked for.
+fn bench(group: &mut Group<'_>, id: BenchmarkId, make: impl Fn() -> Rig, step: impl Fn(&mut Rig)) {
+    let mut made = None;
+    group.bench_function(id, |b| {
+        let rig = made.get_or_insert_with(&make);
+        b.iter(|| step(rig))
+    });
+}
+
 /// One record, done where it starts: no slot, no lane, no credit.
 pub(crate) fn in_place(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine in place");
     for (name, order) in [("key", Order::Key), ("partition", Order::Partition), ("none", Order::None)] {
-        let mut rig = Rig::new(order, 256, 1, 1_000);
-        group.bench_function(name, |b| b.iter(|| rig.in_place()));
+        bench(&mut group, BenchmarkId::from_parameter(name), || Rig::new(order, 256, 1, 1_000), Rig::in_place);
     }
 }
 
-/// One record that becomes a task, with that many in work.
+/// One record that becomes a task, with that many in work, each of a key of its own.
 pub(crate) fn parked(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine parked");
-    for running in [1, 100, 1_000, 20_000] {
-        let mut rig = Rig::new(Order::Key, running, 1, 1_000_000);
-        rig.park(running, usize::MAX);
-        group.bench_function(BenchmarkId::from_parameter(running), |b| b.iter(|| rig.parked(running, usize::MAX)));
-    }
-    for order in [Order::Partition, Order::None] {
-        let running = if order == Order::None { 1_000 } else { 1 };
-        let mut rig = Rig::new(order, running, 1, 1_000_000);
-        rig.park(running, usize::MAX);
-        let id = BenchmarkId::new(format!("{order:?}").to_lowercase(), running);
-        group.bench_function(id, |b| b.iter(|| rig.parked(running, usize::MAX)));
+    for (name, order, running) in [
+        ("key, 1", Order::Key, 1),
+        ("key, 100", Order::Key, 100),
+        ("key, 1000", Order::Key, 1_000),
+        ("key, 20000", Order::Key, 20_000),
+        ("partition, 1", Order::Partition, 1),
+        ("none, 1000", Order::None, 1_000),
+        ("none, 20000", Order::None, 20_000),
+    ] {
+        let make = || Rig::new(order, running, 1, 1_000_000).filled(running, usize::MAX);
+        bench(&mut group, BenchmarkId::from_parameter(name), make, |rig| rig.parked(running, usize::MAX));
     }
 }
 
 /// The same record among more and more partitions and keys.
 pub(crate) fn growth(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("growth");
+    let mut group = criterion.benchmark_group("engine growth");
     for partitions in [1, 10, 100, 1_000] {
-        let mut rig = Rig::new(Order::Key, 256, partitions, 1_000);
-        group.bench_function(BenchmarkId::new("partitions in place", partitions), |b| b.iter(|| rig.in_place()));
+        let id = BenchmarkId::new("partitions, in place", partitions);
+        bench(&mut group, id, || Rig::new(Order::Key, 256, partitions, 1_000), Rig::in_place);
     }
     for partitions in [1, 10, 100, 1_000] {
-        let mut rig = Rig::new(Order::Key, 1_000, partitions, 1_000_000);
-        rig.park(1_000, usize::MAX);
-        let id = BenchmarkId::new("partitions parked", partitions);
-        group.bench_function(id, |b| b.iter(|| rig.parked(1_000, usize::MAX)));
+        let id = BenchmarkId::new("partitions, parked 1000", partitions);
+        let make = || Rig::new(Order::Key, 1_000, partitions, 1_000_000).filled(1_000, usize::MAX);
+        bench(&mut group, id, make, |rig| rig.parked(1_000, usize::MAX));
     }
     for keys in [10, 1_000, 100_000, 1_000_000] {
-        let mut rig = Rig::new(Order::Key, 256, 1, keys);
-        group.bench_function(BenchmarkId::new("keys in place", keys), |b| b.iter(|| rig.in_place()));
+        let id = BenchmarkId::new("keys, in place", keys);
+        bench(&mut group, id, || Rig::new(Order::Key, 256, 1, keys), Rig::in_place);
     }
-    // Few keys: most records wait for theirs. Not so many that some would be kept as offsets only.
+    // With few keys most records wait for theirs; never so many that some would be kept as offsets only.
     for keys in [10, 1_000, 100_000, 1_000_000] {
-        let mut rig = Rig::new(Order::Key, 1_000, 1, keys);
-        rig.park(1_000, 10_000);
-        group.bench_function(BenchmarkId::new("keys parked", keys), |b| b.iter(|| rig.parked(1_000, 10_000)));
+        let id = BenchmarkId::new("keys, parked 1000", keys);
+        let make = || Rig::new(Order::Key, 1_000, 1, keys).filled(1_000, 10_000);
+        bench(&mut group, id, make, |rig| rig.parked(1_000, 10_000));
     }
 }

@@ -11,6 +11,8 @@
 //! membership has a thread of its own, and the coordinator never waits for a handler) and **I9** (after a drain nothing
 //! runs, or the report names what was cut off).
 
+#[cfg(any(test, feature = "__bench"))]
+pub(crate) mod alone;
 pub(crate) mod attempt;
 pub(crate) mod clock;
 pub(crate) mod coordinator;
