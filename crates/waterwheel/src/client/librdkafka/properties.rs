@@ -54,11 +54,10 @@ impl Role {
             Role::Membership => &[(STATISTICS, "1000")],
             // Back-off 1 s (the default) gives 1,950 records/s a partition with a small queue, 10 ms gives 22,500; with
             // a wait of 500 ms a partition added to an idle client starts only after as long. What a partition reads ahead
-            // costs some 450 bytes a message beside its payload: with librdkafka's own 100,000 messages and answers of
-            // 1 MiB a worker held twice the memory and was no faster; with 5,000 it was slower (`docs/performance.md`).
+            // costs some 450 bytes a message beside its payload: with librdkafka's own 100,000 messages a worker held twice
+            // the memory and was no faster; with 7,000 it was half as fast (`docs/performance.md`).
             Role::Fetch => &[
                 ("check.crcs", "true"),
-                ("fetch.message.max.bytes", "524288"),
                 ("fetch.queue.backoff.ms", "10"),
                 ("fetch.wait.max.ms", "100"),
                 ("queued.max.messages.kbytes", "2048"),
