@@ -83,6 +83,7 @@ pub(crate) mod code {
     pub(crate) const UNKNOWN_MEMBER_ID: i32 = 25;
     pub(crate) const REBALANCE_IN_PROGRESS: i32 = 27;
     pub(crate) const INVALID_COMMIT_OFFSET_SIZE: i32 = 28;
+    pub(crate) const OFFSET_NOT_AVAILABLE: i32 = 78;
     pub(crate) const FENCED_INSTANCE_ID: i32 = 82;
     pub(crate) const FENCED_MEMBER_EPOCH: i32 = 110;
     pub(crate) const STALE_MEMBER_EPOCH: i32 = 113;
@@ -135,7 +136,7 @@ pub(crate) mod code {
         56,
         72,
         74,
-        78,
+        OFFSET_NOT_AVAILABLE,
         84,
         100,
         106,

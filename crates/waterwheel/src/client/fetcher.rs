@@ -19,7 +19,7 @@ pub(crate) enum Position {
 /// Why a partition yields no more until it is removed and added again.
 #[derive(Debug)]
 pub(crate) enum FetchFailure {
-    /// The position is below the log's start or beyond its end.
+    /// The position is below the log's start or beyond its end, or the log was cut off below it.
     OutOfRange { position: Option<i64> },
     /// Anything else that does not mend by itself, such as missing rights or a deleted topic.
     Failed(KafkaError),

@@ -80,8 +80,11 @@ impl Opener {
     pub(crate) fn earliest(&self, partition: TopicPartition) -> BoxFuture<'static, Result<i64, KafkaError>> {
         let admin = self.admin.clone();
         async move {
-            let answers = again(|| admin.list_offsets(vec![(partition.clone(), OffsetSpec::Earliest)])).await?;
-            answers.into_iter().next().unwrap_or_else(|| Err(no_answer()))
+            let ask = || async {
+                let answers = admin.list_offsets(vec![(partition.clone(), OffsetSpec::Earliest)]).await?;
+                answers.into_iter().next().unwrap_or_else(|| Err(no_answer()))
+            };
+            again(ask).await
         }
         .boxed()
     }

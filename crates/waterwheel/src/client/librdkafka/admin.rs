@@ -193,7 +193,14 @@ impl Asker {
                 answers[i] = end;
             }
         }
-        Ok(answers)
+        let known = |(answer, (partition, _)): (Result<i64, KafkaError>, &(TopicPartition, OffsetSpec))| {
+            // A leader that has just been elected may answer without an offset, and without an error.
+            answer.and_then(|offset| {
+                let told = if offset < 0 { Err(code::OFFSET_NOT_AVAILABLE) } else { Ok(offset) };
+                told.map_err(|code| errors::error(code, partition.to_string()))
+            })
+        };
+        Ok(answers.into_iter().zip(of).map(known).collect())
     }
 
     fn offsets_of(&self, of: &[(TopicPartition, OffsetSpec)]) -> Result<Vec<Result<i64, KafkaError>>, KafkaError> {

@@ -297,7 +297,7 @@ impl Shard {
                 }
                 // Nothing more is there.
                 Piece::Error(e, _) if e.code() == PARTITION_EOF => missing.extend(std::mem::take(wanted)),
-                Piece::Error(error, offset) => match failure(error, offset) {
+                Piece::Error(error, offset) => match failure(error, offset, None) {
                     Ok(failure) => failed = Some(failure),
                     Err(error) => self.waiting.push_back(Fetched::Trouble { id: Some(id), error }),
                 },
@@ -376,7 +376,7 @@ impl Slot {
                         self.waiting.push_back(Fetched::SkippedTo { id, epoch, next: offset });
                     }
                 }
-                Piece::Error(error, offset) => match failure(error, offset) {
+                Piece::Error(error, offset) => match failure(error, offset, self.next) {
                     Ok(failure) => {
                         self.stopped = true;
                         self.waiting.push_back(Fetched::Stopped { id, epoch, failure });
@@ -390,10 +390,15 @@ impl Slot {
     }
 }
 
-/// `Ok` where the partition yields no more, `Err` where the client repeats by itself.
-fn failure(error: KafkaError, offset: i64) -> Result<FetchFailure, KafkaError> {
+/// librdkafka's word for an offset that it does not tell.
+const NO_OFFSET: i64 = sys::RD_KAFKA_OFFSET_INVALID as i64;
+
+/// `Ok` where the partition yields no more, `Err` where the client repeats by itself. `next`: where it was being read.
+fn failure(error: KafkaError, offset: i64, next: Option<i64>) -> Result<FetchFailure, KafkaError> {
     match error.code() {
         code::LOCAL_AUTO_OFFSET_RESET if offset >= 0 => Ok(FetchFailure::OutOfRange { position: Some(offset) }),
+        // A new leader's log ends below the position in the position's epoch.
+        code::LOCAL_AUTO_OFFSET_RESET if offset == NO_OFFSET => Ok(FetchFailure::OutOfRange { position: next }),
         code::OFFSET_OUT_OF_RANGE => Ok(FetchFailure::OutOfRange { position: (offset >= 0).then_some(offset) }),
         // With a logical offset, librdkafka's words for a question about it that was refused for good.
         code::LOCAL_AUTO_OFFSET_RESET
@@ -505,5 +510,23 @@ impl FetchQueue for Shard {
 impl Drop for Shard {
     fn drop(&mut self) {
         lock(&self.core.trouble.shards).retain(|ready| !Arc::ptr_eq(ready, &self.ready));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_cut_off_below_the_position_is_out_of_range_there() {
+        // librdkafka's words when a new leader's log ends below the position: without an offset.
+        let cut_off = || errors::error(code::LOCAL_AUTO_OFFSET_RESET, "Partition log truncation detected");
+        match failure(cut_off(), NO_OFFSET, Some(200)) {
+            Ok(FetchFailure::OutOfRange { position: Some(200) }) => {}
+            other => panic!("{other:?}"),
+        }
+        // Where the beginning was asked for and refused.
+        let beginning = i64::from(sys::RD_KAFKA_OFFSET_BEGINNING);
+        assert!(matches!(failure(cut_off(), beginning, None), Ok(FetchFailure::Failed(_))));
     }
 }
