@@ -60,7 +60,12 @@ fn held<H: Handler<Raw>>(what: &str, settings: Settings, records: usize, of: usi
     let (mut shard, mut source) = runtime.block_on(async { LoneShard::new(settings, 1, handler) });
     let made = batches(&mut source, &keys(records, of));
     let info = measure(|| runtime.block_on(shard.take_up(made)));
-    eprintln!("{what}: {records} records {:.1} B each, {} ({:?})", info.bytes_current as f64 / records as f64, info.count_current, shard.counts());
+    eprintln!(
+        "{what}: {records} records {:.1} B each, {} ({:?})",
+        info.bytes_current as f64 / records as f64,
+        info.count_current,
+        shard.counts()
+    );
     info.bytes_current
 }
 
@@ -70,27 +75,50 @@ fn bytes_in_work() {
         held("running key", settings(Order::Key, n), n, n, sleeping);
         held("running none", settings(Order::None, n), n, n, sleeping);
         held("waiting one key", settings(Order::Key, n), n, 1, sleeping);
-        held("waiting half", settings(Order::Key, n), n, n/2, sleeping);
-        held("deferred one key", Settings{waiting: 10,..settings(Order::Key, n)}, n, 1, sleeping);
-        held("deferred half", Settings{waiting: 10,..settings(Order::Key, n)}, n, n/2, sleeping);
+        held("waiting half", settings(Order::Key, n), n, n / 2, sleeping);
+        held("deferred one key", Settings { waiting: 10, ..settings(Order::Key, n) }, n, 1, sleeping);
+        held("deferred half", Settings { waiting: 10, ..settings(Order::Key, n) }, n, n / 2, sleeping);
         let rt = runtime();
-        let info = measure(|| rt.block_on(async {
-            for _ in 0..n { drop(crate::driver::spawn(async { tokio::time::sleep(Duration::from_secs(3600)).await; })); }
-            tokio::task::yield_now().await;
-        }));
+        let info = measure(|| {
+            rt.block_on(async {
+                for _ in 0..n {
+                    drop(crate::driver::spawn(async {
+                        tokio::time::sleep(Duration::from_secs(3600)).await;
+                    }));
+                }
+                tokio::task::yield_now().await;
+            })
+        });
         eprintln!("bare tokio::spawn(sleep): {:.1}", info.bytes_current as f64 / n as f64);
-        let info = measure(|| rt.block_on(async {
-            for _ in 0..n { drop(crate::driver::spawn(Box::pin(async { tokio::time::sleep(Duration::from_secs(3600)).await; }))); }
-            tokio::task::yield_now().await;
-        }));
+        let info = measure(|| {
+            rt.block_on(async {
+                for _ in 0..n {
+                    drop(crate::driver::spawn(Box::pin(async {
+                        tokio::time::sleep(Duration::from_secs(3600)).await;
+                    })));
+                }
+                tokio::task::yield_now().await;
+            })
+        });
         eprintln!("bare tokio::spawn(box sleep): {:.1}", info.bytes_current as f64 / n as f64);
-        let info = measure(|| rt.block_on(async {
-            for _ in 0..n { drop(crate::driver::spawn(std::future::pending::<()>())); }
-            tokio::task::yield_now().await;
-        }));
+        let info = measure(|| {
+            rt.block_on(async {
+                for _ in 0..n {
+                    drop(crate::driver::spawn(std::future::pending::<()>()));
+                }
+                tokio::task::yield_now().await;
+            })
+        });
         eprintln!("bare tokio::spawn(pending): {:.1}", info.bytes_current as f64 / n as f64);
     }
-    fn size<H: Handler<Raw>>(_: H) -> (usize, usize) { (size_of::<H::Future>(), size_of::<crate::driver::attempt::Attempt<H::Future>>()) }
-    eprintln!("future {:?} sleep {} message {}", size(sleeping), size_of::<tokio::time::Sleep>(), size_of::<Message<Raw>>());
+    fn size<H: Handler<Raw>>(_: H) -> (usize, usize) {
+        (size_of::<H::Future>(), size_of::<crate::driver::attempt::Attempt<H::Future>>())
+    }
+    eprintln!(
+        "future {:?} sleep {} message {}",
+        size(sleeping),
+        size_of::<tokio::time::Sleep>(),
+        size_of::<Message<Raw>>()
+    );
     eprintln!("slot note {}", size_of::<Option<tokio::task::AbortHandle>>());
 }
