@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const EMBEDDED: &str = "no brokers are named: figures mean little, they are of a mock cluster in this process, without \
-    disk and replication\n";
+const EMBEDDED: &str = "mock cluster in this process, without disk and replication: figures of it mean little; --brokers \
+    names a Kafka\n";
 
 struct Ended {
     code: Option<i32>,

@@ -38,10 +38,9 @@ impl Brokers {
             let started = Cluster::start(1)?;
             properties.insert(SERVERS.to_owned(), started.bootstrap_servers());
             if !global.is_quiet() {
-                say(format_args!(
-                    "no brokers are named: figures mean little, they are of a mock cluster in this process, without disk \
-                     and replication"
-                ));
+                say(
+                    "mock cluster in this process, without disk and replication: figures of it mean little; --brokers names a Kafka",
+                );
             }
             cluster = Some(started);
         }

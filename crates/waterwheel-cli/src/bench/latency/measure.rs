@@ -92,7 +92,9 @@ impl Measurement {
                 true
             }
         };
-        let kept = (&mut sender.kept).await.unwrap_or_default();
+        let kept = (&mut sender.kept)
+            .await
+            .map_err(|_| Failure::new(Exit::Failed, "the thread that sends has ended before its time"))?;
         Ok(Ended { kept, is_interrupted })
     }
 

@@ -76,7 +76,7 @@ impl Report {
             concurrency: asked.concurrency,
             records: pairs.histogram().len(),
             // After an interruption, what was under way is nobody's fault.
-            unseen: if ended.is_interrupted { 0 } else { ended.kept.sent - pairs.paired() },
+            unseen: if ended.is_interrupted { 0 } else { ended.kept.sent.saturating_sub(pairs.paired()) },
             first_unseen: pairs.first_unseen(),
             p50_ms: latency(0.5),
             p90_ms: latency(0.9),
