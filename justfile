@@ -24,6 +24,10 @@ ci:
 plants *NAMES:
     ./run plants {{ NAMES }}
 
+# The ladder: the cost of single steps, without Kafka.
+bench *ARGS:
+    ./run bench {{ ARGS }}
+
 # A real Kafka on this machine.
 kafka *ARGS:
     ./run kafka {{ ARGS }}
