@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use cluster::{Cluster, Kafka};
-pub(crate) use offsets::Committed;
 pub(crate) use process::Process;
 pub(crate) use produce::{Bytes, Produced};
 pub(crate) use trial::{Entry, PATIENCE, Protocol, Trial};
