@@ -7,8 +7,17 @@
 //!
 //! Owns **I2**: within one assignment, records of a key run one at a time in offset order, retries included.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher;
+mod queues;
+mod spilled;
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::num::NonZeroU64;
+
+use queues::Queues;
+pub use spilled::Arrival;
+use spilled::Spilled;
 
 /// Which records wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -24,18 +33,42 @@ pub enum Order {
 
 /// The lane of a record: a key's hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LaneKey(pub u64);
+pub struct LaneKey(NonZeroU64);
 
 impl Order {
     /// The lane of a record with this key; `None` where it waits for nobody.
     pub fn lane(self, key: Option<&[u8]>) -> Option<LaneKey> {
         match (self, key) {
-            (Order::Key, Some(key)) => Some(LaneKey(foldhash::quality::FixedState::default().hash_one(key))),
-            (Order::Partition, _) => Some(LaneKey(0)),
+            (Order::Key, Some(key)) => {
+                let hash = foldhash::quality::FixedState::default().hash_one(key);
+                Some(LaneKey(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX)))
+            }
+            (Order::Partition, _) => Some(LaneKey(NonZeroU64::MIN)),
             (Order::Key, None) | (Order::None, _) => None,
         }
     }
 }
+
+/// The hash of a lane's key is the key: it is one already.
+#[derive(Debug, Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Not reached: a lane's key is one number.
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type ByLane<T> = HashMap<LaneKey, T, BuildHasherDefault<AsIs>>;
 
 /// A record that waits for its lane: which batch, which record of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,97 +79,97 @@ pub struct Waiting {
     pub index: u32,
 }
 
-/// What follows the record that runs.
-#[derive(Debug, Default)]
-pub struct Lane {
-    /// Records held in memory, in offset order.
-    pub queue: VecDeque<Waiting>,
-    /// Offsets after those in `queue`, asked for and on their way.
-    pub requested: VecDeque<i64>,
-    /// Offsets after those in `requested`, kept without their records.
-    pub deferred: VecDeque<i64>,
-    /// The record at the head runs, waits for its retry, or is being settled. Else the lane is in `ready`, or waits for
-    /// records that are read again.
-    pub busy: bool,
+/// What follows the record that runs. Eight bytes, because every key with a record in work has one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lane {
+    /// The last record of its queue, if there is one.
+    last: u32,
+    /// [`QUEUED`] for each record of its queue, [`SPILLED`], [`BUSY`].
+    state: u32,
 }
 
+/// The record at the head runs, waits for its retry, or is being settled. Else the lane is in `ready`, or waits for records
+/// that are read again.
+const BUSY: u32 = 1;
+/// Offsets after those of the queue are in `spilled`.
+const SPILLED: u32 = 2;
+const QUEUED: u32 = 4;
+
 impl Lane {
-    /// Whether nothing of the lane is left.
-    fn is_idle(&self) -> bool {
-        !self.busy && self.queue.is_empty() && self.requested.is_empty() && self.deferred.is_empty()
+    fn is(self, flag: u32) -> bool {
+        self.state & flag != 0
     }
 
-    /// Whether some of its records are kept as offsets only.
-    pub fn is_spilled(&self) -> bool {
-        !self.requested.is_empty() || !self.deferred.is_empty()
+    fn len(self) -> usize {
+        (self.state / QUEUED) as usize
     }
+
+    /// Appends a record to its queue.
+    fn push(&mut self, queues: &mut Queues, waiting: Waiting) {
+        self.last = queues.push((self.len() > 0).then_some(self.last), waiting);
+        self.state += QUEUED;
+    }
+}
+
+/// What was kept of a record that has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The record.
+    Record,
+    /// Its offset.
+    Offset,
 }
 
 /// The lanes of one partition that have records in work.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    lanes: HashMap<LaneKey, Lane, foldhash::fast::FixedState>,
-    /// Lanes that are not busy and have a record in `queue`, in the order they became so.
+    lanes: ByLane<Lane>,
+    queues: Queues,
+    /// Boxed, so that the table is small where many lanes have a few.
+    spilled: ByLane<Box<Spilled>>,
+    /// Lanes that are not busy and have a record in their queue, in the order they became so.
     ready: VecDeque<LaneKey>,
 }
 
 impl Lanes {
+    /// Whether every lane is free.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Whether the next record of this lane may start at once: nothing of the lane is in work.
     pub fn is_free(&self, key: LaneKey) -> bool {
-        self.lanes.is_empty() || !self.lanes.contains_key(&key)
-    }
-
-    /// A lane that has records in work.
-    pub fn get_mut(&mut self, key: LaneKey) -> Option<&mut Lane> {
-        self.lanes.get_mut(&key)
-    }
-
-    /// All lanes that have records in work, in no order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&LaneKey, &mut Lane)> {
-        self.lanes.iter_mut()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.lanes.len()
-    }
-
-    /// Appends a record to a lane that is there.
-    pub fn queue(&mut self, key: LaneKey, waiting: Waiting) {
-        if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.queue.push_back(waiting);
-        }
+        !self.lanes.contains_key(&key)
     }
 
     /// The lane's head begins to run.
     pub fn occupy(&mut self, key: LaneKey) {
-        self.lanes.entry(key).or_default().busy = true;
+        self.lanes.entry(key).or_default().state |= BUSY;
+    }
+
+    /// Appends the record at `offset` to a lane that is not free, if no more than `room` wait there, else only its offset.
+    pub fn queue(&mut self, key: LaneKey, offset: i64, waiting: Waiting, room: usize) -> Kept {
+        let lane = self.lanes.entry(key).or_default();
+        if lane.is(SPILLED) || lane.len() >= room {
+            lane.state |= SPILLED;
+            match self.spilled.entry(key) {
+                Entry::Occupied(mut spilled) => spilled.get_mut().push(offset),
+                Entry::Vacant(none) => drop(none.insert(Box::new(Spilled::of(offset)))),
+            }
+            return Kept::Offset;
+        }
+        lane.push(&mut self.queues, waiting);
+        Kept::Record
     }
 
     /// The lane's head needs no more work: its next record becomes ready, or the lane ends.
     pub fn vacate(&mut self, key: LaneKey) {
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
-        lane.busy = false;
-        if lane.is_idle() {
-            self.lanes.remove(&key);
-        } else if !lane.queue.is_empty() {
+        let Entry::Occupied(mut lane) = self.lanes.entry(key) else { return };
+        lane.get_mut().state &= !BUSY;
+        if lane.get().state == 0 {
+            lane.remove();
+        } else if lane.get().len() > 0 {
             self.ready.push_back(key);
-        }
-    }
-
-    /// Appends a record that was read again. The lane becomes ready if it waited for that.
-    pub fn arrive(&mut self, key: LaneKey, waiting: Waiting) {
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
-        lane.queue.push_back(waiting);
-        if !lane.busy && lane.queue.len() == 1 {
-            self.ready.push_back(key);
-        }
-    }
-
-    /// Ends the lane if nothing of it is left, after its offsets proved to be gone.
-    pub fn prune(&mut self, key: LaneKey) {
-        if self.lanes.get(&key).is_some_and(Lane::is_idle) {
-            self.lanes.remove(&key);
         }
     }
 
@@ -148,10 +181,93 @@ impl Lanes {
     /// Takes the record whose turn it is; its lane is busy from now on.
     pub fn take_ready(&mut self) -> Option<(LaneKey, Waiting)> {
         let key = self.ready.pop_front()?;
-        let lane = self.lanes.get_mut(&key)?;
-        let waiting = lane.queue.pop_front()?;
-        lane.busy = true;
-        Some((key, waiting))
+        let lane = self.lanes.get_mut(&key).filter(|lane| lane.len() > 0)?;
+        lane.state = (lane.state - QUEUED) | BUSY;
+        Some((key, self.queues.pop(lane.last)))
+    }
+
+    // ---- records that are kept as offsets ---------------------------------------------------------------------------
+
+    /// The offsets of a lane to read again now that its queue runs low, if some are kept: at most half of `room`, but at
+    /// least one where nothing else would come.
+    pub fn ask(&mut self, key: LaneKey, room: usize) -> Vec<i64> {
+        if self.spilled.is_empty() {
+            return Vec::new();
+        }
+        let queued = self.lanes.get(&key).map_or(0, |lane| lane.len());
+        let most = (room / 2).max(usize::from(queued == 0));
+        match self.spilled.get_mut(&key) {
+            Some(spilled) if queued <= most / 4 => spilled.ask(most),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A record was read again. The lane becomes ready if it waited for that.
+    pub fn arrive(&mut self, key: LaneKey, offset: i64, waiting: Waiting) -> Arrival {
+        let (Some(lane), Some(spilled)) = (self.lanes.get_mut(&key), self.spilled.get_mut(&key)) else {
+            return Arrival::Unasked;
+        };
+        let arrival = spilled.arrive(offset);
+        if arrival == Arrival::Queued {
+            if spilled.is_empty() {
+                self.spilled.remove(&key);
+                lane.state &= !SPILLED;
+            }
+            lane.push(&mut self.queues, waiting);
+            if !lane.is(BUSY) && lane.len() == 1 {
+                self.ready.push_back(key);
+            }
+        }
+        arrival
+    }
+
+    /// Records that were to be read again are no longer there. Shows each that was asked for; returns how many those were,
+    /// and their lanes.
+    pub fn lose(&mut self, gone: &HashSet<i64>, mut lost: impl FnMut(i64)) -> (usize, Vec<LaneKey>) {
+        let (mut count, mut touched) = (0, Vec::new());
+        for (key, spilled) in &mut self.spilled {
+            let before = count;
+            count += spilled.lose(gone, &mut lost);
+            if count > before {
+                touched.push(*key);
+            }
+        }
+        self.spilled.retain(|_, spilled| !spilled.is_empty());
+        for key in &touched {
+            let Entry::Occupied(mut lane) = self.lanes.entry(*key) else { continue };
+            if !self.spilled.contains_key(key) {
+                lane.get_mut().state &= !SPILLED;
+            }
+            if lane.get().state == 0 {
+                lane.remove();
+            }
+        }
+        (count, touched)
+    }
+
+    // ---- all that wait ----------------------------------------------------------------------------------------------
+
+    /// Shows each record in a queue.
+    pub fn for_each_waiting(&mut self, mut look: impl FnMut(&mut Waiting)) {
+        for lane in self.lanes.values().filter(|lane| lane.len() > 0) {
+            self.queues.for_each(lane.last, &mut look);
+        }
+    }
+
+    /// Forgets all that waits. Lanes that are busy stay.
+    pub fn clear_waiting(&mut self) {
+        self.lanes.retain(|_, lane| {
+            lane.state &= BUSY;
+            lane.state != 0
+        });
+        self.queues.clear();
+        self.spilled.clear();
+        self.ready.clear();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lanes.len()
     }
 }
 
@@ -159,11 +275,16 @@ impl Lanes {
 mod tests {
     use super::*;
 
-    const A: LaneKey = LaneKey(1);
-    const B: LaneKey = LaneKey(2);
+    const A: LaneKey = LaneKey(NonZeroU64::MIN);
+    const B: LaneKey = LaneKey(NonZeroU64::MAX);
 
     fn w(index: u32) -> Waiting {
         Waiting { batch: 0, index }
+    }
+
+    /// Queues record `n` at offset `n`.
+    fn queue(lanes: &mut Lanes, key: LaneKey, n: u32) {
+        assert_eq!(lanes.queue(key, i64::from(n), w(n), usize::MAX), Kept::Record);
     }
 
     #[test]
@@ -180,7 +301,8 @@ mod tests {
     fn a_lane_yields_its_next_record_only_when_the_one_before_is_done() {
         let mut lanes = Lanes::default();
         lanes.occupy(A);
-        lanes.get_mut(A).unwrap().queue.extend([w(1), w(2)]);
+        queue(&mut lanes, A, 1);
+        queue(&mut lanes, A, 2);
         assert_eq!(lanes.take_ready(), None);
         lanes.vacate(A);
         assert_eq!(lanes.take_ready(), Some((A, w(1))));
@@ -197,7 +319,7 @@ mod tests {
         let mut lanes = Lanes::default();
         for key in [A, B] {
             lanes.occupy(key);
-            lanes.get_mut(key).unwrap().queue.push_back(w(key.0 as u32));
+            queue(&mut lanes, key, 1);
         }
         lanes.vacate(B);
         lanes.vacate(A);
@@ -209,12 +331,40 @@ mod tests {
     fn a_lane_whose_records_are_read_again_keeps_its_place() {
         let mut lanes = Lanes::default();
         lanes.occupy(A);
-        lanes.get_mut(A).unwrap().requested.push_back(5);
+        assert_eq!(lanes.queue(A, 5, w(5), 0), Kept::Offset);
+        assert_eq!(lanes.ask(A, 0), [5], "at least one");
+        assert_eq!(lanes.ask(A, 9), [], "once");
         lanes.vacate(A);
         assert_eq!(lanes.take_ready(), None);
         assert!(!lanes.is_free(A), "a later record must not overtake offset 5");
-        lanes.get_mut(A).unwrap().requested.pop_front();
-        lanes.arrive(A, w(5));
+        assert_eq!(lanes.queue(A, 6, w(6), 9), Kept::Offset, "nor be queued before it");
+        assert_eq!(lanes.arrive(A, 6, w(6)), Arrival::Unasked);
+        assert_eq!(lanes.arrive(A, 5, w(5)), Arrival::Queued);
         assert_eq!(lanes.take_ready(), Some((A, w(5))));
+    }
+
+    #[test]
+    fn queues_share_their_memory_and_keep_their_order() {
+        let mut lanes = Lanes::default();
+        let keys: Vec<LaneKey> = (1..8).map(|n| LaneKey(NonZeroU64::new(n).unwrap())).collect();
+        let mut model: Vec<VecDeque<u32>> = vec![VecDeque::new(); keys.len()];
+        keys.iter().for_each(|key| lanes.occupy(*key));
+        for n in 0..10_000u32 {
+            let one = (n.wrapping_mul(0x9E37_79B9) >> 16) as usize % keys.len();
+            if n % 5 < 2 || n > 9_000 {
+                lanes.vacate(keys[one]);
+                let taken = lanes.take_ready();
+                assert_eq!(taken, model[one].pop_front().map(|n| (keys[one], w(n))));
+                lanes.occupy(keys[one]);
+            } else {
+                queue(&mut lanes, keys[one], n);
+                model[one].push_back(n);
+            }
+            let (mut seen, left) = (0, model.iter().map(VecDeque::len).sum::<usize>());
+            lanes.for_each_waiting(|_| seen += 1);
+            assert_eq!(seen, left);
+        }
+        lanes.clear_waiting();
+        assert_eq!(lanes.len(), keys.len(), "busy ones stay");
     }
 }

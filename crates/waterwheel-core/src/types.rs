@@ -25,30 +25,37 @@ pub struct Epoch(pub u64);
 ///
 /// The core never reads a clock; whoever drives it says what time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Now(Duration);
+pub struct Now {
+    /// Half the size of a `Duration`, and good for 584 years.
+    nanos: u64,
+}
 
 impl Now {
     /// The reading `since` after the clock's start.
     pub fn at(since: Duration) -> Self {
-        Self(since)
+        Self { nanos: nanos(since) }
     }
 
     /// Time since the clock's start.
     pub fn since_start(self) -> Duration {
-        self.0
+        Duration::from_nanos(self.nanos)
     }
 
     /// How long ago `earlier` was; zero where it lies ahead.
     pub fn since(self, earlier: Now) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos))
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Add<Duration> for Now {
     type Output = Now;
 
     fn add(self, d: Duration) -> Now {
-        Now(self.0.saturating_add(d))
+        Now { nanos: self.nanos.saturating_add(nanos(d)) }
     }
 }
 
@@ -56,13 +63,13 @@ impl Sub<Duration> for Now {
     type Output = Now;
 
     fn sub(self, d: Duration) -> Now {
-        Now(self.0.saturating_sub(d))
+        Now { nanos: self.nanos.saturating_sub(nanos(d)) }
     }
 }
 
 impl fmt::Display for Now {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
+        write!(f, "{:?}", self.since_start())
     }
 }
 

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion};
-use waterwheel_core::engine::{Engine, Outcome, Resume, Settings, SlotId};
+use waterwheel_core::engine::{Engine, Outcome, Resume, Settings, SlotId, Start};
 use waterwheel_core::lanes::Order;
 use waterwheel_core::{Epoch, Now, PartitionId};
 
@@ -62,29 +62,31 @@ impl Rig {
         while self.engine.poll_action().is_some() {}
     }
 
+    /// Whether a record started.
+    fn start(&mut self) -> bool {
+        let Some(Start { records, index, attempt, .. }) = self.engine.next_start(self.now) else { return false };
+        black_box((std::ptr::from_ref(records), index, attempt));
+        true
+    }
+
     /// One record, done where it starts.
     fn in_place(&mut self) {
-        let start = loop {
-            match self.engine.next_start(self.now) {
-                Some(start) => break start,
-                // One batch of each, so that all partitions take turns.
-                None => (0..self.next.len()).for_each(|_| self.fetch()),
-            }
-        };
-        black_box(&start);
+        while !self.start() {
+            // One batch of each, so that all partitions take turns.
+            (0..self.next.len()).for_each(|_| self.fetch());
+        }
         self.engine.finish_open(Outcome::Ok, self.now);
     }
 
     /// Starts what may start, up to `running` attempts at once, while no more than `window` records are in work.
     fn park(&mut self, running: usize, window: usize) {
         while self.slots.len() < running {
-            match self.engine.next_start(self.now) {
-                Some(start) => {
-                    black_box(&start);
-                    self.slots.push(self.engine.park_open(self.now).unwrap());
-                }
-                None if self.outstanding < window => self.fetch(),
-                None => break,
+            if self.start() {
+                self.slots.push(self.engine.park_open(self.now).unwrap());
+            } else if self.outstanding < window {
+                self.fetch();
+            } else {
+                break;
             }
         }
     }

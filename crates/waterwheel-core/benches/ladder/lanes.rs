@@ -38,7 +38,7 @@ pub(crate) fn ladder(criterion: &mut Criterion) {
     group.bench_function(BenchmarkId::new("waited for and taken, beside", BUSY), |b| {
         b.iter(|| {
             next = (next + 1) % BUSY;
-            lanes.queue(keys[next], Waiting { batch: 0, index: 0 });
+            lanes.queue(keys[next], 0, Waiting { batch: 0, index: 0 }, usize::MAX);
             lanes.vacate(keys[next]);
             black_box(lanes.take_ready())
         })

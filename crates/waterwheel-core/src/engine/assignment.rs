@@ -13,7 +13,6 @@ use super::slots::{SlotId, Stage};
 use super::types::{Action, CutReason, Resume};
 use super::{Engine, SWEEP_EVERY, Timer};
 use crate::budget::reserve;
-use crate::commit_map::Failing;
 use crate::ledger::Ledger;
 use crate::types::{Epoch, Now, PartitionId, Records};
 
@@ -21,7 +20,9 @@ impl<R: Records> Engine<R> {
     /// Says how many partitions the whole worker has, from which the shares follow.
     pub fn set_worker_partitions(&mut self, partitions: usize) {
         self.worker_partitions = partitions;
+        self.share_out();
         self.credits.set_reserve(reserve(self.settings.concurrency, partitions));
+        self.reserves_lacking = true;
         for p in self.partitions.iter_mut().flatten() {
             self.credits.trim_reserve(&mut p.share);
         }
@@ -40,7 +41,7 @@ impl<R: Records> Engine<R> {
             self.partitions.resize_with(id.index() + 1, || None);
         }
         let mut p = Partition::new(epoch, Ledger::new(resume.offset, resume.finished));
-        p.known_failing = resume.failing;
+        p.failing = resume.failing.into_iter().map(|f| (f.offset, f)).collect();
         p.known_epoch = resume.leader_epoch;
         for (partition, lane) in self.ghosts.keys() {
             if *partition == id {
@@ -48,8 +49,10 @@ impl<R: Records> Engine<R> {
             }
         }
         self.credits.fill_reserve(&mut p.share);
+        self.reserves_lacking = true;
         self.partitions[id.index()] = Some(Box::new(p));
         self.assigned += 1;
+        self.share_out();
         if !self.sweeping {
             self.sweeping = true;
             self.set_timer(now + SWEEP_EVERY, Timer::Sweep);
@@ -60,7 +63,6 @@ impl<R: Records> Engine<R> {
     /// call can bring the deadline forward.
     pub fn drain(&mut self, id: PartitionId, deadline: Now, now: Now) {
         let Some(p) = self.partition_mut(id) else { return };
-        let epoch = p.epoch;
         match p.phase {
             Phase::Active => {
                 p.phase = Phase::Draining { deadline };
@@ -71,9 +73,9 @@ impl<R: Records> Engine<R> {
             Phase::Draining { .. } | Phase::Drained { .. } => return,
         }
         if deadline <= now {
-            self.cut_drain(id, epoch);
+            self.cut_drain(id, now);
         } else {
-            self.set_timer(deadline, Timer::Drain(id, epoch));
+            self.set_timer(deadline, Timer::Drain(id));
         }
     }
 
@@ -93,6 +95,7 @@ impl<R: Records> Engine<R> {
         let Some(p) = self.partitions.get_mut(id.index()).and_then(Option::take) else { return };
         self.credits.leave(p.share);
         self.assigned -= 1;
+        self.share_out();
         self.wake_starved();
     }
 
@@ -105,13 +108,8 @@ impl<R: Records> Engine<R> {
                 p.bytes -= self.batches.release(cursor.batch);
             }
         }
-        for (_, lane) in p.lanes.iter_mut() {
-            for waiting in lane.queue.drain(..) {
-                p.bytes -= self.batches.release(waiting.batch);
-            }
-            lane.requested.clear();
-            lane.deferred.clear();
-        }
+        p.lanes.for_each_waiting(|waiting| p.bytes -= self.batches.release(waiting.batch));
+        p.lanes.clear_waiting();
         (p.waiting, p.deferred, p.unsettled) = (0, 0, 0);
         p.due.clear();
         p.skip_to = None;
@@ -119,7 +117,7 @@ impl<R: Records> Engine<R> {
         let of_partition = self.slots.iter().filter(|(_, s)| s.partition == id && waits(s.stage));
         let waiting: Vec<SlotId> = of_partition.map(|(slot, _)| slot).collect();
         for slot in waiting {
-            self.drop_slot(slot, true);
+            self.drop_slot(slot);
         }
     }
 
@@ -132,13 +130,13 @@ impl<R: Records> Engine<R> {
         }
     }
 
-    /// The drain's deadline: what still runs is cut off.
-    pub(super) fn cut_drain(&mut self, id: PartitionId, epoch: Epoch) {
-        let Some(p) = self.partition_mut(id).filter(|p| p.epoch == epoch) else { return };
-        if !matches!(p.phase, Phase::Draining { .. }) {
+    /// What still runs is cut off, if the drain's deadline has passed. (The timer may be that of an earlier drain.)
+    pub(super) fn cut_drain(&mut self, id: PartitionId, now: Now) {
+        let Some(p) = self.partition_mut(id) else { return };
+        if !matches!(p.phase, Phase::Draining { deadline } if deadline <= now) {
             return;
         }
-        let cut_off = p.running;
+        let (epoch, cut_off) = (p.epoch, p.running);
         p.phase = Phase::Drained { cut_off };
         self.abandon_running(id);
         self.actions.push_back(Action::Drained { partition: id, epoch, cut_off });
@@ -152,18 +150,12 @@ impl<R: Records> Engine<R> {
         }
         let epoch = p.epoch;
         let mut unanswered = Vec::new();
-        for (slot, s) in self.slots.iter_mut().filter(|(_, s)| s.partition == id && s.epoch == epoch) {
+        for (slot, s) in self.slots.iter_mut().filter(|(_, s)| s.partition == id) {
             match s.stage {
                 Stage::Running { .. } => {
-                    s.stage = Stage::Ghost;
+                    s.stage = Stage::Ghost { epoch };
                     if let Some(key) = s.lane {
                         *self.ghosts.entry((id, key)).or_default() += 1;
-                    }
-                    if s.attempts > 1
-                        && let Some(first_failed_ms) = s.first_failed_ms
-                    {
-                        let attempts = s.attempts - 1;
-                        p.dropped_failing.push(Failing { offset: s.offset, attempts, first_failed_ms, next_try_ms: 0 });
                     }
                     self.actions.push_back(Action::Cut { slot, reason: CutReason::Drain });
                 }
@@ -177,17 +169,18 @@ impl<R: Records> Engine<R> {
         (p.running, p.settling) = (0, 0);
         self.credits.leave(share);
         for slot in unanswered {
-            self.drop_slot(slot, true);
+            self.drop_slot(slot);
         }
         self.wake_starved();
     }
 
     /// An attempt of a dead assignment ended: its lane is free for the assignment that lives.
-    pub(super) fn end_ghost(&mut self, slot: SlotId) {
-        let Some(s) = self.slots.remove(slot) else { return };
+    pub(super) fn end_ghost(&mut self, slot: SlotId, epoch: Epoch) {
+        let Some(s) = self.slots.get(slot).copied() else { return };
+        self.slots.remove(slot);
         self.credits.end_ghost();
         let freed = self.batches.release(s.batch);
-        if let Some(p) = self.partition_mut(s.partition).filter(|p| p.epoch == s.epoch) {
+        if let Some(p) = self.partition_mut(s.partition).filter(|p| p.epoch == epoch) {
             p.bytes -= freed;
         }
         if let Some(key) = s.lane {
@@ -197,7 +190,7 @@ impl<R: Records> Engine<R> {
             });
             if left == Some(0) {
                 self.ghosts.remove(&(s.partition, key));
-                if self.partition(s.partition).is_some_and(|p| p.epoch != s.epoch) {
+                if self.partition(s.partition).is_some_and(|p| p.epoch != epoch) {
                     self.vacate(s.partition, key);
                 }
             }

@@ -4,41 +4,45 @@ use std::time::Duration;
 
 use super::slots::{Slot, SlotId, Stage};
 use super::types::{Action, CutReason, Exhausted, Outcome, Verdict, Wish};
-use super::{Engine, Open, Source, Timer, wall_ms};
+use super::{Engine, Open, Timer, wall_ms};
 use crate::commit_map::Failing;
-use crate::types::{Epoch, Now, Records};
+use crate::lanes::{LaneKey, Order};
+use crate::types::{Now, Records};
 
 impl<R: Records> Engine<R> {
     /// The open record ended where it began.
     pub fn finish_open(&mut self, outcome: Outcome, now: Now) -> Verdict {
-        let Some(open) = self.open.take() else { return Verdict::Stale };
         if outcome == Outcome::Ok {
+            let Some(Open { partition: id, batch, offset, lane, occupied, slot, .. }) = self.open else {
+                return Verdict::Stale;
+            };
+            self.open = None;
             // The way of nearly every record: no slot, no lane, no credit was taken.
-            let Some(p) = self.partitions[open.partition.index()].as_deref_mut() else { return Verdict::Stale };
-            p.ledger.finish(open.offset);
+            let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Verdict::Stale };
+            p.ledger.finish(offset);
             p.dirty = true;
-            let freed = self.batches.release(open.batch);
+            let freed = self.batches.release(batch);
             p.bytes -= freed;
-            if let Source::Slot(slot) = open.source {
+            if let Some(slot) = slot {
                 p.slotted -= 1;
+                p.failing.remove(&offset);
                 self.slots.remove(slot);
             }
             if freed > 0 {
-                self.update_hold(open.partition);
+                self.update_hold(id);
             }
-            if let Some(lane) = open.lane.filter(|_| open.occupied) {
-                self.vacate(open.partition, lane);
+            if let Some(lane) = lane.filter(|_| occupied) {
+                self.vacate(id, lane);
             }
             return Verdict::Finished;
         }
-        let slot = self.place(open, now);
+        let Some(slot) = self.place(now) else { return Verdict::Stale };
         self.ended(slot, outcome, now)
     }
 
     /// The open record goes on elsewhere; its end comes with [`Engine::ended`].
     pub fn park_open(&mut self, now: Now) -> Option<SlotId> {
-        let open = self.open.take()?;
-        let slot = self.place(open, now);
+        let slot = self.place(now)?;
         if let Some(timeout) = self.settings.handler_timeout {
             self.set_timer(now + timeout, Timer::Timeout(slot));
         }
@@ -50,8 +54,8 @@ impl<R: Records> Engine<R> {
         let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
         match s.stage {
             Stage::Running { .. } => {}
-            Stage::Ghost => {
-                self.end_ghost(slot);
+            Stage::Ghost { epoch } => {
+                self.end_ghost(slot, epoch);
                 return Verdict::Stale;
             }
             _ => return Verdict::Stale,
@@ -71,11 +75,8 @@ impl<R: Records> Engine<R> {
                 self.finish_slot(slot);
                 return Verdict::Finished;
             }
-            Outcome::Again(_) if draining => self.drop_slot(slot, false),
+            Outcome::Again(_) if draining => self.drop_slot(slot),
             Outcome::Again(after) => {
-                if let Some(s) = self.slots.get_mut(slot) {
-                    s.attempts = s.attempts.saturating_sub(1);
-                }
                 self.back_off(slot, after, now);
                 Verdict::Retry { slot, after }
             }
@@ -104,7 +105,7 @@ impl<R: Records> Engine<R> {
             return Verdict::Finished;
         }
         if self.partition(id).is_some_and(|p| !p.is_active()) {
-            let verdict = self.drop_slot(slot, true);
+            let verdict = self.drop_slot(slot);
             self.check_drained(id);
             return verdict;
         }
@@ -121,45 +122,41 @@ impl<R: Records> Engine<R> {
     }
 
     /// Puts the open record in a slot, running.
-    pub(super) fn place(&mut self, open: Open, now: Now) -> SlotId {
-        if let Some(p) = self.partitions[open.partition.index()].as_deref_mut() {
-            p.running += 1;
-            self.credits.start(&mut p.share);
-            if let Some(key) = open.lane.filter(|_| !open.occupied) {
-                p.lanes.occupy(key);
-            }
+    fn place(&mut self, now: Now) -> Option<SlotId> {
+        let Open { partition: id, batch, index, offset, lane, occupied, slot, .. } = self.open?;
+        self.open = None;
+        let lane = lane.or_else(|| self.lane(batch, index));
+        let p = self.partitions[id.index()].as_deref_mut()?;
+        p.running += 1;
+        self.credits.start(&mut p.share);
+        if let Some(key) = lane.filter(|_| !occupied) {
+            p.lanes.occupy(key);
         }
         let stage = Stage::Running { since: now, cut: None };
-        if let Source::Slot(slot) = open.source {
-            if let Some(s) = self.slots.get_mut(slot) {
-                s.stage = stage;
-                s.attempts = open.attempt;
-            }
-            return slot;
+        match slot {
+            Some(slot) => self.slots.get_mut(slot)?.stage = stage,
+            None => p.slotted += 1,
         }
-        let epoch = self.partition_mut(open.partition).map_or(Epoch(0), |p| {
-            p.slotted += 1;
-            p.epoch
-        });
-        self.slots.insert(Slot {
-            partition: open.partition,
-            epoch,
-            batch: open.batch,
-            index: open.index,
-            offset: open.offset,
-            lane: open.lane,
-            attempts: open.attempt,
-            first_failed_ms: open.first_failed_ms,
-            stage,
-        })
+        Some(slot.unwrap_or_else(|| self.slots.insert(Slot::new(id, batch, index, offset, lane, stage))))
+    }
+
+    /// The lane of a record.
+    pub(super) fn lane(&self, batch: u32, index: u32) -> Option<LaneKey> {
+        if self.settings.order == Order::None {
+            return None;
+        }
+        self.settings.order.lane(self.batches.records(batch)?.key(index as usize))
     }
 
     /// Decides what follows a failed attempt.
     pub(super) fn failed(&mut self, slot: SlotId, wish: Wish, draining: bool, now: Now) -> Verdict {
         let wall_now = wall_ms(self.settings.wall_start_ms, now);
-        let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
-        s.first_failed_ms.get_or_insert(wall_now);
-        let (attempts, seed) = (s.attempts, s.offset as u64 ^ (u64::from(s.partition.0) << 48));
+        let Some(Slot { partition: id, offset, .. }) = self.slots.get(slot).copied() else { return Verdict::Stale };
+        let Some(p) = self.partition_mut(id) else { return Verdict::Stale };
+        let failing = Failing { offset, attempts: 0, first_failed_ms: wall_now, next_try_ms: 0 };
+        let failing = p.failing.entry(offset).or_insert(failing);
+        failing.attempts = failing.attempts.saturating_add(1);
+        let (attempts, seed) = (failing.attempts, offset as u64 ^ (u64::from(id.0) << 48));
         let exhausted = self.settings.retry.is_exhausted(attempts);
         let last = match wish {
             Wish::DeadLetter => Some(Exhausted::DeadLetter),
@@ -178,10 +175,10 @@ impl<R: Records> Engine<R> {
                 Verdict::DeadLetter { slot }
             }
             Some(Exhausted::Stop) => {
-                self.drop_slot(slot, true);
+                self.drop_slot(slot);
                 Verdict::Stop
             }
-            _ if draining => self.drop_slot(slot, true),
+            _ if draining => self.drop_slot(slot),
             Some(Exhausted::Park | Exhausted::DeadLetter) => {
                 let after = self.settings.retry.max();
                 self.back_off(slot, after, now);
@@ -203,7 +200,7 @@ impl<R: Records> Engine<R> {
         let Some(s) = self.slots.get_mut(slot) else { return };
         let until = now + after;
         s.stage = Stage::Backoff { until };
-        let id = s.partition;
+        let (id, offset) = (s.partition, s.offset);
         if let Some((batch, growth)) = self.batches.detach(s.batch, s.index) {
             (s.batch, s.index) = (batch, 0);
             if let Some(p) = self.partitions[id.index()].as_deref_mut() {
@@ -211,8 +208,12 @@ impl<R: Records> Engine<R> {
             }
             self.update_hold(id);
         }
+        let next_try_ms = wall_ms(self.settings.wall_start_ms, until);
         if let Some(p) = self.partition_mut(id) {
             p.dirty = true;
+            if let Some(failing) = p.failing.get_mut(&offset) {
+                failing.next_try_ms = next_try_ms;
+            }
         }
         self.set_timer(until, Timer::Retry(slot));
     }
@@ -223,9 +224,12 @@ impl<R: Records> Engine<R> {
             return;
         }
         s.stage = Stage::Due;
-        let id = s.partition;
+        let (id, offset) = (s.partition, s.offset);
         if let Some(p) = self.partition_mut(id) {
             p.due.push_back(slot);
+            if let Some(failing) = p.failing.get_mut(&offset) {
+                failing.next_try_ms = 0;
+            }
         }
         self.enqueue(id);
     }
@@ -262,37 +266,33 @@ impl<R: Records> Engine<R> {
 
     /// The record in the slot needs no more work.
     pub(super) fn finish_slot(&mut self, slot: SlotId) {
-        let Some(s) = self.slots.remove(slot) else { return };
-        let freed = self.batches.release(s.batch);
-        let Some(p) = self.partition_mut(s.partition) else { return };
-        p.ledger.finish(s.offset);
+        let Some(&Slot { partition: id, batch, offset, lane, .. }) = self.slots.get(slot) else { return };
+        self.slots.remove(slot);
+        let freed = self.batches.release(batch);
+        let Some(p) = self.partition_mut(id) else { return };
+        p.ledger.finish(offset);
+        p.failing.remove(&offset);
         p.dirty = true;
         p.slotted -= 1;
         p.bytes -= freed;
-        self.update_hold(s.partition);
-        if let Some(key) = s.lane {
-            self.vacate(s.partition, key);
+        if freed > 0 {
+            self.update_hold(id);
         }
-        self.enqueue(s.partition);
-        self.check_drained(s.partition);
+        if let Some(key) = lane {
+            self.vacate(id, key);
+        }
+        self.enqueue(id);
+        self.check_drained(id);
     }
 
-    /// The record in the slot is given up unfinished: its partition drains, or the worker stops. `failed`: the attempt
-    /// that just ended counts.
-    pub(super) fn drop_slot(&mut self, slot: SlotId, failed: bool) -> Verdict {
-        let Some(s) = self.slots.remove(slot) else { return Verdict::Stale };
-        let freed = self.batches.release(s.batch);
-        let next_try_ms = match s.stage {
-            Stage::Backoff { until } => wall_ms(self.settings.wall_start_ms, until),
-            _ => 0,
-        };
-        if let Some(p) = self.partition_mut(s.partition) {
+    /// The record in the slot is given up unfinished: its partition drains, or the worker stops.
+    pub(super) fn drop_slot(&mut self, slot: SlotId) -> Verdict {
+        let Some(&Slot { partition: id, batch, .. }) = self.slots.get(slot) else { return Verdict::Stale };
+        self.slots.remove(slot);
+        let freed = self.batches.release(batch);
+        if let Some(p) = self.partition_mut(id) {
             p.slotted -= 1;
             p.bytes -= freed;
-            let attempts = if failed { s.attempts } else { s.attempts.saturating_sub(1) };
-            if let Some(first_failed_ms) = s.first_failed_ms.filter(|_| attempts > 0) {
-                p.dropped_failing.push(Failing { offset: s.offset, attempts, first_failed_ms, next_try_ms });
-            }
         }
         Verdict::CutOff
     }

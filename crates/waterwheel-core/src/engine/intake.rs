@@ -6,15 +6,16 @@ use std::time::Duration;
 use super::partition::{Cursor, Partition};
 use super::slots::{Slot, Stage};
 use super::types::{Action, Start};
-use super::{ASIDE_LIMIT, DEFERRED_LIMIT, Engine, Open, QUANTUM, Source, wall_ms};
+use super::{ASIDE_LIMIT, DEFERRED_LIMIT, Engine, Open, QUANTUM, wall_ms};
 use crate::commit_map::Failing;
-use crate::lanes::{LaneKey, Order, Waiting};
+use crate::lanes::{Arrival, Kept, LaneKey, Order, Waiting};
 use crate::ledger::Admitted;
 use crate::types::{Epoch, Now, PartitionId, Records};
 
 /// What a partition has to offer.
 enum Next {
-    Record(Open),
+    /// A record, which is open now.
+    Opened,
     NoCredit,
     Nothing,
 }
@@ -33,7 +34,7 @@ impl<R: Records> Engine<R> {
                 // Epochs ascend along a log: marks from here on are of records that were cut off and written anew.
                 // Those below stay, although they may not be taken up yet.
                 p.ledger.forget_known(first);
-                p.known_failing.retain(|f| f.offset < first);
+                p.failing.split_off(&first);
                 p.known_epoch = None;
             }
         }
@@ -73,17 +74,12 @@ impl<R: Records> Engine<R> {
         let mut early = Vec::new();
         for index in 0..records.len() {
             let offset = records.offset(index);
-            let key = order.lane(records.key(index));
-            let lane = key.and_then(|key| p.lanes.get_mut(key));
-            if let (Some(key), Some(lane)) = (key, lane) {
-                if lane.requested.front() == Some(&offset) {
-                    lane.requested.pop_front();
-                    p.lanes.arrive(key, Waiting { batch, index: index as u32 });
-                    continue;
-                }
-                if lane.requested.contains(&offset) {
-                    early.push(offset);
-                }
+            let waiting = Waiting { batch, index: index as u32 };
+            let lane = order.lane(records.key(index));
+            match lane.map_or(Arrival::Unasked, |key| p.lanes.arrive(key, offset, waiting)) {
+                Arrival::Queued => continue,
+                Arrival::Early => early.push(offset),
+                Arrival::Unasked => {}
             }
             p.bytes -= self.batches.release(batch);
         }
@@ -99,62 +95,51 @@ impl<R: Records> Engine<R> {
     pub fn reread_missing(&mut self, id: PartitionId, epoch: Epoch, offsets: &[i64]) {
         let Some(p) = current(&mut self.partitions, id, epoch).filter(|p| p.is_active()) else { return };
         let gone: HashSet<i64> = offsets.iter().copied().collect();
-        let mut touched = Vec::new();
-        for (key, lane) in p.lanes.iter_mut().filter(|(_, lane)| !lane.requested.is_empty()) {
-            let before = lane.requested.len();
-            lane.requested.retain(|offset| {
-                let is_gone = gone.contains(offset);
-                if is_gone {
-                    p.ledger.finish(*offset);
-                }
-                !is_gone
-            });
-            if lane.requested.len() < before {
-                p.waiting -= before - lane.requested.len();
-                touched.push(*key);
-            }
-        }
+        let (count, touched) = p.lanes.lose(&gone, |offset| {
+            p.ledger.finish(offset);
+        });
+        p.waiting -= count;
         p.dirty = true;
         for key in touched {
             self.refill(id, key);
-            if let Some(p) = self.partition_mut(id) {
-                p.lanes.prune(key);
-            }
         }
         self.enqueue(id);
     }
 
     /// The next record to run, if one may. Partitions take turns.
-    pub fn next_start(&mut self, now: Now) -> Option<Start<R>> {
+    #[inline]
+    pub fn next_start(&mut self, now: Now) -> Option<Start<'_, R>> {
+        if !self.open_next(now) {
+            return None;
+        }
+        let open = self.open.as_ref()?;
+        let records = self.batches.records(open.batch)?;
+        let first_failed_ms = if open.attempt == 1 { None } else { self.first_failed_ms(open.partition, open.offset) };
+        Some(Start { records, index: open.index, attempt: open.attempt, first_failed_ms })
+    }
+
+    fn open_next(&mut self, now: Now) -> bool {
         debug_assert!(self.open.is_none(), "a record is open already");
         if self.paused || self.lease.is_some_and(|until| now >= until) {
-            return None;
+            return false;
         }
         loop {
             let Some(id) = self.turn.front().copied() else {
                 // One that was woken may have done its work without keeping the credit.
                 self.wake_starved();
                 if self.turn.is_empty() {
-                    return None;
+                    return false;
                 }
                 continue;
             };
             match self.next_of(id, now) {
-                Next::Record(open) => {
+                Next::Opened => {
                     self.turns_left -= 1;
                     if self.turns_left == 0 {
                         self.turns_left = QUANTUM;
                         self.turn.rotate_left(1);
                     }
-                    let records = self.batches.records(open.batch)?.clone();
-                    let start = Start {
-                        records,
-                        index: open.index,
-                        attempt: open.attempt,
-                        first_failed_ms: open.first_failed_ms,
-                    };
-                    self.open = Some(open);
-                    return Some(start);
+                    return true;
                 }
                 next => {
                     self.turn.pop_front();
@@ -183,17 +168,17 @@ impl<R: Records> Engine<R> {
             }
             p.due.pop_front();
             if let Some(s) = self.slots.get_mut(slot) {
-                return Next::Record(Open {
+                self.open = Some(Open {
                     partition: id,
                     batch: s.batch,
                     index: s.index,
                     offset: s.offset,
                     lane: s.lane,
                     occupied: s.lane.is_some(),
-                    attempt: s.attempts + 1,
-                    first_failed_ms: s.first_failed_ms,
-                    source: Source::Slot(slot),
+                    attempt: p.failures(s.offset) + 1,
+                    slot: Some(slot),
                 });
+                return Next::Opened;
             }
         }
         if p.lanes.peek_ready().is_some() {
@@ -203,11 +188,13 @@ impl<R: Records> Engine<R> {
             if let Some((key, waiting)) = p.lanes.take_ready() {
                 p.waiting -= 1;
                 let offset = self.batches.records(waiting.batch).map_or(0, |r| r.offset(waiting.index as usize));
-                let known = p.take_known_failing(offset);
+                let known = p.known(offset);
                 self.refill(id, key);
-                let open = Open::fresh(id, waiting, offset, Some(key), true);
-                let Some(known) = known else { return Next::Record(open) };
-                self.go_on_failing(open, known, now);
+                let Some(known) = known else {
+                    self.open = Some(Open::fresh(id, waiting, offset, Some(key), true));
+                    return Next::Opened;
+                };
+                self.go_on_failing(Open::fresh(id, waiting, offset, Some(key), true), known, now);
                 return self.next_of(id, now);
             }
         }
@@ -216,7 +203,7 @@ impl<R: Records> Engine<R> {
 
     /// The next record of the backlog that may start; those whose lane is busy are queued on the way.
     fn next_fresh(&mut self, id: PartitionId, now: Now) -> Next {
-        let share = self.waiting_share();
+        let share = self.shares.waiting;
         let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
         let freed_before = p.bytes;
         let next = loop {
@@ -232,7 +219,9 @@ impl<R: Records> Engine<R> {
                 continue;
             };
             let offset = records.offset(index as usize);
-            let lane = self.settings.order.lane(records.key(index as usize));
+            // A key is hashed when somebody has to know: of records that are done where they start, hardly ever.
+            let key = || self.settings.order.lane(records.key(index as usize));
+            let lane = if p.lanes.is_empty() { None } else { key() };
             let is_free = lane.is_none_or(|key| p.lanes.is_free(key));
             if is_free && !self.credits.may_start(&p.share) {
                 break Next::NoCredit;
@@ -258,14 +247,12 @@ impl<R: Records> Engine<R> {
                 }
                 continue;
             }
-            let open = Open::fresh(id, waiting, offset, lane, false);
-            match p.take_known_failing(offset) {
-                None => break Next::Record(open),
-                Some(known) => {
-                    self.go_on_failing(open, known, now);
-                    return self.next_of(id, now);
-                }
-            }
+            let Some(known) = p.known(offset) else {
+                self.open = Some(Open::fresh(id, waiting, offset, lane, false));
+                break Next::Opened;
+            };
+            self.go_on_failing(Open::fresh(id, waiting, offset, lane, false), known, now);
+            return self.next_of(id, now);
         };
         if p.bytes < freed_before {
             self.update_hold(id);
@@ -275,22 +262,14 @@ impl<R: Records> Engine<R> {
 
     /// A record that failed in an earlier assignment waits for its next attempt, as it would have done there.
     fn go_on_failing(&mut self, open: Open, known: Failing, now: Now) {
-        let Some(p) = self.partitions[open.partition.index()].as_deref_mut() else { return };
+        let Open { partition: id, batch, index, offset, lane, .. } = open;
+        let lane = lane.or_else(|| self.lane(batch, index));
+        let Some(p) = self.partitions[id.index()].as_deref_mut() else { return };
         p.slotted += 1;
-        if let Some(key) = open.lane {
+        if let Some(key) = lane {
             p.lanes.occupy(key);
         }
-        let slot = self.slots.insert(Slot {
-            partition: open.partition,
-            epoch: p.epoch,
-            batch: open.batch,
-            index: open.index,
-            offset: open.offset,
-            lane: open.lane,
-            attempts: known.attempts,
-            first_failed_ms: Some(known.first_failed_ms),
-            stage: Stage::Backoff { until: now },
-        });
+        let slot = self.slots.insert(Slot::new(id, batch, index, offset, lane, Stage::Backoff { until: now }));
         let wall_now = wall_ms(self.settings.wall_start_ms, now);
         let wait = u64::try_from(known.next_try_ms.saturating_sub(wall_now)).unwrap_or(0);
         // A clock that was set back must not make a record wait for longer than its policy would.
@@ -299,20 +278,12 @@ impl<R: Records> Engine<R> {
 
     /// Asks for records of a lane that were kept as offsets only, when its queue runs low.
     pub(super) fn refill(&mut self, id: PartitionId, key: LaneKey) {
-        let share = self.waiting_share();
+        let share = self.shares.waiting;
         let Some(p) = self.partitions.get_mut(id.index()).and_then(Option::as_deref_mut) else { return };
-        let room = share.saturating_sub(p.waiting);
-        let Some(lane) = p.lanes.get_mut(key) else { return };
-        // At least one, or a lane without a queue would wait for ever.
-        let most = (room / 2).max(usize::from(lane.queue.is_empty()));
-        if lane.deferred.is_empty() || !lane.requested.is_empty() || lane.queue.len() > most / 4 {
-            return;
-        }
-        let offsets: Vec<i64> = lane.deferred.drain(..lane.deferred.len().min(most)).collect();
+        let offsets = p.lanes.ask(key, share.saturating_sub(p.waiting));
         if offsets.is_empty() {
             return;
         }
-        lane.requested.extend(&offsets);
         p.deferred -= offsets.len();
         p.waiting += offsets.len();
         self.actions.push_back(Action::Reread { partition: id, epoch: p.epoch, offsets });
@@ -336,14 +307,11 @@ impl Partition {
     /// A lane may hold as many records as there is room left for others: one hot key half of the share, a second one a
     /// quarter, and so on. However many there are, other keys are never shut out.
     fn queue(&mut self, key: LaneKey, offset: i64, waiting: Waiting, share: usize) -> bool {
-        let Some(lane) = self.lanes.get_mut(key) else { return false };
-        if lane.is_spilled() || lane.queue.len() >= share.saturating_sub(self.waiting) {
-            lane.deferred.push_back(offset);
-            self.deferred += 1;
-            return true;
+        let kept = self.lanes.queue(key, offset, waiting, share.saturating_sub(self.waiting));
+        match kept {
+            Kept::Record => self.waiting += 1,
+            Kept::Offset => self.deferred += 1,
         }
-        lane.queue.push_back(waiting);
-        self.waiting += 1;
-        false
+        kept == Kept::Offset
     }
 }

@@ -67,36 +67,41 @@ enum Timer {
     Retry(SlotId),
     Settle(SlotId),
     Timeout(SlotId),
-    Drain(PartitionId, Epoch),
+    Drain(PartitionId),
     Sweep,
 }
 
-/// Where the open record came from.
-enum Source {
-    Fresh,
-    Slot(SlotId),
-}
-
+/// The record that is polled in place. Written where it stays, and read field by field: a copy of the whole, right after its
+/// fields were written, waits for the processor's store buffer (three such copies were half of a record's step).
+#[derive(Clone, Copy)]
 struct Open {
     partition: PartitionId,
     batch: u32,
     index: u32,
+    attempt: u32,
     offset: i64,
+    /// `None` where it has none, and also where it was not looked for, because all lanes are free.
     lane: Option<LaneKey>,
     /// The lane is marked busy already (it was queued or retried).
     occupied: bool,
-    attempt: u32,
-    first_failed_ms: Option<i64>,
-    source: Source,
+    /// Where it waited for this attempt; `None` for a first one.
+    slot: Option<SlotId>,
 }
 
 impl Open {
     /// A record that begins its first attempt.
     fn fresh(partition: PartitionId, at: Waiting, offset: i64, lane: Option<LaneKey>, occupied: bool) -> Self {
-        let (batch, index) = (at.batch, at.index);
-        let (attempt, first_failed_ms, source) = (1, None, Source::Fresh);
-        Self { partition, batch, index, offset, lane, occupied, attempt, first_failed_ms, source }
+        Self { partition, batch: at.batch, index: at.index, attempt: 1, offset, lane, occupied, slot: None }
     }
+}
+
+/// What each partition may take of the worker's budgets.
+#[derive(Default)]
+struct Shares {
+    /// Records that may wait for their key.
+    waiting: usize,
+    /// Bytes of its batches.
+    bytes: usize,
 }
 
 /// The engine of one shard. See the module's documentation.
@@ -106,6 +111,7 @@ pub struct Engine<R> {
     assigned: usize,
     /// Partitions of the whole worker, by which shares are made.
     worker_partitions: usize,
+    shares: Shares,
     batches: Batches<R>,
     slots: Slots,
     /// Lanes whose record of an earlier assignment still runs; by partition and lane.
@@ -114,6 +120,8 @@ pub struct Engine<R> {
     turns_left: u32,
     starved: VecDeque<PartitionId>,
     credits: Credits,
+    /// Some partition may lack part of its reserve. Once all have theirs they keep it, and nobody looks at each any more.
+    reserves_lacking: bool,
     timers: BinaryHeap<Reverse<(Now, Timer)>>,
     actions: VecDeque<Action>,
     open: Option<Open>,
@@ -130,6 +138,7 @@ impl<R: Records> Engine<R> {
             partitions: Vec::new(),
             assigned: 0,
             worker_partitions: 0,
+            shares: Shares::default(),
             batches: Batches::new(),
             slots: Slots::default(),
             ghosts: HashMap::default(),
@@ -137,6 +146,7 @@ impl<R: Records> Engine<R> {
             turns_left: QUANTUM,
             starved: VecDeque::new(),
             credits: Credits::default(),
+            reserves_lacking: false,
             timers: BinaryHeap::new(),
             actions: VecDeque::new(),
             open: None,
@@ -164,7 +174,7 @@ impl<R: Records> Engine<R> {
                 Timer::Retry(slot) => self.retry_due(slot),
                 Timer::Settle(slot) => self.settle_due(slot),
                 Timer::Timeout(slot) => self.time_out(slot, now),
-                Timer::Drain(id, epoch) => self.cut_drain(id, epoch),
+                Timer::Drain(id) => self.cut_drain(id, at),
                 Timer::Sweep => self.sweep(now),
             }
         }
@@ -202,9 +212,13 @@ impl<R: Records> Engine<R> {
     }
 
     /// How many credits the engine could use now.
-    pub fn wanted_credits(&self) -> usize {
-        let active = self.partitions.iter().flatten().filter(|p| p.is_active());
-        let reserves: usize = active.map(|p| self.credits.missing_reserve(&p.share)).sum();
+    pub fn wanted_credits(&mut self) -> usize {
+        let mut reserves = 0;
+        if self.reserves_lacking {
+            let active = self.partitions.iter().flatten().filter(|p| p.is_active());
+            reserves = active.map(|p| self.credits.missing_reserve(&p.share)).sum();
+            self.reserves_lacking = reserves > 0;
+        }
         let starts = if self.starved.is_empty() { 0 } else { self.settings.concurrency };
         (reserves + starts).saturating_sub(self.credits.free())
     }
@@ -212,6 +226,13 @@ impl<R: Records> Engine<R> {
     /// Adds credits from the worker's pool.
     pub fn grant(&mut self, credits: usize) {
         self.credits.grant(credits);
+        if self.reserves_lacking {
+            self.fill_reserves();
+        }
+        self.wake_starved();
+    }
+
+    fn fill_reserves(&mut self) {
         for index in 0..self.partitions.len() {
             let Some(p) = self.partitions[index].as_deref_mut().filter(|p| p.is_active()) else { continue };
             if self.credits.missing_reserve(&p.share) > 0 {
@@ -220,7 +241,6 @@ impl<R: Records> Engine<R> {
                 self.enqueue(PartitionId(index as u32));
             }
         }
-        self.wake_starved();
     }
 
     /// Takes back the credits that nobody here needs now.
@@ -275,26 +295,21 @@ impl<R: Records> Engine<R> {
             Timer::Settle(slot) => matches!(stage(slot), Some(Stage::SettleBackoff { .. })),
             Timer::Timeout(slot) => matches!(stage(slot), Some(Stage::Running { since, cut: None })
                 if self.settings.handler_timeout.is_some_and(|timeout| since + timeout == at)),
-            Timer::Drain(id, epoch) => {
-                self.partition(id).is_some_and(|p| p.epoch == epoch && matches!(p.phase, Phase::Draining { .. }))
-            }
+            Timer::Drain(id) => self.partition(id).is_some_and(|p| matches!(p.phase, Phase::Draining { .. })),
             Timer::Sweep => true,
         }
     }
 
-    /// Records of one partition that may wait for their key.
-    fn waiting_share(&self) -> usize {
-        (self.settings.waiting / self.worker_partitions.max(self.assigned).max(1)).max(1)
-    }
-
-    /// Bytes of one partition.
-    fn byte_share(&self) -> usize {
-        (self.settings.bytes / self.worker_partitions.max(self.assigned).max(1)).max(1)
+    /// Makes the shares anew, after the number of partitions changed.
+    fn share_out(&mut self) {
+        let partitions = self.worker_partitions.max(self.assigned).max(1);
+        let of = |budget: usize| (budget / partitions).max(1);
+        self.shares = Shares { waiting: of(self.settings.waiting), bytes: of(self.settings.bytes) };
     }
 
     /// Holds a partition whose batches are over its share, and releases it when they are down to half of it.
     fn update_hold(&mut self, id: PartitionId) {
-        let share = self.byte_share();
+        let share = self.shares.bytes;
         let p = self.partitions.get_mut(id.index()).and_then(Option::as_deref_mut);
         let Some(p) = p.filter(|p| p.is_active()) else { return };
         if !p.held && p.bytes > share {
@@ -323,16 +338,14 @@ impl<R: Records> Engine<R> {
         self.set_timer(now + SWEEP_EVERY, Timer::Sweep);
         for index in 0..self.partitions.len() {
             let Some(p) = self.partitions[index].as_deref_mut().filter(|p| p.waiting > 0) else { continue };
-            for (_, lane) in p.lanes.iter_mut() {
-                for waiting in &mut lane.queue {
-                    if self.batches.is_sparse(waiting.batch)
-                        && let Some((batch, growth)) = self.batches.detach(waiting.batch, waiting.index)
-                    {
-                        *waiting = Waiting { batch, index: 0 };
-                        p.bytes = p.bytes.saturating_add_signed(growth);
-                    }
+            p.lanes.for_each_waiting(|waiting| {
+                if self.batches.is_sparse(waiting.batch)
+                    && let Some((batch, growth)) = self.batches.detach(waiting.batch, waiting.index)
+                {
+                    *waiting = Waiting { batch, index: 0 };
+                    p.bytes = p.bytes.saturating_add_signed(growth);
                 }
-            }
+            });
             self.update_hold(PartitionId(index as u32));
         }
     }

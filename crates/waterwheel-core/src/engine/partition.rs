@@ -1,6 +1,6 @@
 //! One assigned partition inside the engine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::slots::SlotId;
 use crate::budget::Share;
@@ -63,16 +63,15 @@ pub(super) struct Partition {
     pub(super) in_turn: bool,
     /// The partition is in the engine's queue for credits.
     pub(super) in_starved: bool,
-    /// What the commit map said about failing records that have not been fetched yet; by offset.
-    pub(super) known_failing: Vec<Failing>,
+    /// Where the records stand that failed and are not finished, by offset: those of the commit map, fetched or not, and
+    /// those that failed since. They stay when the partition drains, for its last commit.
+    pub(super) failing: BTreeMap<i64, Failing>,
     /// The leader epoch of the commit map's marks, while marks are left.
     pub(super) known_epoch: Option<i32>,
     /// Where each leader epoch seen began: first offset, epoch.
     pub(super) leader_epochs: Vec<(i64, i32)>,
     /// Something finished since [`Engine::commit_point`](super::Engine::commit_point) was last taken.
     pub(super) dirty: bool,
-    /// Records that failed before and wait no more, because the partition drains; for the commit map.
-    pub(super) dropped_failing: Vec<Failing>,
 }
 
 impl Partition {
@@ -97,11 +96,10 @@ impl Partition {
             map_full: false,
             in_turn: false,
             in_starved: false,
-            known_failing: Vec::new(),
+            failing: BTreeMap::new(),
             known_epoch: None,
             leader_epochs: Vec::new(),
             dirty: false,
-            dropped_failing: Vec::new(),
         }
     }
 
@@ -134,9 +132,13 @@ impl Partition {
         }
     }
 
-    /// What the commit map knows of the record at `offset`, taken out.
-    pub(super) fn take_known_failing(&mut self, offset: i64) -> Option<Failing> {
-        let at = self.known_failing.iter().position(|f| f.offset == offset)?;
-        Some(self.known_failing.swap_remove(at))
+    /// Where the record at `offset` stands if it failed before.
+    pub(super) fn known(&self, offset: i64) -> Option<Failing> {
+        if self.failing.is_empty() { None } else { self.failing.get(&offset).copied() }
+    }
+
+    /// How often the record at `offset` failed.
+    pub(super) fn failures(&self, offset: i64) -> u32 {
+        self.failing.get(&offset).map_or(0, |f| f.attempts)
     }
 }

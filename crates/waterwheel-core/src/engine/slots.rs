@@ -31,72 +31,97 @@ pub(super) enum Stage {
     Settling { tries: u32 },
     /// The dead letter could not be written; tried again later.
     SettleBackoff { tries: u32 },
-    /// Runs on although its assignment ended: its result changes nothing.
-    Ghost,
+    /// Runs on although its assignment, that of the epoch, ended: its result changes nothing.
+    Ghost { epoch: Epoch },
+    /// There is no record.
+    Vacant,
 }
 
-#[derive(Debug)]
+/// A record in a slot: 48 bytes. How often it failed stands in its partition, where few have an entry.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
+    generation: u32,
     pub(super) partition: PartitionId,
-    pub(super) epoch: Epoch,
     pub(super) batch: u32,
     pub(super) index: u32,
     pub(super) offset: i64,
     pub(super) lane: Option<LaneKey>,
-    /// Attempts begun so far.
-    pub(super) attempts: u32,
-    /// Wall time in milliseconds since the Unix epoch.
-    pub(super) first_failed_ms: Option<i64>,
     pub(super) stage: Stage,
 }
 
+impl Slot {
+    #[inline(always)]
+    pub(super) fn new(
+        partition: PartitionId,
+        batch: u32,
+        index: u32,
+        offset: i64,
+        lane: Option<LaneKey>,
+        stage: Stage,
+    ) -> Self {
+        Self { generation: 0, partition, batch, index, offset, lane, stage }
+    }
+
+    /// Whether an attempt runs that counts.
+    pub(super) fn runs(&self) -> bool {
+        matches!(self.stage, Stage::Running { .. })
+    }
+}
+
+/// Slots that are made room for at once, at least.
+const MOST_SPARE: usize = 64;
+
 #[derive(Default)]
 pub(super) struct Slots {
-    slots: Vec<(u32, Option<Slot>)>,
+    slots: Vec<Slot>,
     vacant: Vec<u32>,
 }
 
 impl Slots {
+    /// Always inlined: the slot is then written once, where it stays.
+    #[inline(always)]
     pub(super) fn insert(&mut self, slot: Slot) -> SlotId {
-        match self.vacant.pop() {
+        let index = match self.vacant.pop() {
             Some(index) => {
-                let (generation, place) = &mut self.slots[index as usize];
-                *place = Some(slot);
-                SlotId { index, generation: *generation }
+                let place = &mut self.slots[index as usize];
+                *place = Slot { generation: place.generation, ..slot };
+                index
             }
             None => {
-                self.slots.push((0, Some(slot)));
-                SlotId { index: self.slots.len() as u32 - 1, generation: 0 }
+                if self.slots.len() == self.slots.capacity() {
+                    self.slots.reserve_exact((self.slots.len() / 4).max(MOST_SPARE));
+                }
+                self.slots.push(slot);
+                self.slots.len() as u32 - 1
             }
-        }
+        };
+        SlotId { index, generation: self.slots[index as usize].generation }
     }
 
+    /// Nobody has the name of a vacant slot yet.
     pub(super) fn get(&self, id: SlotId) -> Option<&Slot> {
-        self.slots.get(id.index as usize).filter(|(generation, _)| *generation == id.generation)?.1.as_ref()
+        self.slots.get(id.index as usize).filter(|s| s.generation == id.generation)
     }
 
     pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Slot> {
-        self.slots.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation)?.1.as_mut()
+        self.slots.get_mut(id.index as usize).filter(|s| s.generation == id.generation)
     }
 
-    pub(super) fn remove(&mut self, id: SlotId) -> Option<Slot> {
-        let (generation, place) = self.slots.get_mut(id.index as usize).filter(|(g, _)| *g == id.generation)?;
-        let slot = place.take()?;
-        *generation = generation.wrapping_add(1);
+    pub(super) fn remove(&mut self, id: SlotId) {
+        let Some(place) = self.get_mut(id) else { return };
+        place.generation = place.generation.wrapping_add(1);
+        place.stage = Stage::Vacant;
         self.vacant.push(id.index);
-        Some(slot)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
-        self.slots.iter().enumerate().filter_map(|(index, (generation, slot))| {
-            Some((SlotId { index: index as u32, generation: *generation }, slot.as_ref()?))
-        })
+        let taken = self.slots.iter().enumerate().filter(|(_, s)| s.stage != Stage::Vacant);
+        taken.map(|(index, s)| (SlotId { index: index as u32, generation: s.generation }, s))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SlotId, &mut Slot)> {
-        self.slots.iter_mut().enumerate().filter_map(|(index, (generation, slot))| {
-            Some((SlotId { index: index as u32, generation: *generation }, slot.as_mut()?))
-        })
+        let taken = self.slots.iter_mut().enumerate().filter(|(_, s)| s.stage != Stage::Vacant);
+        taken.map(|(index, s)| (SlotId { index: index as u32, generation: s.generation }, s))
     }
 
     pub(super) fn len(&self) -> usize {

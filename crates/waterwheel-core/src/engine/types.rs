@@ -137,10 +137,10 @@ pub enum CutReason {
 }
 
 /// A record to run now. It is *open* until [`Engine::finish_open`](super::Engine::finish_open) or [`Engine::park_open`](super::Engine::park_open).
-#[derive(Clone, Debug)]
-pub struct Start<R> {
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a, R> {
     /// The batch.
-    pub records: R,
+    pub records: &'a R,
     /// The record's place in it.
     pub index: u32,
     /// Which attempt this is, from 1.

@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::Engine;
 use super::partition::Phase;
 use super::slots::Stage;
-use super::{Engine, wall_ms};
 use crate::commit_map::Failing;
 use crate::types::{Epoch, Now, PartitionId, Records};
 
@@ -103,7 +103,6 @@ impl<R: Records> Engine<R> {
 
     /// What may be committed for a partition now. The partition counts as clean afterwards.
     pub fn commit_point(&mut self, id: PartitionId) -> Option<CommitPoint> {
-        let wall = self.settings.wall_start_ms;
         let p = self.partitions.get_mut(id.index())?.as_deref_mut()?;
         p.dirty = false;
         p.trim_leader_epochs();
@@ -111,24 +110,11 @@ impl<R: Records> Engine<R> {
         let finished: Vec<Range<i64>> = p.ledger.finished_above().collect();
         let highest = finished.last().map_or(offset, |r| r.end) - 1;
         let marks_epoch = p.leader_epoch_at(highest).max(p.known_epoch);
-        let mut failing: Vec<Failing> = p.known_failing.iter().chain(&p.dropped_failing).copied().collect();
+        while p.failing.first_entry().is_some_and(|first| *first.key() < offset) {
+            p.failing.pop_first();
+        }
+        let failing = p.failing.values().take(MOST_FAILING).copied().collect();
         let (epoch, leader_epoch) = (p.epoch, p.leader_epoch_at(offset - 1));
-        failing.extend(self.slots.iter().filter(|(_, s)| s.partition == id && s.epoch == epoch).filter_map(
-            |(_, s)| {
-                let (attempts, next_try_ms) = match s.stage {
-                    Stage::Running { .. } => (s.attempts.saturating_sub(1), 0),
-                    Stage::Backoff { until } => (s.attempts, wall_ms(wall, until)),
-                    Stage::Due | Stage::Settling { .. } | Stage::SettleBackoff { .. } => (s.attempts, 0),
-                    Stage::Ghost => return None,
-                };
-                let first_failed_ms = s.first_failed_ms?;
-                (attempts > 0).then_some(Failing { offset: s.offset, attempts, first_failed_ms, next_try_ms })
-            },
-        ));
-        failing.retain(|f| f.offset >= offset);
-        failing.sort_by_key(|f| f.offset);
-        failing.dedup_by_key(|f| f.offset);
-        failing.truncate(MOST_FAILING);
         Some(CommitPoint { epoch, offset, leader_epoch, finished, marks_epoch, failing })
     }
 
@@ -174,33 +160,45 @@ impl<R: Records> Engine<R> {
                 Stage::Backoff { until } => WorkStage::Backoff(until.since(now)),
                 Stage::Due => WorkStage::Backoff(Duration::ZERO),
                 Stage::Settling { .. } | Stage::SettleBackoff { .. } => WorkStage::Settling,
-                Stage::Ghost => return None,
+                Stage::Ghost { .. } | Stage::Vacant => return None,
             };
-            Some(InWork { partition: s.partition, offset: s.offset, attempts: s.attempts, stage })
+            Some(InWork { partition: s.partition, offset: s.offset, attempts: self.attempts(s), stage })
         };
         self.slots.iter().filter_map(view).collect()
     }
 
     /// The open record: its batch and its place there.
-    pub fn open_record(&self) -> Option<(R, u32)> {
+    pub fn open_record(&self) -> Option<(&R, u32)> {
         let open = self.open.as_ref()?;
-        Some((self.batches.records(open.batch)?.clone(), open.index))
+        Some((self.batches.records(open.batch)?, open.index))
     }
 
     /// The record in a slot: its batch and its place there.
-    pub fn record(&self, slot: super::SlotId) -> Option<(R, u32)> {
+    pub fn record(&self, slot: super::SlotId) -> Option<(&R, u32)> {
         let s = self.slots.get(slot)?;
-        Some((self.batches.records(s.batch)?.clone(), s.index))
+        Some((self.batches.records(s.batch)?, s.index))
     }
 
     /// How often the record in a slot was tried, and when it failed first (milliseconds since the Unix epoch).
     pub fn history(&self, slot: super::SlotId) -> Option<(u32, Option<i64>)> {
-        self.slots.get(slot).map(|s| (s.attempts, s.first_failed_ms))
+        let s = self.slots.get(slot)?;
+        Some((self.attempts(s), self.first_failed_ms(s.partition, s.offset)))
+    }
+
+    /// Attempts begun at the record in a slot.
+    fn attempts(&self, s: &super::Slot) -> u32 {
+        let failures = self.partition(s.partition).map_or(0, |p| p.failures(s.offset));
+        failures + u32::from(s.runs())
+    }
+
+    /// When the record at `offset` failed first, in milliseconds since the Unix epoch.
+    pub(super) fn first_failed_ms(&self, id: PartitionId, offset: i64) -> Option<i64> {
+        self.partition(id)?.failing.get(&offset).map(|f| f.first_failed_ms)
     }
 
     /// Attempts that run, those of dead assignments included.
     pub fn running(&self) -> usize {
-        self.slots.iter().filter(|(_, s)| matches!(s.stage, Stage::Running { .. } | Stage::Ghost)).count()
+        self.slots.iter().filter(|(_, s)| matches!(s.stage, Stage::Running { .. } | Stage::Ghost { .. })).count()
     }
 
     /// Records in slots and batches held, for tests of memory.

@@ -151,10 +151,14 @@ impl Marks {
 
     /// The chunk that holds `page`, or where one would have to stand.
     fn find(&self, page: i64) -> Result<usize, usize> {
-        let after = match self.chunks.back() {
-            None => return Err(0),
-            Some(last) if last.first <= page => self.chunks.len(),
-            Some(_) => self.chunks.partition_point(|chunk| chunk.first <= page),
+        let (Some(first), Some(last)) = (self.chunks.front(), self.chunks.back()) else { return Err(0) };
+        // Most are looked for at one of the ends.
+        let after = if last.first <= page {
+            self.chunks.len()
+        } else if page < first.end() {
+            usize::from(first.first <= page)
+        } else {
+            self.chunks.partition_point(|chunk| chunk.first <= page)
         };
         match after.checked_sub(1) {
             Some(found) if self.chunks[found].end() > page => Ok(found),

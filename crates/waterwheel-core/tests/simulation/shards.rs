@@ -42,11 +42,12 @@ impl World {
         let mut more = true;
         for _ in 0..self.rng.range(0..=8) {
             let start = self.engine(id, shard).and_then(|e| e.next_start(now));
-            let Some(start) = start else {
+            let Some(Start { records, index, attempt, .. }) = start else {
                 more = false;
                 break;
             };
-            self.start(id, shard, start)?;
+            let records = records.clone();
+            self.start(id, shard, &records, index as usize, attempt)?;
         }
         self.act_shard(id, shard);
         if !more {
@@ -195,13 +196,12 @@ impl World {
 
     // ---- starts --------------------------------------------------------------------------------------------------
 
-    fn start(&mut self, id: WorkerId, shard: usize, start: Start<SimBatch>) -> Checked {
-        let index = start.index as usize;
-        let (partition, epoch) = (start.records.partition, start.records.epoch);
-        let offset = start.records.offset(index);
+    fn start(&mut self, id: WorkerId, shard: usize, records: &SimBatch, index: usize, attempt: u32) -> Checked {
+        let (partition, epoch) = (records.partition, records.epoch);
+        let offset = records.offset(index);
         let key = self.logs[partition as usize].entries[offset as usize].key;
         let place = Place { worker: id, shard, partition, epoch, offset, key };
-        self.note(format_args!("start {place:?} {}", start.attempt));
+        self.note(format_args!("start {place:?} {attempt}"));
         self.check_start(&place)?;
         *self.model.attempts.entry((partition, offset)).or_default() += 1;
         let now = self.now;

@@ -16,7 +16,7 @@ use super::clock::Clock;
 use super::mailbox::Mailbox;
 use super::pool::Pool;
 use super::shard::{Common, Shard, ToShard};
-use super::tally::Tally;
+use super::tally::{Counts, Tally};
 use crate::body::Raw;
 use crate::client::{FetchQueue, Fetched, Position};
 use crate::error::KafkaError;
@@ -72,14 +72,34 @@ impl<H: Handler<Raw>> LoneShard<H> {
 
     /// Works on those batches until as many records as they hold have ended well.
     pub async fn finish(&mut self, made: Made) {
-        let end = self.common.tally.read().succeeded + made.0.iter().map(|batch| batch.len() as u64).sum::<u64>();
+        let end = self.counts().succeeded + made.0.iter().map(|batch| batch.len() as u64).sum::<u64>();
         self.fetchable().extend(made.0);
         poll_fn(|cx| {
             // The last one ends when the shard is told to.
             let _ = Pin::new(&mut self.shard).poll(cx);
-            if self.common.tally.read().succeeded < end { Poll::Pending } else { Poll::Ready(()) }
+            if self.counts().succeeded < end { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
+    }
+
+    /// Takes up those batches until nothing moves any more.
+    pub async fn take_up(&mut self, made: Made) {
+        self.fetchable().extend(made.0);
+        poll_fn(|cx| {
+            let before = self.counts();
+            let _ = Pin::new(&mut self.shard).poll(cx);
+            if self.counts() != before || !self.fetchable().is_empty() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        self.common.tally.read()
     }
 
     fn fetchable(&self) -> std::sync::MutexGuard<'_, VecDeque<Batch>> {

@@ -39,6 +39,7 @@ impl<F: Future<Output = Result<(), Failure>>> InPlace<F> {
     }
 
     /// Makes a future and polls it once. A panic is a failure.
+    #[inline]
     pub(crate) fn start(&mut self, make: impl FnOnce() -> F) -> Poll<Result<(), Failure>> {
         let polled = catch_unwind(AssertUnwindSafe(|| {
             self.0.set(Some(make()));
@@ -54,7 +55,7 @@ impl<F: Future<Output = Result<(), Failure>>> InPlace<F> {
 
     /// Takes the future out that [`start`](Self::start) found pending, as a task that reports to `done`.
     pub(crate) fn take(&mut self, slot: SlotId, done: Mailbox<Done>) -> Attempt<F> {
-        Attempt { cell: std::mem::replace(&mut self.0, Box::pin(None)), slot, done, ended: false }
+        Attempt { cell: std::mem::replace(&mut self.0, Box::pin(None)), slot, done }
     }
 }
 
@@ -79,17 +80,19 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure {
 }
 
 /// An attempt as a task. It reports its end exactly once, also when it is dropped (invariant I3).
+///
+/// 24 bytes: a task of no more than that takes 128 of tokio's, a larger one 256.
 pub(crate) struct Attempt<F> {
+    /// Empty once the end is reported.
     cell: Cell<F>,
     slot: SlotId,
     done: Mailbox<Done>,
-    ended: bool,
 }
 
 impl<F: Future<Output = Result<(), Failure>>> Attempt<F> {
     /// An attempt that has not been polled yet.
     pub(crate) fn unpolled(future: F, slot: SlotId, done: Mailbox<Done>) -> Self {
-        Self { cell: Box::pin(Some(future)), slot, done, ended: false }
+        Self { cell: Box::pin(Some(future)), slot, done }
     }
 }
 
@@ -103,7 +106,6 @@ impl<F: Future<Output = Result<(), Failure>>> Future for Attempt<F> {
             return Poll::Pending;
         };
         clear(&mut this.cell);
-        this.ended = true;
         this.done.post(Done { slot: this.slot, ending: Ending::Result(result) });
         Poll::Ready(())
     }
@@ -111,7 +113,7 @@ impl<F: Future<Output = Result<(), Failure>>> Future for Attempt<F> {
 
 impl<F> Drop for Attempt<F> {
     fn drop(&mut self) {
-        if !self.ended {
+        if self.cell.is_some() {
             clear(&mut self.cell);
             self.done.post(Done { slot: self.slot, ending: Ending::Cut });
         }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::failure::{Failure, FailureClass};
 use crate::handler::{Handler, Message};
-use crate::record::{Batch, Record};
+use crate::record::Record;
 use crate::settings::Execution;
 use crate::witness::Settled;
 
@@ -38,8 +38,11 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         self.pace.looked = now;
         self.pace.since_look = 0;
         for _ in 0..TURN {
-            let Some(start) = self.engine.next_start(now) else { return false };
-            self.start(start, now);
+            let Some(Start { records, index, attempt, first_failed_ms }) = self.engine.next_start(now) else {
+                return false;
+            };
+            let record = records.record(index);
+            self.start(record, attempt, first_failed_ms, now);
             if let Some(at) = self.look_at_clock() {
                 now = at;
             }
@@ -47,9 +50,9 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         true
     }
 
-    pub(super) fn start(&mut self, start: Start<Batch>, now: Now) {
+    /// Runs a handler on the open record. Of which there is this one handle: it goes to the handler.
+    pub(super) fn start(&mut self, record: Record, attempt: u32, first_failed_ms: Option<i64>, now: Now) {
         self.counts.attempts += 1;
-        let record = start.records.into_record(start.index);
         let body = match catch_unwind(AssertUnwindSafe(|| T::decode(&record))) {
             Ok(Ok(body)) => body,
             not_decoded => {
@@ -59,29 +62,26 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 };
                 let failure = Failure::of_class(FailureClass::Decode, Wish::DeadLetter, error);
                 let verdict = self.engine.finish_open(Outcome::Failed(failure.wish), now);
-                self.follow(verdict, &record, start.attempt, failure);
+                self.follow(verdict, &record, attempt, failure);
                 return;
             }
         };
         if self.pace.spawning {
-            let message = Message::new(record, start.attempt, start.first_failed_ms, body);
-            self.spawn_unpolled(message, now);
+            self.spawn_unpolled(Message::new(record, attempt, first_failed_ms, body), now);
             return;
         }
-        let message = Message::new(record, start.attempt, start.first_failed_ms, body);
         let handler = &self.handler;
-        match self.place.start(|| handler.handle(message)) {
+        match self.place.start(|| handler.handle(Message::new(record, attempt, first_failed_ms, body))) {
             Poll::Ready(Ok(())) => {
                 self.engine.finish_open(Outcome::Ok, now);
                 self.counts.succeeded += 1;
             }
             Poll::Ready(Err(failure)) => {
-                // The handler had the only reference: one that succeeds costs no second count.
-                let Some(record) = self.engine.open_record().map(|(batch, index)| batch.into_record(index)) else {
-                    return;
-                };
+                let record = self.engine.open_record().map(|(batch, index)| batch.record(index));
                 let verdict = self.engine.finish_open(outcome_of(&failure), now);
-                self.follow(verdict, &record, start.attempt, failure);
+                if let Some(record) = record {
+                    self.follow(verdict, &record, attempt, failure);
+                }
             }
             Poll::Pending => {
                 if let Some(slot) = self.engine.park_open(now) {
@@ -109,10 +109,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
     }
 
     pub(super) fn keep(&mut self, slot: SlotId, task: AbortHandle) {
-        if self.running.len() <= slot.index() {
-            self.running.resize_with(slot.index() + 1, || None);
-        }
-        self.running[slot.index()] = Some(task);
+        *place(&mut self.running, slot) = Some(task);
     }
 
     /// Takes in the attempts that ended as tasks; whether there were any.
@@ -148,11 +145,10 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 (Outcome::Cut, Failure::of_class(FailureClass::Timeout, Wish::Policy, text))
             }
         };
-        // Before the slot may be gone.
-        let record = self.engine.record(slot).map(|(batch, index)| batch.into_record(index));
+        let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
         let attempts = self.engine.history(slot).map_or(0, |(attempts, _)| attempts);
         let verdict = self.engine.ended(slot, outcome, now);
-        if let (false, Some(record)) = (verdict == Verdict::Stale, record) {
+        if let Some(record) = record.filter(|_| verdict != Verdict::Stale) {
             self.follow(verdict, &record, attempts, failure);
         }
     }
@@ -213,10 +209,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
     }
 
     pub(super) fn keep_note(&mut self, slot: SlotId, note: Note) {
-        if self.notes.len() <= slot.index() {
-            self.notes.resize_with(slot.index() + 1, || None);
-        }
-        self.notes[slot.index()] = Some((slot, note));
+        *place(&mut self.notes, slot) = Some((slot, note));
     }
 
     pub(super) fn note(&mut self, slot: SlotId) -> Option<&mut Note> {
@@ -252,6 +245,18 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         }
         Some(now)
     }
+}
+
+/// The slot's place in a table, which grows by a quarter: doubled ones were a tenth of what a record in work takes.
+fn place<T>(table: &mut Vec<Option<T>>, slot: SlotId) -> &mut Option<T> {
+    let at = slot.index();
+    if at >= table.capacity() {
+        table.reserve_exact(at + at / 4 + 64 - table.len());
+    }
+    if at >= table.len() {
+        table.resize_with(at + 1, || None);
+    }
+    &mut table[at]
 }
 
 fn outcome_of(failure: &Failure) -> Outcome {
