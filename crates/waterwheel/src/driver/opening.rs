@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use waterwheel_core::commit_map::{self, MapRefusal};
 use waterwheel_core::engine::Resume;
 use waterwheel_core::retry::Retry;
@@ -46,8 +46,8 @@ impl Opener {
         let this = self.clone();
         async move {
             let names: Vec<TopicPartition> = partitions.iter().map(|(_, _, name)| name.clone()).collect();
-            let committed = again(|| this.membership.committed(names.clone())).await;
-            let ids = this.topic_ids(&names).await;
+            let committed = again(|| this.membership.committed(names.clone()));
+            let (committed, ids) = future::join(committed, this.topic_ids(&names)).await;
             let mut opened = Vec::with_capacity(partitions.len());
             let mut unplaced = Vec::new();
             for (at, (partition, epoch, name)) in partitions.into_iter().enumerate() {

@@ -399,7 +399,9 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
             None => None,
         };
         let exact: Vec<String> = builder.topics.iter().filter(|t| !t.starts_with('^')).cloned().collect();
+        // So that both are connected by the time the group has answered.
         fetcher.warm(&exact);
+        drop(admin.describe_topics(exact));
 
         let inbox = Mailbox::new();
         let settings = engine_settings(&builder, &common);

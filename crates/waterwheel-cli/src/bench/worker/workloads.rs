@@ -41,7 +41,8 @@ const fn growth(series: &'static str, name: &'static str, data: Data, concurrenc
 /// All of them; series last, each beginning with its smallest.
 ///
 /// In the series of records in work the handlers wait the longer the more there are, so that the records a second are of
-/// one size from 100 on: where fewer come at a time, each costs more, because less is done at each awakening.
+/// one size from 100 on: where fewer come at a time, each costs more, because less is done at each awakening. The longest
+/// of them last 10 s, of partitions 3 s, so that the start is no part of the figure.
 const ALL: [Workload; 23] = [
     plain("key0", NO_WORK, Mode::Key, 1_000, 0),
     plain("part0", NO_WORK, Mode::Partition, 8, 0),
@@ -54,10 +55,10 @@ const ALL: [Workload; 23] = [
     plain("part20ms", data(24, 10_000, 100, 10_000), Mode::Partition, 24, 20),
     plain("zipf10ms", HOT_KEYS, Mode::Key, 1_000, 10),
     Workload { fail_pct: 1, ..plain("zipf10ms-fail1", HOT_KEYS, Mode::Key, 1_000, 10) },
-    growth("partitions", "partitions-1", data(1, 2_000_000, 100, 10_000), 1_000, 0),
-    growth("partitions", "partitions-10", data(10, 2_000_000, 100, 10_000), 1_000, 0),
-    growth("partitions", "partitions-100", data(100, 2_000_000, 100, 10_000), 1_000, 0),
-    growth("partitions", "partitions-1000", data(1_000, 2_000_000, 100, 10_000), 1_000, 0),
+    growth("partitions", "partitions-1", data(1, 6_000_000, 100, 10_000), 1_000, 0),
+    growth("partitions", "partitions-10", data(10, 6_000_000, 100, 10_000), 1_000, 0),
+    growth("partitions", "partitions-100", data(100, 6_000_000, 100, 10_000), 1_000, 0),
+    growth("partitions", "partitions-1000", data(1_000, 6_000_000, 100, 10_000), 1_000, 0),
     growth("keys", "keys-10", data(8, 2_000_000, 100, 10), 1_000, 0),
     growth("keys", "keys-1000", data(8, 2_000_000, 100, 1_000), 1_000, 0),
     growth("keys", "keys-100000", data(8, 2_000_000, 100, 100_000), 1_000, 0),
@@ -65,7 +66,7 @@ const ALL: [Workload; 23] = [
     growth("in-work", "in-work-1", data(8, 2_000, 100, 100_000), 1, 1),
     growth("in-work", "in-work-100", data(8, 200_000, 100, 100_000), 100, 1),
     growth("in-work", "in-work-1000", data(8, 300_000, 100, 100_000), 1_000, 10),
-    growth("in-work", "in-work-20000", data(8, 600_000, 100, 100_000), 20_000, 100),
+    growth("in-work", "in-work-20000", data(8, 2_000_000, 100, 100_000), 20_000, 100),
 ];
 
 /// The names of all workloads, for a help text.
