@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::Outgoing;
+use crate::client::{Outgoing, SendError, SentAll};
 use crate::config::names;
 use crate::connection::Client;
-use crate::driver::outbound::{MOST_AT_ONCE, Outbound, client_ended};
+use crate::driver::outbound::{MOST_AT_ONCE, Outbound};
 use crate::error::{Error, KafkaError, code};
 use crate::record::Record;
 
@@ -110,6 +110,10 @@ pub struct SendFailure {
 }
 
 impl SendFailure {
+    fn new(record: ProducerRecord, why: SendError) -> Self {
+        Self { error: why.error, possibly_written: why.possibly_written, record }
+    }
+
     /// What went wrong.
     pub fn error(&self) -> &KafkaError {
         &self.error
@@ -154,15 +158,13 @@ impl Producer {
     ///
     /// Dropping the future does not take the record back once it was polled: it is written or not, and nobody is told.
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivered, SendFailure> {
-        let failed = |error, possibly_written, record| SendFailure { error, possibly_written, record };
         if let Err(error) = names::check_topic(record.topic()) {
             let error = KafkaError::new(code::INVALID_TOPIC, error.to_string(), "");
-            return Err(failed(error, false, record));
+            return Err(SendFailure { error, possibly_written: false, record });
         }
-        let answer = self.outbound.send(record.0.clone());
-        match answer.await.unwrap_or_else(|_| Err(client_ended())) {
+        match self.outbound.send(record.0).await {
             Ok((partition, offset)) => Ok(Delivered { partition, offset }),
-            Err(e) => Err(failed(e.error, e.possibly_written, record)),
+            Err(unsent) => Err(SendFailure::new(ProducerRecord(unsent.record), unsent.why)),
         }
     }
 
@@ -179,14 +181,13 @@ impl Producer {
             }
         }
         let mut failures = Vec::new();
-        for records in records.chunks(MOST_AT_ONCE) {
-            let answer = self.outbound.send_all(records.iter().map(|r| r.0.clone())).await;
-            let failed = answer.unwrap_or_else(|_| (0..records.len()).map(|place| (place, client_ended())).collect());
-            failures.extend(failed.into_iter().map(|(place, e)| SendFailure {
-                error: e.error,
-                possibly_written: e.possibly_written,
-                record: records[place].clone(),
-            }));
+        let mut records: Vec<_> = records.into_iter().map(|record| record.0).collect();
+        while !records.is_empty() {
+            let rest = records.split_off(records.len().min(MOST_AT_ONCE));
+            let SentAll { records: sent, failed } = self.outbound.send_all(records).await;
+            let failed = failed.into_iter().map(|(place, e)| SendFailure::new(ProducerRecord(sent[place].clone()), e));
+            failures.extend(failed);
+            records = rest;
         }
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(crate) use admin::{Admin, OffsetSpec, TopicDescription};
 pub(crate) use fetcher::{FetchFailure, FetchQueue, Fetched, Fetcher, Position};
 pub(crate) use membership::{Commit, CommitOutcome, Committed, GroupProtocol, Membership, MembershipEvent};
-pub(crate) use producer::{Header, Outgoing, Producer, Report, SendError};
+pub(crate) use producer::{Header, Outgoing, Parcel, Producer, SendError, Sent, SentAll, Unsent};
 
 use crate::error::KafkaError;
 

@@ -1,7 +1,8 @@
-//! The producer port: records out, delivery reports back, both in batches.
+//! The producer port: parcels of records out, one answer a parcel back.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
 
 use super::PortFuture;
 use crate::error::KafkaError;
@@ -31,28 +32,50 @@ pub(crate) struct SendError {
     pub(crate) possibly_written: bool,
 }
 
-/// What became of a record.
-#[derive(Debug)]
-pub(crate) struct Report {
-    /// The ticket given to [`Producer::enqueue`].
-    pub(crate) ticket: u64,
-    /// Partition and offset.
-    pub(crate) result: Result<(i32, i64), SendError>,
+/// A record that was not acknowledged, and why.
+pub(crate) struct Unsent {
+    pub(crate) record: Outgoing,
+    pub(crate) why: SendError,
+}
+
+/// What became of one record: partition and offset, or why not.
+pub(crate) type Sent = Result<(i32, i64), Box<Unsent>>;
+
+/// What became of many records.
+pub(crate) struct SentAll {
+    /// As they were given, so that they are dropped by who made them.
+    pub(crate) records: Vec<Outgoing>,
+    /// The failed ones, by their place, ascending.
+    pub(crate) failed: Vec<(usize, SendError)>,
+}
+
+/// Records that are sent together, and who is told what became of them. Who has gone is told nothing; the records go on.
+pub(crate) enum Parcel {
+    One(Outgoing, oneshot::Sender<Sent>),
+    Many(Vec<Outgoing>, oneshot::Sender<SentAll>),
+}
+
+impl Parcel {
+    pub(crate) fn records(&self) -> &[Outgoing] {
+        match self {
+            Parcel::One(record, _) => std::slice::from_ref(record),
+            Parcel::Many(records, _) => records,
+        }
+    }
 }
 
 /// A producer.
 pub(crate) trait Producer: Send + Sync {
-    /// Puts records in the send queue, from the front, and removes from `records` those that it took. What stays was
-    /// refused because the queue is full (`Ok`) or for the error given, which is that of the record now in front. Each
-    /// record taken is reported once.
-    fn enqueue(&self, records: &mut Vec<(u64, Outgoing)>) -> Result<(), KafkaError>;
+    /// Sends a parcel's records in their order, after all that were given before. What the client's queue has no room for
+    /// waits here. Every parcel is answered exactly once, also when the client ends or has ended.
+    fn send(&self, parcel: Parcel);
 
-    /// Adds the reports that have come to `into`; ready when there is at least one. One task at a time may wait here.
-    fn poll_reports(&self, cx: &mut Context<'_>, into: &mut Vec<Report>) -> Poll<()>;
+    /// Records not acknowledged or failed yet.
+    fn unanswered(&self) -> usize;
 
-    /// Records not reported yet.
-    fn queue_len(&self) -> usize;
+    /// Ready when there is no such record.
+    fn answered(&self) -> PortFuture<()>;
 
-    /// Ends the client; records not sent yet are reported as failed first.
+    /// Ends the client; records not acknowledged by then fail first.
     fn close(&self) -> PortFuture<()>;
 }

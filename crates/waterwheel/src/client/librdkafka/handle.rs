@@ -3,7 +3,9 @@
 //! Whatever points into an instance holds an [`Arc<Handle>`], so an instance ends after everything that uses it. It ends
 //! on a thread of its own, because `rd_kafka_destroy` may wait for brokers that hang; dropping never blocks.
 
+use std::any::Any;
 use std::ffi::{c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +23,8 @@ pub(super) struct Handle {
     rk: NonNull<sys::rd_kafka_t>,
     /// Read by the log callback until the instance has ended.
     log: Option<Box<Log>>,
+    /// What else the instance may read or write until then.
+    kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     /// Told once the instance has ended.
     ended: Mutex<Vec<oneshot::Sender<()>>>,
 }
@@ -63,7 +67,7 @@ impl Handle {
         };
         // The instance owns the configuration now.
         std::mem::forget(conf);
-        let handle = Arc::new(Self { rk, log: Some(log), ended: Mutex::default() });
+        let handle = Arc::new(Self { rk, log: Some(log), kept: Mutex::default(), ended: Mutex::default() });
         if oauth {
             // SAFETY: the instance is live, the error object is ours.
             unsafe { errors::take(sys::rd_kafka_sasl_background_callbacks_enable(handle.as_ptr()), "OAUTHBEARER")? };
@@ -73,6 +77,24 @@ impl Handle {
 
     pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_t {
         self.rk.as_ptr()
+    }
+
+    /// A property as it is in force.
+    pub(super) fn property(&self, name: &str) -> Option<String> {
+        let name = std::ffi::CString::new(name).ok()?;
+        let mut said = Said::default();
+        let mut len = said.len();
+        // SAFETY: the instance is live, the name ends in NUL, the buffer is as long as said.
+        let known = unsafe {
+            let conf = sys::rd_kafka_conf(self.as_ptr());
+            sys::rd_kafka_conf_get(conf, name.as_ptr(), said.as_mut_ptr(), &raw mut len)
+        };
+        (known == sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK).then(|| said.text())
+    }
+
+    /// Keeps something that the instance reads or writes until it has ended.
+    pub(super) fn keep(&self, it: Arc<dyn Any + Send + Sync>) {
+        lock(&self.kept).push(it);
     }
 
     /// Removes secrets from what librdkafka said.
@@ -102,18 +124,21 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        struct Last(*mut sys::rd_kafka_t, Option<Box<Log>>, Vec<oneshot::Sender<()>>);
+        type Kept = (Option<Box<Log>>, Vec<Arc<dyn Any + Send + Sync>>);
+        struct Last(*mut sys::rd_kafka_t, Kept, Vec<oneshot::Sender<()>>);
         // SAFETY: the last owner of the instance gives it to one other thread.
         unsafe impl Send for Last {}
 
         let ended = std::mem::take(&mut *lock(&self.ended));
-        let last = Last(self.rk.as_ptr(), self.log.take(), ended);
+        let kept = (self.log.take(), std::mem::take(&mut *lock(&self.kept)));
+        // An instance that stays for want of a thread goes on using what it was given.
+        let last = ManuallyDrop::new(Last(self.rk.as_ptr(), kept, ended));
         let end = move || {
-            let Last(rk, log, ended) = { last };
+            let Last(rk, kept, ended) = ManuallyDrop::into_inner(last);
             // SAFETY: this was the last owner; queues, topics and everything else held one too, so all are gone.
             // Without leaving the group: who wants to leave has done so before.
             unsafe { sys::rd_kafka_destroy_flags(rk, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) };
-            drop(log);
+            drop(kept);
             for tell in ended {
                 // Nobody may be waiting any more.
                 _ = tell.send(());
@@ -337,7 +362,7 @@ impl Drop for Event {
 pub(super) struct Topic {
     topic: NonNull<sys::rd_kafka_topic_t>,
     /// Dropped after the topic.
-    _handle: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
 // SAFETY: librdkafka's topics lock themselves.
@@ -347,13 +372,39 @@ unsafe impl Sync for Topic {}
 
 impl Topic {
     pub(super) fn new(handle: &Arc<Handle>, name: &str) -> Result<Self, KafkaError> {
-        let c_name = c_string(name)?;
-        // SAFETY: the instance is live, the name ends in NUL and is copied, null means the default configuration.
-        let topic = unsafe { sys::rd_kafka_topic_new(handle.as_ptr(), c_name.as_ptr(), std::ptr::null_mut()) };
+        // SAFETY: null means the default configuration.
+        unsafe { Self::with(handle, name, std::ptr::null_mut()) }
+    }
+
+    /// # Safety
+    /// `conf` is null or a topic configuration of the caller's, which is taken over; what it points to outlives the
+    /// instance.
+    pub(super) unsafe fn with(
+        handle: &Arc<Handle>,
+        name: &str,
+        conf: *mut sys::rd_kafka_topic_conf_t,
+    ) -> Result<Self, KafkaError> {
+        let c_name = match c_string(name) {
+            Ok(c_name) => c_name,
+            Err(error) => {
+                if !conf.is_null() {
+                    // SAFETY: the caller gave it to us.
+                    unsafe { sys::rd_kafka_topic_conf_destroy(conf) };
+                }
+                return Err(error);
+            }
+        };
+        // SAFETY: the instance is live, the name ends in NUL and is copied, the configuration is taken over in any case.
+        let topic = unsafe { sys::rd_kafka_topic_new(handle.as_ptr(), c_name.as_ptr(), conf) };
         match NonNull::new(topic) {
-            Some(topic) => Ok(Self { topic, _handle: handle.clone() }),
+            Some(topic) => Ok(Self { topic, handle: handle.clone() }),
             None => Err(errors::last(name)),
         }
+    }
+
+    /// The instance that knows it.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_topic_t {

@@ -13,11 +13,13 @@
 //! | `membership`, `statistics` | the group: events, commits; when the coordinator last answered |
 //! | `message` | the layout of a message, with the error as a number |
 //! | `fetcher`, `reader`, `ready` | reading: a shard's partitions; messages to batches; whose turn it is |
-//! | `producer`, `admin` | writing; questions about topics |
+//! | `producer`, `parcels`, `enqueue` | writing: reports and answers; records under way; the calls |
+//! | `admin` | questions about topics |
 //! | `mock` | librdkafka's cluster in this process |
 #![expect(unsafe_code, reason = "librdkafka is a C library; this folder is where its calls are")]
 
 mod admin;
+mod enqueue;
 mod errors;
 mod fetcher;
 mod handle;
@@ -25,6 +27,7 @@ mod list;
 mod membership;
 mod message;
 pub(crate) mod mock;
+mod parcels;
 mod producer;
 mod properties;
 mod reader;

@@ -100,7 +100,9 @@ impl Role {
                 ("fetch.queue.backoff.ms", "10"),
                 ("queued.max.messages.kbytes", "1024"),
             ],
-            Role::Produce | Role::Admin => &[],
+            // Who sends waits for every report.
+            Role::Produce => &[("delivery.report.only.error", "false")],
+            Role::Admin => &[],
         }
     }
 }

@@ -15,11 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use waterwheel_core::{Epoch, PartitionId};
 
 use super::Librdkafka;
 use super::mock::MockCluster;
-use crate::client::{Admin, Backend, FetchQueue, Fetched, Fetcher, Outgoing, Producer, Properties, Report};
+use crate::client::{
+    Admin, Backend, FetchQueue, Fetched, Fetcher, Outgoing, Parcel, Producer, Properties, SendError, SentAll,
+};
 use crate::record::{Assignment, Record, TopicPartition};
 
 /// A cluster to test on.
@@ -74,10 +77,9 @@ impl Kafka {
     /// Writes `count` records `v<i>` with keys `k<i>` to a partition.
     async fn fill(&self, topic: &str, partition: i32, count: usize) {
         let producer = self.producer(&[]);
-        let mut records: Vec<_> =
-            (0..count).map(|i| (i as u64, outgoing(topic, partition, &format!("k{i}"), &format!("v{i}")))).collect();
-        for report in send(&*producer, &mut records).await {
-            report.result.unwrap();
+        let record = |i| outgoing(topic, partition, &format!("k{i}"), &format!("v{i}"));
+        for sent in send(&*producer, (0..count).map(record).collect()).await {
+            sent.unwrap();
         }
         producer.close().await.unwrap();
     }
@@ -100,16 +102,26 @@ fn outgoing(topic: &str, partition: i32, key: &str, value: &str) -> Outgoing {
     }
 }
 
-/// Sends all and waits for all reports, in the tickets' order.
-async fn send(producer: &dyn Producer, records: &mut Vec<(u64, Outgoing)>) -> Vec<Report> {
-    let (all, mut reports) = (records.len(), Vec::new());
-    while reports.len() < all {
-        producer.enqueue(records).unwrap();
-        poll_fn(|cx| producer.poll_reports(cx, &mut reports)).await;
+/// Sends all, one by one, and waits for all answers.
+async fn send(producer: &dyn Producer, records: Vec<Outgoing>) -> Vec<Result<(i32, i64), SendError>> {
+    let put_in = |record| {
+        let (to, answer) = oneshot::channel();
+        producer.send(Parcel::One(record, to));
+        answer
+    };
+    let answers: Vec<_> = records.into_iter().map(put_in).collect();
+    let mut sent = Vec::new();
+    for answer in answers {
+        sent.push(answer.await.unwrap().map_err(|unsent| unsent.why));
     }
-    assert!(records.is_empty());
-    reports.sort_by_key(|r| r.ticket);
-    reports
+    sent
+}
+
+/// Sends all as one parcel.
+fn send_all(producer: &dyn Producer, records: Vec<Outgoing>) -> oneshot::Receiver<SentAll> {
+    let (to, answer) = oneshot::channel();
+    producer.send(Parcel::Many(records, to));
+    answer
 }
 
 fn assignment(id: u32, epoch: u64, topic: &str, partition: i32) -> Arc<Assignment> {

@@ -8,7 +8,6 @@ use waterwheel_core::engine::{SlotId, Verdict};
 use super::{FromShard, Note, Shard};
 use crate::body::Decode;
 use crate::dead_letter::{Cause, TooLarge};
-use crate::driver::outbound::client_ended;
 use crate::error::code;
 use crate::events::Event;
 use crate::failure::FailureClass;
@@ -38,7 +37,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             }
         };
         self.unpolled = true;
-        self.sends.push(Box::pin(async move { (slot, answer.await.unwrap_or_else(|_| Err(client_ended()))) }));
+        self.sends.push(Box::pin(async move { (slot, answer.await) }));
     }
 
     pub(super) fn read_answers(&mut self, cx: &mut Context<'_>) {
@@ -47,8 +46,8 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             let now = self.now();
             let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
             let note = note_of(&mut self.notes, slot);
-            if let (Err(e), Some((writer, _)), Some(note)) = (&sent, &self.dead_letters, note)
-                && [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&e.error.code())
+            if let (Err(unsent), Some((writer, _)), Some(note)) = (&sent, &self.dead_letters, note)
+                && [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&unsent.why.error.code())
                 && writer.too_large() == TooLarge::Pointer
             {
                 note.without_value = true;
@@ -63,10 +62,11 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                     self.settled(&partition, offset, Settled::DeadLettered);
                     self.tell(Event::DeadLettered { partition, offset, class });
                 }
-                (Verdict::Retry { .. }, Err(e)) => {
+                (Verdict::Retry { .. }, Err(unsent)) => {
+                    let error = unsent.why.error;
                     self.counts.dead_letter_failures += 1;
-                    tracing::warn!(%partition, offset, error = %e.error, "a dead letter could not be written; its partition is held");
-                    self.tell(Event::DeadLetterFailed { partition, offset, error: e.error });
+                    tracing::warn!(%partition, offset, %error, "a dead letter could not be written; its partition is held");
+                    self.tell(Event::DeadLetterFailed { partition, offset, error });
                 }
                 _ => {}
             }

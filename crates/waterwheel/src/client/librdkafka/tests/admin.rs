@@ -35,10 +35,8 @@ async fn offsets_are_listed_in_the_order_asked(kafka: Kafka) {
     let producer = kafka.producer(&[]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     let base = now - 1_000_000;
-    let mut sent: Vec<_> = (0..10_u64)
-        .map(|i| (i, Outgoing { timestamp: Some(base + 1_000 * i as i64), ..outgoing(&topic, 1, "k", "v") }))
-        .collect();
-    send(&*producer, &mut sent).await;
+    let record = |i: i64| Outgoing { timestamp: Some(base + 1_000 * i), ..outgoing(&topic, 1, "k", "v") };
+    send(&*producer, (0..10).map(record).collect()).await;
     let of = |partition, spec| (TopicPartition::new(topic.as_str(), partition), spec);
     let asked = vec![
         of(1, OffsetSpec::Latest),

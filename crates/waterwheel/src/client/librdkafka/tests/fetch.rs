@@ -22,30 +22,24 @@ async fn records_come_as_they_were_written(kafka: Kafka) {
     let topic = kafka.topic(1).await;
     let producer = kafka.producer(&[]);
     let bytes = |s: &str| -> Arc<[u8]> { s.as_bytes().into() };
-    let mut sent: Vec<(u64, Outgoing)> = vec![
-        (0, outgoing(&topic, 0, "k", "v")),
-        (1, Outgoing { key: None, value: None, ..outgoing(&topic, 0, "", "") }),
-        (2, outgoing(&topic, 0, "", "")),
-        (
-            3,
-            Outgoing {
-                headers: vec![
-                    (bytes("a"), Some(bytes("1"))),
-                    (bytes("a"), None),
-                    (bytes("b"), Some(bytes(""))),
-                    (vec![0xff, 0xfe].into(), Some(vec![0, 1, 2].into())),
-                ],
-                timestamp: Some(1_234_567_890_123),
-                ..outgoing(&topic, 0, "k", "with headers")
-            },
-        ),
-        (4, outgoing(&topic, 0, "k", "last")),
+    let written = vec![
+        outgoing(&topic, 0, "k", "v"),
+        Outgoing { key: None, value: None, ..outgoing(&topic, 0, "", "") },
+        outgoing(&topic, 0, "", ""),
+        Outgoing {
+            headers: vec![
+                (bytes("a"), Some(bytes("1"))),
+                (bytes("a"), None),
+                (bytes("b"), Some(bytes(""))),
+                (vec![0xff, 0xfe].into(), Some(vec![0, 1, 2].into())),
+            ],
+            timestamp: Some(1_234_567_890_123),
+            ..outgoing(&topic, 0, "k", "with headers")
+        },
+        outgoing(&topic, 0, "k", "last"),
     ];
-    let reports = send(&*producer, &mut sent).await;
-    assert_eq!(
-        reports.iter().map(|r| r.result.clone().unwrap()).collect::<Vec<_>>(),
-        [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]
-    );
+    let sent: Vec<_> = send(&*producer, written).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(sent, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]);
 
     let fetcher = kafka.fetcher(&[]);
     fetcher.warm(&[topic.clone(), "^regex".into()]);
@@ -211,9 +205,9 @@ async fn batches_are_of_bounded_size_and_a_large_record_is_alone(kafka: Kafka) {
     let topic = kafka.topic(1).await;
     let producer = kafka.producer(&[]);
     let large = "x".repeat(600_000);
-    let mut sent: Vec<_> = (0..2_000_u64).map(|i| (i, outgoing(&topic, 0, "k", &"y".repeat(500)))).collect();
-    sent.insert(1_000, (2_000, outgoing(&topic, 0, "k", &large)));
-    send(&*producer, &mut sent).await;
+    let mut sent: Vec<_> = (0..2_000).map(|_| outgoing(&topic, 0, "k", &"y".repeat(500))).collect();
+    sent.insert(1_000, outgoing(&topic, 0, "k", &large));
+    send(&*producer, sent).await;
     let fetcher = kafka.fetcher(&[]);
     let mut queue = fetcher.queue().unwrap();
     queue.add(assignment(0, 1, &topic, 0), Position::Beginning).unwrap();
