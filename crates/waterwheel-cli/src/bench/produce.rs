@@ -18,6 +18,9 @@ const BATCH: usize = 1000;
 /// Batches under way: together a little less than the client's queue holds (100,000 records).
 const UNDER_WAY: usize = 90;
 
+/// The same where each record is sent by itself.
+const UNDER_WAY_EACH: usize = 10_000;
+
 /// Write records and count their acknowledgements
 ///
 /// Prints one JSON line, or a table with `-o table`. Without brokers it writes to a cluster in this process.
@@ -38,6 +41,9 @@ pub(crate) struct Produce {
     /// Distinct keys: `k0`, `k1`, ...
     #[arg(long, value_name = "N", default_value_t = 1000)]
     keys: u64,
+    /// Send each record by itself, with an answer of its own, instead of 1,000 at once
+    #[arg(long)]
+    each: bool,
     /// Partitions of the topic made without brokers
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = super::partitions)]
     partitions: usize,
@@ -60,7 +66,11 @@ impl Produce {
         let run = Run::new(count, started);
         run.begin();
         let to_send = (0..count).map(|i| records[(i % records.len() as u64) as usize].clone());
-        send(&producer, to_send, |acknowledged| run.add(acknowledged)).await?;
+        if self.each {
+            send_each(&producer, to_send, || run.add(1)).await?;
+        } else {
+            send(&producer, to_send, |acknowledged| run.add(acknowledged)).await?;
+        }
         let mut figures = run.figures("produce");
         figures.embedded = brokers.are_embedded();
         figures.print(global.output_or(Output::Json))?;
@@ -91,6 +101,29 @@ pub(super) async fn send(
                 let first = failures.first().map(ToString::to_string).unwrap_or_default();
                 let message = format!("{} records were not acknowledged: {first}", failures.len());
                 return Err(Failure::new(Exit::Failed, message));
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Sends the records one by one, and tells each that was acknowledged.
+async fn send_each(
+    producer: &Producer,
+    mut records: impl Iterator<Item = ProducerRecord>,
+    mut acknowledged: impl FnMut(),
+) -> Result<(), Failure> {
+    let mut sends = FuturesUnordered::new();
+    loop {
+        while sends.len() < UNDER_WAY_EACH
+            && let Some(record) = records.next()
+        {
+            sends.push(producer.send(record));
+        }
+        match sends.next().await {
+            Some(Ok(_)) => acknowledged(),
+            Some(Err(failure)) => {
+                return Err(Failure::new(Exit::Failed, format!("a record was not acknowledged: {failure}")));
             }
             None => return Ok(()),
         }
