@@ -256,7 +256,6 @@ impl Coordinator {
                 self.count(Counts { assignments: 1, ..Counts::default() });
                 let ids: Vec<PartitionId> = partitions.iter().map(|p| self.intern(p)).collect();
                 tracing::info!(partitions = ids.len(), protocol = ?self.membership.protocol(), "assigned");
-                self.group.coordinator_answered(now);
                 self.group.assigned(&ids);
                 self.trouble.joined();
                 self.advance(Move::Assigned);
