@@ -1,6 +1,7 @@
 //! The whole state against the reference, every so often: P4, P9, P11, I3.
 
 use waterwheel_core::engine::PartitionView;
+use waterwheel_core::lanes::Order;
 
 use super::{Checked, WorkerId, ensure};
 use crate::world::World;
@@ -64,6 +65,7 @@ impl World {
             }
         }
         if life.horizon == i64::MAX {
+            self.check_waiting(id, shard, view)?;
             let least = first.unwrap_or(i64::MAX).min(view.next);
             ensure!(view.frontier >= least, "P9: the frontier of {p:?} is {}, not {least}", view.frontier);
             let above = view.finished_above;
@@ -72,6 +74,23 @@ impl World {
             return Ok(held);
         }
         Ok(usize::MAX / 64)
+    }
+
+    /// P3: what waits has a key, or belongs to a partition in order; all else would have been started.
+    fn check_waiting(&self, id: WorkerId, shard: &Shard, view: &PartitionView) -> Checked {
+        let (p, order) = (view.partition, self.setup.engine.order);
+        let (life, log) = (&self.model.lives[&(id, view.epoch.0)], &self.logs[p.index()]);
+        let may_wait = |o: &i64| {
+            let entry = &log.entries[*o as usize];
+            let keyed = order == Order::Partition || order == Order::Key && entry.key.is_some();
+            entry.what != What::Control && keyed && !life.is_done(*o, log)
+        };
+        let most = (life.from..view.next.min(log.end())).filter(may_wait).count();
+        let set_aside = shard.engine.in_work(self.now);
+        let set_aside = set_aside.iter().filter(|w| w.partition == p && may_wait(&w.offset)).count();
+        let waiting = view.waiting + view.deferred;
+        ensure!(waiting + set_aside <= most, "P3: {waiting} of {p:?} wait, {most} may, {set_aside} of them in slots");
+        Ok(())
     }
 
     /// P11: no more slots and batches than records are unfinished, plus what runs on of assignments that are over.
