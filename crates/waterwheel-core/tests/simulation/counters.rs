@@ -28,6 +28,8 @@ sometimes! {
     MapCut: "map cut",
     MapTooLarge: "map too large for the broker",
     MapGarbled: "map garbled",
+    BaseMoved: "map taken along to another offset",
+    StaleBatch: "batch of an assignment that is over",
     MapRefused: "map refused",
     MapOfOtherTopic: "map of the topic before",
     MapBeyondEnd: "map beyond the log's end",

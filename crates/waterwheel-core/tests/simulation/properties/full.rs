@@ -47,6 +47,7 @@ impl World {
         let log = &self.logs[p.index()];
         let lowest = life.unfinished(log);
         ensure!(view.frontier <= lowest, "P9: the frontier of {p:?} is {}, {lowest} is unfinished", view.frontier);
+        life.advance(view.frontier, log)?;
         let fetched = shard.cursors.get(&p).map_or(view.next, |c| c.next.max(view.next));
         let mut held = 0;
         let mut first = None;

@@ -30,7 +30,7 @@ pub(crate) mod rest;
 pub(crate) mod start;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use waterwheel_core::Now;
 use waterwheel_core::engine::Resume;
@@ -86,6 +86,10 @@ pub(crate) struct Life {
     pub(crate) acknowledged: Option<(i64, usize, bool)>,
     /// A commit of it was refused, or not answered.
     pub(crate) doubtful: bool,
+    /// The highest frontier and the highest commit point that were seen.
+    pub(crate) frontier: Cell<i64>,
+    /// Records whose dead letter could not be written so far.
+    pub(crate) unsettled: BTreeSet<i64>,
     /// Below this, all that is visible is done.
     lowest: Cell<i64>,
 }
@@ -101,6 +105,14 @@ impl Life {
     /// there since, and is another one: a limit of maps that `ARCHITECTURE.md` names.
     pub(crate) fn is_unread_mark(&self, offset: i64) -> bool {
         offset >= self.read_to && self.resumed.contains_key(&offset)
+    }
+
+    /// P7: its frontier does not go back, unless marks proved to be of a log that was cut off.
+    pub(crate) fn advance(&self, frontier: i64, log: &Log) -> Checked {
+        let before = self.frontier.replace(frontier);
+        let forward = frontier >= before || log.was_cut();
+        ensure!(forward, "P7: the frontier of {} was {before} and is {frontier}", self.partition);
+        Ok(())
     }
 
     /// Whether a result that comes now counts.
@@ -250,6 +262,8 @@ impl Model {
             pointed: 0,
             acknowledged: None,
             doubtful: false,
+            frontier: Cell::new(resume.offset),
+            unsettled: BTreeSet::new(),
             lowest: Cell::new(resume.offset),
         };
         self.lives.insert(id, life);

@@ -14,6 +14,7 @@ impl Model {
         let Some(life) = self.lives.get_mut(&id) else { return Err(format!("I4: a commit point of unknown {id:?}")) };
         let p = life.partition;
         let lowest = life.unfinished(log);
+        life.advance(point.offset, log)?;
         ensure!(point.offset <= lowest, "P1: {p} commits {} with {lowest} unfinished ({id:?})", point.offset);
         let cut = life.horizon < i64::MAX;
         let read = point.offset <= log.end().max(life.from) || life.is_unread_mark(point.offset - 1);

@@ -11,13 +11,14 @@ impl World {
     pub(crate) fn is_at_rest(&self) -> bool {
         let is_done = |p: PartitionId| {
             let log = &self.logs[p.index()];
-            let last = log.visible(0).last().map_or(0, |o| o + 1);
             let Some((id, epoch)) = self.held_by(p) else { return false };
             let worker = &self.workers[&id];
             let shard = &worker.shards[worker.shard_of(p)];
             let view = shard.engine.views(worker.clock.reading(self.now)).into_iter().find(|v| v.partition == p);
             let at_end = view.is_some_and(|v| v.epoch == epoch && v.frontier == log.end() && v.next == log.end());
-            at_end && (log.refused || log.committed.as_ref().map_or(0, |c| c.offset) >= last)
+            let moved = self.model.lives.get(&(id, epoch.0)).is_some_and(|life| life.from < log.end());
+            let committed = log.committed.as_ref().is_some_and(|c| c.offset >= log.end());
+            at_end && (committed || log.refused || !moved)
         };
         self.coordinator.is_settled() && self.partitions().all(is_done)
     }
@@ -54,9 +55,8 @@ impl World {
     /// P14, when all have left: no lag.
     pub(crate) fn check_lag(&self) -> Checked {
         for (p, log) in self.logs.iter().enumerate() {
-            let (last, committed) = (log.visible(0).last(), log.committed.as_ref().map(|c| c.offset));
-            let lag = last.is_some_and(|last| committed.unwrap_or(0) <= last);
-            ensure!(!lag, "P14: {p} is committed at {committed:?}, its last record is {last:?}");
+            let (end, committed) = (log.end(), log.committed.as_ref().map(|c| c.offset));
+            ensure!(committed.unwrap_or(0) >= end, "P14: {p} is committed at {committed:?}, it ends at {end}");
         }
         Ok(())
     }

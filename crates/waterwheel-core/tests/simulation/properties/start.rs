@@ -14,6 +14,8 @@ impl World {
         let now = self.reading(worker);
         let Some(life) = self.model.lives.get(&place.life()) else { return Err("start without a life".into()) };
         ensure!(!life.over && life.deadline.is_none(), "P5: {place:?} starts in an assignment that ends");
+        let unsettled = life.unsettled.first();
+        ensure!(unsettled.is_none(), "P8: {place:?} starts, and the dead letter of {unsettled:?} cannot be written");
         ensure!(offset >= life.from, "P15: {place:?} is committed and runs again");
         ensure!(life.resumed.get(&offset) != Some(&serial), "P15: {place:?} finished before and runs again");
         ensure!(!life.finished.contains_key(&offset), "P15: {place:?} finished and runs again");

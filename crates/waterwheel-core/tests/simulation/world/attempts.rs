@@ -163,6 +163,13 @@ impl World {
         if written {
             self.finished(&place, answered && counts);
         }
+        if let Some(life) = self.model.lives.get_mut(&place.life()).filter(|life| life.deadline.is_none()) {
+            if answered {
+                life.unsettled.remove(&place.offset);
+            } else {
+                life.unsettled.insert(place.offset);
+            }
+        }
         let finished = verdict == Some(Verdict::Finished);
         ensure!(finished == (answered && counts), "P8: {place:?} answered {answered}, counts {counts}: {verdict:?}");
         self.act_shard(place.worker, place.shard);

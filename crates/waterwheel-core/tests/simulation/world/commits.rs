@@ -188,7 +188,10 @@ impl World {
         }
         worker.group.committed(commit.number, &results, now);
         // The client finds out by itself, tells, and joins again: `group_event`.
-        self.act_group(id)
+        self.loss_is_due = results.iter().any(|(_, result)| *result == Err(CommitTrouble::Fenced));
+        self.act_group(id)?;
+        self.loss_is_due = false;
+        Ok(())
     }
 
     fn acknowledge(&mut self, commit: &Commit, results: &[CommitResult]) {

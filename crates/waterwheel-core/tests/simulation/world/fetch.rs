@@ -15,6 +15,15 @@ impl World {
         if ids.is_empty() {
             return false;
         }
+        if let Some(batch) = self.shard(id, shard).and_then(|s| s.stale.pop()) {
+            let (p, epoch) = (PartitionId(batch.partition), batch.epoch);
+            self.note(format_args!("{id}.{shard} stale batch {p:?} {epoch:?}"));
+            if let Some(engine) = self.engine(id, shard) {
+                engine.fetched(p, epoch, batch, None);
+                self.saw(Seen::StaleBatch);
+            }
+            return true;
+        }
         let from = self.rng.below(ids.len());
         (0..ids.len()).any(|n| {
             let p = ids[(from + n) % ids.len()];
@@ -59,6 +68,17 @@ impl World {
         s.engine.fetched(p, cursor.epoch, log.batch(p.0, cursor.epoch, &offsets), Some(leader_epoch));
         self.note(format_args!("{id}.{shard} fetched {p:?} {offsets:?} of leader {leader_epoch}"));
         true
+    }
+
+    /// What the client has read and not told yet when an assignment ends.
+    pub(crate) fn keep_batch(&mut self, id: WorkerId, shard: usize, p: PartitionId) {
+        let log = &self.logs[p.index()];
+        let Some(s) = self.workers.get_mut(&id).and_then(|w| w.shards.get_mut(shard)) else { return };
+        let Some(cursor) = s.cursors.get(&p) else { return };
+        let offsets: Vec<i64> = log.visible(cursor.next).take(2).collect();
+        if !offsets.is_empty() {
+            s.stale.push(log.batch(p.0, cursor.epoch, &offsets));
+        }
     }
 
     /// A partition that stopped is fetched again, behind what is gone.

@@ -89,7 +89,10 @@ impl World {
         if while_opening {
             self.saw(Seen::RevokedWhileOpening);
         }
-        self.act_group(id)
+        self.loss_is_due = !matches!(event, GroupEvent::Revoking(_));
+        self.act_group(id)?;
+        self.loss_is_due = false;
+        Ok(())
     }
 
     /// One letter of a shard.
@@ -135,6 +138,11 @@ impl World {
                     worker.tell_of(&partitions, |ids| ToShard::Drain(ids, deadline));
                 }
                 GroupAction::Lose(partitions) => {
+                    let (due, held) = (self.loss_is_due, &worker.held);
+                    let lives = partitions.iter().filter_map(|p| self.model.lives.get(&(id, held.get(p)?.0)));
+                    let drained = lives.into_iter().find(|life| life.drained && !life.over);
+                    let lost = drained.map(|life| life.partition).filter(|_| !due);
+                    ensure!(lost.is_none(), "P15: {lost:?} is drained, and given up without its last commit");
                     partitions.iter().for_each(|p| _ = worker.held.remove(p));
                     worker.tell_of(&partitions, ToShard::Lose);
                 }

@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) seen: [u64; SOMETIMES.len()],
     /// No more faults: everything is to come to its end.
     pub(crate) calm: bool,
+    /// Partitions may be lost now: the group said so, or their log is read anew.
+    pub(crate) loss_is_due: bool,
     /// A property that proved broken where no result can be given.
     pub(crate) fault: Option<String>,
     diary: Diary,
@@ -95,6 +97,7 @@ impl World {
             model: Model::default(),
             seen: [0; SOMETIMES.len()],
             calm: false,
+            loss_is_due: false,
             fault: None,
             diary,
             hash: Hash(0xcbf2_9ce4_8422_2325),

@@ -99,12 +99,33 @@ impl World {
             self.saw(Seen::GapSkipped);
         }
         self.note(format_args!("{id} looked up {partition:?} at {was}: begins at {to}"));
-        self.act_group(id)
+        self.loss_is_due = true;
+        self.act_group(id)?;
+        self.loss_is_due = false;
+        Ok(())
+    }
+
+    /// Somebody commits a later offset, and takes the map of before along.
+    fn move_base(&mut self, partition: u32) {
+        let by = self.rng.range(1..=3) as i64;
+        let log = &mut self.logs[partition as usize];
+        let end = log.stable_end();
+        let Some(committed) = log.committed.as_mut().filter(|c| !c.text.is_empty() && c.offset + by <= end) else {
+            return;
+        };
+        committed.offset += by;
+        (committed.garbled, committed.tainted, committed.by) = (true, true, None);
+        let offset = committed.offset;
+        self.model.hide(&self.logs[partition as usize], offset);
+        self.saw(Seen::BaseMoved);
     }
 
     /// Somebody changes what is committed in a way that no worker does.
     pub(crate) fn garble(&mut self, partition: u32) {
-        let chance = self.rng.below(3);
+        let chance = self.rng.below(4);
+        if chance == 3 {
+            return self.move_base(partition);
+        }
         let at = self.rng.next() as usize;
         let Some(committed) = self.logs[partition as usize].committed.as_mut().filter(|c| !c.text.is_empty()) else {
             return;

@@ -78,7 +78,12 @@ impl World {
     fn read(&mut self, id: WorkerId, shard: usize, letter: ToShard) -> Checked {
         match &letter {
             ToShard::Drain(ids, deadline) => self.see_drain(id, ids, *deadline),
-            ToShard::Lose(ids) | ToShard::Close(ids) => ids.iter().for_each(|p| self.end_life(id, *p)),
+            ToShard::Lose(ids) | ToShard::Close(ids) => {
+                for p in ids {
+                    self.keep_batch(id, shard, *p);
+                    self.end_life(id, *p);
+                }
+            }
             _ => {}
         }
         let now = self.reading(id);
@@ -228,7 +233,15 @@ impl World {
                         self.saw(Seen::TimedOut);
                     }
                     let of = |r: &&mut super::worker::Run| (r.place.worker, r.place.shard, r.slot) == (id, shard, slot);
-                    self.runs.iter_mut().filter(of).for_each(|run| run.cut = Some(reason));
+                    let (now, timeout) = (self.reading(id), self.setup.engine.handler_timeout);
+                    for run in self.runs.iter_mut().filter(of) {
+                        run.cut = Some(reason);
+                        let early = timeout.is_none_or(|timeout| run.since + timeout > now);
+                        if early && reason == CutReason::Timeout {
+                            self.fault =
+                                Some(format!("I3: {:?} is cut at {now}, it runs since {}", run.place, run.since));
+                        }
+                    }
                 }
                 Action::Settle { slot } => {
                     self.saw(Seen::LetterRetried);

@@ -56,6 +56,8 @@ pub(crate) struct Shard {
     pub(crate) inbox: VecDeque<ToShard>,
     pub(crate) cursors: BTreeMap<PartitionId, Cursor>,
     pub(crate) paused: bool,
+    /// Batches that were on their way when their assignment ended.
+    pub(crate) stale: Vec<SimBatch>,
     /// What time its engine was told last, by the worker's clock.
     pub(crate) told: Now,
 }
@@ -187,6 +189,7 @@ impl Worker {
             inbox: VecDeque::new(),
             cursors: BTreeMap::new(),
             paused: false,
+            stale: Vec::new(),
             told: Now::default(),
         };
         Self {
