@@ -44,6 +44,11 @@ impl World {
         let candidates: Vec<i64> = log.visible(from).collect();
         if candidates.len() > 2 {
             let offset = candidates[self.rng.below(candidates.len() - 1)];
+            // Often one that the commit map marks: a gap where something is known to be finished.
+            let marks = log.committed.as_ref().map(|c| &*c.marks);
+            let marked: Vec<i64> =
+                candidates.iter().copied().filter(|o| marks.is_some_and(|m| m.contains_key(o))).collect();
+            let offset = if marked.is_empty() || self.rng.percent(50) { offset } else { self.rng.pick(&marked) };
             let entry = &mut self.logs[partition as usize].entries[offset as usize];
             entry.what = What::Gone;
             let serial = entry.serial;
