@@ -28,6 +28,10 @@ plants *NAMES:
 simulate *ARGS:
     ./run simulate {{ ARGS }}
 
+# Faults on a real Kafka, by parts of their tests' names; a line of JSON for each trial.
+faults *NAMES:
+    ./run faults {{ NAMES }}
+
 # The ladder: the cost of single steps, without Kafka.
 bench *ARGS:
     ./run bench {{ ARGS }}

@@ -1,6 +1,9 @@
-//! Brokers that die under load.
+//! Brokers that die under load, stand still, or are not there yet.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use waterwheel::{Failure, HealthLevel, Message, Raw};
 
 use crate::support::{Cluster, PATIENCE, Protocol, Trial, wait_until};
 
@@ -51,6 +54,64 @@ fn brokers_that_die_and_come_back_lose_nothing() {
     for member in members {
         trial.end(member);
     }
+    trial.assert_all_committed();
+    trial.judge(0);
+}
+
+/// A session that outlasts what is done to the brokers here.
+const PATIENT: [(&str, &str); 2] =
+    [("partition.assignment.strategy", "cooperative-sticky"), ("session.timeout.ms", "45000")];
+
+async fn for_a_while(_: Message<Raw>) -> Result<(), Failure> {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    Ok(())
+}
+
+/// Started before its broker, and left by it for a time: a worker says so, and goes on when the broker is there.
+#[test]
+fn a_worker_outlives_the_absence_of_all_brokers() {
+    let Some(kafka) = Cluster::of(1).start() else { return };
+    let mut trial = Trial::new(&kafka, "absent", 4);
+    trial.produce(2_000, 200);
+    kafka.stop(1);
+    let worker = trial.inside(&PATIENT, |builder| builder.concurrency(8), for_a_while);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let is_at = |level: HealthLevel| runtime.block_on(worker.handle.health()).level == level;
+    wait_until(PATIENCE, "the worker to say that there is no broker", || is_at(HealthLevel::Critical));
+    kafka.boot(1);
+    kafka.await_brokers(1);
+    trial.await_done(PATIENCE);
+
+    trial.produce(4_000, 200);
+    trial.await_starts(worker.number, 100);
+    kafka.kill(1);
+    wait_until(PATIENCE, "the worker to miss its broker", || !is_at(HealthLevel::Ok));
+    kafka.boot(1);
+    kafka.await_brokers(1);
+    trial.await_done(PATIENCE);
+    wait_until(PATIENCE, "the worker to be well again", || is_at(HealthLevel::Ok));
+    worker.stop();
+    trial.assert_all_committed();
+    trial.judge(0);
+}
+
+/// A broker that accepts and does not answer: the partitions that others lead go on.
+#[test]
+fn partitions_of_other_brokers_go_on_while_one_stands_still() {
+    let Some(kafka) = Cluster::of(3).start() else { return };
+    let mut trial = Trial::new(&kafka, "grey", 12);
+    trial.produce(6_000, 1_000);
+    let member = trial.member(&PATIENT, &["--concurrency", "16", "--work-us", "5000"]);
+    trial.await_starts(member.number, 200);
+    kafka.pause(3);
+    let before = trial.journal(member.number).starts;
+    trial.await_starts_or_done(member.number, before + 500);
+    let during = trial.journal(member.number).starts - before;
+    kafka.resume(3);
+    trial.figure("started_meanwhile", during);
+    trial.produce(3_000, 1_000);
+    trial.await_done(PATIENCE);
+    trial.end(member);
     trial.assert_all_committed();
     trial.judge(0);
 }

@@ -1,10 +1,16 @@
 //! Topics with gaps, and topics that are made again.
 
+use std::collections::HashMap;
+use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use waterwheel::{Failure, Message, Raw};
 
 use crate::support::{Bytes, Kafka, PATIENCE, Produced, Protocol, Trial, wait_for, wait_until};
+
+/// A client asks for metadata every five minutes by itself, and learns of new partitions then.
+const SOON: (&str, &str) = ("topic.metadata.refresh.interval.ms", "1000");
 
 /// Runs everything that a reader sees through a member; returns with everything judged and the commits checked.
 fn every_visible_record_is_handled_once(kafka: &Kafka, mut trial: Trial<'_>, visible: &[Bytes]) {
@@ -106,4 +112,83 @@ fn a_topic_made_again_under_a_committed_map_is_handled_whole() {
     worker.stop();
     new.assert_all_committed();
     new.judge(0);
+}
+
+/// How often a handler was given each value.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<HashMap<Vec<u8>, usize>>>);
+
+impl Seen {
+    fn of(&self, value: &str) -> usize {
+        self.0.lock().unwrap().get(value.as_bytes()).copied().unwrap_or(0)
+    }
+
+    fn handler(&self) -> impl Fn(Message<Raw>) -> Ready<Result<(), Failure>> + Send + Sync + 'static {
+        let seen = self.clone();
+        move |message: Message<Raw>| {
+            *seen.0.lock().unwrap().entry(message.value().unwrap_or_default().to_vec()).or_default() += 1;
+            ready(Ok(()))
+        }
+    }
+}
+
+#[test]
+fn a_topic_made_again_under_a_running_worker_is_handled_whole_and_once() {
+    let Some(kafka) = Kafka::particular() else { return };
+    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
+        let mut trial = Trial::new(kafka, "made-again", 2);
+        trial.produce(4_000, 100);
+        let seen = Seen::default();
+        let properties = [&protocol.properties()[..], &[SOON]].concat();
+        let worker = trial.inside(&properties, |builder| builder, seen.handler());
+        trial.await_done(PATIENCE);
+
+        kafka.delete_topic(&trial.topic);
+        kafka.create_topic(&trial.topic, 2, &[]);
+        let write = |name: &str, count: usize| {
+            let values: Vec<String> = (0..count).map(|n| format!("{name} {n}")).collect();
+            let records = values.iter().enumerate().map(|(n, value)| (Some(format!("k{}", n % 40)), value.clone()));
+            kafka.produce(&trial.topic, records);
+            values
+        };
+        let mut values = write("new", 1_000);
+        wait_until(PATIENCE, "the new topic's records to be handled", || values.iter().all(|value| seen.of(value) > 0));
+        let ends = kafka.ends(&trial.topic, 2);
+        wait_until(PATIENCE, "the commits to reach the new topic's ends", || {
+            let committed = kafka.committed(&trial.group, &trial.topic, 2);
+            committed.iter().map(|committed| committed.offset.unwrap_or(0)).eq(ends.iter().copied())
+        });
+        worker.stop();
+
+        // Whoever has the partitions next goes on where that one ended.
+        values.extend(write("last", 50));
+        let worker = trial.inside(&properties, |builder| builder, seen.handler());
+        wait_until(PATIENCE, "the last records to be handled", || values.iter().all(|value| seen.of(value) > 0));
+        worker.stop();
+        let again: Vec<_> = values.iter().filter(|value| seen.of(value) > 1).collect();
+        assert!(again.is_empty(), "{protocol:?}: handled again: {again:?}");
+    }
+}
+
+#[test]
+fn partitions_added_under_load_are_worked_on_from_their_start() {
+    let Some(kafka) = Kafka::particular() else { return };
+    for (name, protocol) in [("more-cooperative", Protocol::Cooperative), ("more-consumer", Protocol::Consumer)] {
+        let mut trial = Trial::new(kafka, name, 4);
+        trial.produce(3_000, 400);
+        let properties = [&protocol.properties()[..], &[SOON]].concat();
+        let member = trial.member(&properties, &["--concurrency", "64", "--work-us", "1000"]);
+        trial.await_starts(member.number, 100);
+        kafka.tool("topics", &["--alter", "--topic", &trial.topic, "--partitions", "12"]);
+        trial.partitions = 12;
+        // What is written before a member knows of the new partitions is theirs, too.
+        trial.produce(6_000, 400);
+        trial.await_done(PATIENCE);
+        let held = trial.journal(member.number).held.len();
+        trial.figure("held", held);
+        assert_eq!(held, 12);
+        trial.end(member);
+        trial.assert_all_committed();
+        trial.judge(0);
+    }
 }
