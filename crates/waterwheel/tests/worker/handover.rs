@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use waterwheel::{Event, KafkaError, Message, Raw, TopicPartition, Witness};
+use waterwheel::{Event, KafkaError, Message, Raw, TopicPartition, Witness, WorkerState};
 
 use crate::support::{Diary, Gate, boxed, event, eventually, member_of, record, run, send, start, topic, unique};
 
@@ -156,5 +156,21 @@ fn a_witness_is_told_the_groups_doings_around_those_of_each_partition() {
             let expected = ["given", "assigned 0", "committing 1", "committed 1 true", "revoked", "taken"];
             assert_eq!(told, expected, "partition {partition}");
         }
+    });
+}
+
+#[test]
+fn a_member_that_gets_no_partition_is_told_that_it_has_joined() {
+    run(async {
+        let (topic, group) = (topic(1), unique("group"));
+        let (diary, open) = (Diary::default(), Gate::closed());
+        let member = || start(member_of(&group, &topic).handler(boxed(handler(&diary, &open))).build().unwrap());
+        let (one, two) = (member(), member());
+        for member in [&one, &two] {
+            eventually("the group to be joined", || member.handle.counts().assignments > 0).await;
+            member.handle.wait_for(WorkerState::Consuming).await;
+        }
+        one.stop().await;
+        two.stop().await;
     });
 }
