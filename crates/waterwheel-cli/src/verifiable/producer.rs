@@ -118,7 +118,7 @@ impl Producer {
                 }
                 run.sent += 1;
                 sends.push(producer.send(record).map(|answer| (key, value, answer)));
-                if run.sent % AT_ONCE as u64 != 0 {
+                if !run.sent.is_multiple_of(AT_ONCE as u64) {
                     continue;
                 }
             }
