@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use waterwheel::config::{check_property, overlay};
-use waterwheel::{Client, Failure as Failed, Message, Order, Raw, Start};
+use waterwheel::{Client, Failure as Failed, Message, OnGap, Order, Raw, Start};
 
 use super::reporter::{Reporter, Wanted};
 use crate::exit::{Exit, Failure};
@@ -53,7 +53,7 @@ pub(crate) struct Consumer {
     /// Tell no commits, which are made all the same
     #[arg(long)]
     enable_autocommit: bool,
-    /// Where a group begins that has committed nothing
+    /// Where a group begins that has committed nothing; none: it ends
     #[arg(long, value_enum, default_value = "earliest")]
     reset_policy: Reset,
     /// Java's assignors, separated by commas; with the classic protocol only
@@ -89,11 +89,9 @@ impl Consumer {
         let start = match self.reset_policy {
             Reset::Earliest => Start::Earliest,
             Reset::Latest => Start::Latest,
-            Reset::None => {
-                return Err(Failure::new(Exit::Usage, "--reset-policy none: a worker always has a place to begin")
-                    .hint("use earliest or latest"));
-            }
+            Reset::None => Start::Nowhere,
         };
+        let on_gap = if start == Start::Nowhere { OnGap::Stop } else { OnGap::Continue };
         let client = Client::builder().properties(self.properties(global)?).build()?;
         let reporter = Arc::new(Reporter::new(Wanted {
             records: global.is_verbose(),
@@ -116,6 +114,7 @@ impl Consumer {
             .topic(&*self.topic)
             .order(Order::Partition)
             .start(start)
+            .on_gap(on_gap)
             .commit_every(COMMIT_EVERY)
             .witness(reporter.clone())
             .handler(handler)

@@ -189,6 +189,25 @@ fn both_end_by_themselves_after_as_many_messages_as_they_are_told() {
 }
 
 #[test]
+fn a_consumer_without_a_place_to_begin_ends() {
+    let Some((kafka, topic)) = topic("verifiable-none", 1, false) else { return };
+    Source::start(kafka, Half::Ours, &topic, &["--max-messages", "10"]).await_end();
+    let group = format!("group-{topic}");
+    let none = ["--reset-policy", "none", "--max-messages", "6"];
+    let all = ["verifiable-consumer", "--bootstrap-server", kafka.bootstrap(), "--topic", &topic, "--group-id", &group];
+    let mut process = Process::waterwheel(&[&all[..], &none].concat());
+    let (code, told) = (process.wait(PATIENCE).code(), process.stderr());
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains(&format!("error: {topic}-0: the group has committed nothing")), "{told}");
+    assert!(process.stdout().ends_with("\"name\":\"shutdown_complete\"}\n"), "{}", process.stdout());
+    kafka.commit(&group, &topic, &[(0, 4, "")]);
+    let mut consumers = Consumers::new(kafka, &topic, Protocol::Eager, &none);
+    let member = consumers.start(Half::Ours);
+    consumers.await_end(member);
+    assert_eq!((consumers.total, consumers.positions()), (6, 10));
+}
+
+#[test]
 fn a_wrong_flag_is_said_and_ends_with_2() {
     let producer = ["verifiable-producer", "--bootstrap-server", "127.0.0.1:1", "--topic", "t"];
     let consumer = ["verifiable-consumer", "--bootstrap-server", "127.0.0.1:1", "--topic", "t", "--group-id", "g"];
