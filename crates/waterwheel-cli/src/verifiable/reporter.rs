@@ -171,10 +171,11 @@ impl State {
 
     fn tell_commits(&mut self) {
         let mut answers = std::mem::take(&mut self.answers);
-        answers.retain(|answer| answer.error.is_some() || self.placed.contains(&answer.partition));
+        answers.retain(|answer| answer.error.is_some() || matches!(self.held.get(&answer.partition), Some(Some(_))));
         if answers.is_empty() {
             return;
         }
+        self.tell_positions(&answers);
         let success = answers.iter().any(|answer| answer.error.is_none());
         let error = answers.iter().find_map(|answer| answer.error.clone());
         let offset = |answer: Answer| CommittedOffset {
@@ -185,6 +186,23 @@ impl State {
         };
         let offsets = answers.into_iter().map(offset).collect();
         self.lines.add("offsets_committed", OffsetsCommitted { offsets, error, success });
+    }
+
+    /// Tells the positions that are not known, as those of no records.
+    fn tell_positions(&mut self, answers: &[Answer]) {
+        let mut partitions = Vec::new();
+        for Answer { partition, .. } in answers.iter().filter(|answer| answer.error.is_none()) {
+            if let Some(Some(next)) = self.held.get(partition).copied()
+                && self.placed.insert(partition.clone())
+            {
+                let (topic, partition) = (partition.topic.to_string(), partition.partition);
+                partitions.push(Summary { topic, partition, count: 0, min_offset: next, max_offset: next - 1 });
+            }
+        }
+        if !partitions.is_empty() {
+            self.rejoin();
+            self.lines.add("records_consumed", RecordsConsumed { count: 0, partitions });
+        }
     }
 
     fn revoke(&mut self, partitions: &[TopicPartition]) {
