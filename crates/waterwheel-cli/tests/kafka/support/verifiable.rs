@@ -399,7 +399,9 @@ impl<'a> Consumers<'a> {
         let broker = self.kafka.committed(&self.group, &self.topic, partitions);
         let broker = (0..).zip(broker).filter_map(|(partition, commit)| Some((partition, commit.offset?)));
         let broker: BTreeMap<i32, i64> = broker.filter(|(_, offset)| *offset > 0).collect();
-        assert_eq!(broker, self.position, "what the broker has");
+        // A position of 0 is that of a partition of which nothing was read.
+        let read: BTreeMap<i32, i64> = self.position.clone().into_iter().filter(|(_, offset)| *offset > 0).collect();
+        assert_eq!(broker, read, "what the broker has");
     }
 }
 
