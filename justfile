@@ -24,6 +24,10 @@ ci:
 plants *NAMES:
     ./run plants {{ NAMES }}
 
+# The core in a simulated world: --seeds N --steps M --from SEED.
+simulate *ARGS:
+    ./run simulate {{ ARGS }}
+
 # The ladder: the cost of single steps, without Kafka.
 bench *ARGS:
     ./run bench {{ ARGS }}

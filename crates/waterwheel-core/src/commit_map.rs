@@ -33,8 +33,9 @@ pub struct MapHead {
     pub topic_id: Option<NonZeroU128>,
     /// The committed offset. The record there is not finished.
     pub base: i64,
-    /// The leader epoch of the highest finished offset, if known. If that epoch's log ended below, the map is void; the
-    /// reader has to ask the broker. It holds for a cut map too: that epoch's log held the lower offsets as well.
+    /// The leader epoch of the highest offset that is finished or failing, if known. If that epoch's log ended below, the
+    /// map is void; the reader has to ask the broker. It holds for a cut map too: that epoch's log held the lower offsets
+    /// as well.
     pub leader_epoch: Option<i32>,
 }
 
@@ -114,7 +115,7 @@ pub struct CommitMap {
 }
 
 impl CommitMap {
-    /// The leader epoch of the highest finished offset when the map was written; see [`MapHead::leader_epoch`].
+    /// The leader epoch of the highest offset that it names when the map was written; see [`MapHead::leader_epoch`].
     pub fn leader_epoch(&self) -> Option<i32> {
         self.leader_epoch
     }

@@ -1,5 +1,7 @@
 //! Each fault, planted by hand in a journal, is found; a clean run is not accused.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Partition 0, offsets 0 to 5, and partition 1, offsets 10 to 12.
@@ -275,4 +277,47 @@ fn acknowledgements_may_come_in_any_order_and_twice() {
     let list = Records::read(&b"0 4 k\n0 2\n1 9 a b\n0 4 k\n"[..], "list").unwrap();
     let verdict = judge_by(Order::Key, list, &["S 0 2 \nE 0 2 \nS 1 9 a b\nE 1 9 a b\n"]);
     assert_eq!((verdict.produced, verdict.lost.first), (3, vec!["0@4".to_owned()]));
+}
+
+proptest! {
+    /// Any bytes are a journal, or an error that names a line: never a panic.
+    #[test]
+    fn no_bytes_make_the_reader_panic(
+        bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..300),
+            "((S|E|# (failed|cut|finished|assigned|revoked|lost|commit)|#)( -?[0-9]{1,20}){0,5}[ a-z]{0,3}\n){0,8}"
+                .prop_map(String::into_bytes),
+        ],
+    ) {
+        let mut auditor = Auditor::new(produced(), Order::Key);
+        match auditor.read_journal(&bytes[..], "j") {
+            Ok(()) => drop(auditor.verdict()),
+            Err(AuditError::Line { line, .. }) => prop_assert!(line as usize <= bytes.split(|b| *b == b'\n').count()),
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+
+    #[test]
+    fn a_line_is_read_as_it_was_written(
+        partition in any::<i32>(), offset in any::<i64>(), epoch in any::<u64>(), ns in any::<u64>(),
+        key in prop::collection::vec(any::<u8>(), 0..20), kind in 0..9,
+    ) {
+        // A line feed in a key is written as two characters, which another key may be, too.
+        let key: Vec<u8> = key.into_iter().filter(|byte| *byte != b'\n').collect();
+        let line = match kind {
+            0 => Line::Start { partition, offset, key: &key },
+            1 => Line::End { partition, offset, key: &key },
+            2 => Line::Failed { partition, offset },
+            3 => Line::Cut { partition, offset },
+            4 => Line::Finished { partition, offset, how: Finish::DeadLetter },
+            5 => Line::Assigned { partition, epoch, start: offset, ns },
+            6 => Line::Revoked { partition, epoch, ns },
+            7 => Line::Lost { partition, epoch, ns },
+            _ => Line::Commit { partition, offset, ns },
+        };
+        let mut bytes = Vec::new();
+        line.encode(&mut bytes);
+        prop_assert_eq!(bytes.pop(), Some(b'\n'));
+        prop_assert_eq!(Line::parse(&bytes), Ok(line));
+    }
 }

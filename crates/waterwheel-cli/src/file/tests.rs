@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::spec::Backoff;
 use super::*;
+use crate::init::TEMPLATE;
 
 const HEAD: &str = "[kafka]\n\"bootstrap.servers\" = \"h:9092\"\n";
 /// A worker from line 3 on; what is appended follows its table.
@@ -399,5 +402,51 @@ fn no_damage_to_a_file_makes_the_reader_panic() {
             let (before, after) = template.split_at(at);
             let _ = parse(&format!("{before}{damage}{}", after.get(1..).unwrap_or_default()));
         }
+    }
+}
+
+/// What a worker file may say, in pieces.
+fn pieces() -> impl Strategy<Value = String> {
+    let key = "(name|topics|group|handler|order|concurrency|retry|dead_letter|start|value|[a-z_.]{1,8})";
+    let value = prop_oneof![
+        "\"[ -!#-~]{0,12}\"",
+        "\"\\$\\{[A-Z:-]{0,9}\\}?\"",
+        "-?[0-9_]{1,22}",
+        "[0-9]{4}-[0-9]{2}-[0-9]{2}",
+        "\\[{0,30}\\]{0,30}",
+        "\\{ (kind|topic|max) = \"[a-z]{0,9}\" \\}",
+    ];
+    let line = prop_oneof![
+        3 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),
+        1 => "\\[{1,2}(kafka|worker|worker\\.retry|[a-z]{0,4})\\]{0,2}",
+        1 => any::<String>(),
+    ];
+    prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    /// Each text is a worker file or has errors, each with its place; at most as many as are told.
+    #[test]
+    fn no_text_makes_the_reader_panic(text in pieces(), after_a_head in any::<bool>()) {
+        let text = if after_a_head { format!("{HEAD}{WORKER}{text}") } else { text };
+        for error in errors(&text) {
+            prop_assert!(error.starts_with("w.toml"), "{error}");
+        }
+        prop_assert!(errors(&text).len() <= MAX_ERRORS + 1);
+    }
+
+    #[test]
+    fn a_template_with_one_character_changed_is_read_or_refused(
+        at in any::<prop::sample::Index>(), to in any::<char>(), how in 0..3,
+    ) {
+        let mut chars: Vec<char> = TEMPLATE.chars().collect();
+        let at = at.index(chars.len());
+        match how {
+            0 => chars[at] = to,
+            1 => chars.insert(at, to),
+            _ => { chars.remove(at); }
+        }
+        let text: String = chars.into_iter().collect();
+        prop_assert!(parse(&text).is_ok() || !errors(&text).is_empty());
     }
 }

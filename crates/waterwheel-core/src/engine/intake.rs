@@ -71,7 +71,7 @@ impl<R: Records> Engine<R> {
         let Some(p) = current(&mut self.partitions, id, epoch).filter(|p| p.is_active()) else { return };
         let (batch, bytes) = self.batches.insert(records.clone(), records.len());
         p.bytes += bytes;
-        let mut early = Vec::new();
+        let (mut early, mut others) = (Vec::new(), Vec::new());
         for index in 0..records.len() {
             let offset = records.offset(index);
             let waiting = Waiting { batch, index: index as u32 };
@@ -79,13 +79,17 @@ impl<R: Records> Engine<R> {
             match lane.map_or(Arrival::Unasked, |key| p.lanes.arrive(key, offset, waiting)) {
                 Arrival::Queued => continue,
                 Arrival::Early => early.push(offset),
-                Arrival::Unasked => {}
+                Arrival::Unasked => others.push(offset),
             }
             p.bytes -= self.batches.release(batch);
         }
         if !early.is_empty() {
             // Came before an earlier one of its key, whose answer is still out: in its turn, then.
             self.actions.push_back(Action::Reread { partition: id, epoch, offsets: early });
+        }
+        if !others.is_empty() {
+            // If they were asked for, then by another key: the log was written anew there, and what it held is gone.
+            self.reread_missing(id, epoch, &others);
         }
         self.update_hold(id);
         self.enqueue(id);

@@ -23,7 +23,7 @@ pub struct CommitPoint {
     pub leader_epoch: Option<i32>,
     /// What is finished above `offset`: ascending, disjoint.
     pub finished: Vec<Range<i64>>,
-    /// The leader epoch of the highest finished record, where it is known.
+    /// The leader epoch of the highest record that is finished or failing, where it is known.
     pub marks_epoch: Option<i32>,
     /// Records that failed and are not finished, by offset; at most 64.
     pub failing: Vec<Failing>,
@@ -108,12 +108,14 @@ impl<R: Records> Engine<R> {
         p.trim_leader_epochs();
         let offset = p.ledger.frontier();
         let finished: Vec<Range<i64>> = p.ledger.finished_above().collect();
-        let highest = finished.last().map_or(offset, |r| r.end) - 1;
-        let marks_epoch = p.leader_epoch_at(highest).max(p.known_epoch);
         while p.failing.first_entry().is_some_and(|first| *first.key() < offset) {
             p.failing.pop_first();
         }
-        let failing = p.failing.values().take(MOST_FAILING).copied().collect();
+        let failing: Vec<Failing> = p.failing.values().take(MOST_FAILING).copied().collect();
+        // Of all that the map names: a record of a later epoch below its highest offset proves another log.
+        let highest = finished.last().map_or(offset, |r| r.end) - 1;
+        let highest = failing.last().map_or(highest, |f| highest.max(f.offset));
+        let marks_epoch = p.leader_epoch_at(highest).max(p.known_epoch);
         let (epoch, leader_epoch) = (p.epoch, p.leader_epoch_at(offset - 1));
         Some(CommitPoint { epoch, offset, leader_epoch, finished, marks_epoch, failing })
     }

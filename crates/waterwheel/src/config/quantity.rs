@@ -104,7 +104,35 @@ fn split_where(text: &str, stop: impl Fn(char) -> bool) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Nothing makes the readers panic, and an error quotes no more than the beginning.
+        #[test]
+        fn no_text_makes_the_readers_panic(
+            text in prop_oneof![
+                any::<String>(),
+                "[0-9.eE+-]{0,40}(us|µs|ms|s|m|h|d|B|KiB|GiB)?",
+                "([0-9]{1,25}\\.?[0-9]{0,25}(ms|s|h|d) ?){0,4}",
+            ],
+        ) {
+            if let Ok(duration) = parse_duration(&text) {
+                prop_assert!(duration <= MAX_DURATION);
+            }
+            for error in [parse_duration(&text).err(), parse_size(&text).err()].into_iter().flatten() {
+                prop_assert!(error.to_string().chars().count() < 700, "{error}");
+            }
+        }
+
+        #[test]
+        fn what_is_written_out_is_read(days in 0u64..3_649, seconds in 0u64..86_400, kib in 0u64..1 << 40) {
+            let duration = parse_duration(&format!("{days}d{seconds}s")).unwrap();
+            prop_assert_eq!(duration, Duration::from_secs(days * 86_400 + seconds));
+            prop_assert_eq!(parse_size(&format!("{kib}KiB")).unwrap(), kib << 10);
+        }
+    }
 
     #[test]
     fn durations_and_sizes_are_read_as_written() {

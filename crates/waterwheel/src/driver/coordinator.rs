@@ -18,7 +18,7 @@ use waterwheel_core::lifecycle::{Move, WorkerState};
 use waterwheel_core::{Epoch, Now, PartitionId};
 
 use super::mailbox::Mailbox;
-use super::opening::{Opened, Opener};
+use super::opening::{Found, Opened, Opener};
 use super::quiet::Quiet;
 use super::shard::{Common, FromShard, ToShard, View};
 use super::tally::Counts;
@@ -53,13 +53,12 @@ pub(crate) struct Ended {
 }
 
 /// A partition that stopped.
-struct Found {
+struct Stopped {
     partition: PartitionId,
     epoch: Epoch,
     /// Where it was to be read next, if the log has no such offset; `None`: it stopped for another reason.
     was: Option<i64>,
-    /// The first offset that the log has.
-    first: Result<i64, KafkaError>,
+    found: Result<Found, KafkaError>,
 }
 
 /// How long after a failure that may pass a partition is fetched again.
@@ -92,7 +91,7 @@ pub(crate) struct Coordinator {
     opens: FuturesUnordered<BoxFuture<'static, Vec<Opened>>>,
     commits: FuturesUnordered<BoxFuture<'static, CommitAnswer>>,
     /// Partitions that stopped and are being found a new place.
-    restarts: FuturesUnordered<BoxFuture<'static, Found>>,
+    restarts: FuturesUnordered<BoxFuture<'static, Stopped>>,
     revoking: Vec<TopicPartition>,
     error: Option<Error>,
     cut_off: Vec<(TopicPartition, usize)>,
@@ -260,7 +259,6 @@ impl Coordinator {
                 if let Some(witness) = &self.common.witness {
                     witness.given(&partitions);
                 }
-                self.group.coordinator_answered(now);
                 self.group.assigned(&ids);
                 self.trouble.joined();
                 self.advance(Move::Assigned);
@@ -381,28 +379,32 @@ impl Coordinator {
             self.stop(now, None);
             return;
         }
-        let find = self.opener.earliest(name);
+        let find = self.opener.look_up(name);
         self.restarts.push(Box::pin(async move {
             if was.is_none() {
                 tokio::time::sleep(REFETCH_AFTER).await;
             }
-            Found { partition, epoch, was, first: find.await }
+            Stopped { partition, epoch, was, found: find.await }
         }));
     }
 
-    fn restart(&mut self, Found { partition, epoch, was, first }: Found) {
+    fn restart(&mut self, Stopped { partition, epoch, was, found }: Stopped) {
         if !self.group.is_current(partition, epoch) {
             return;
         }
-        match first {
+        match found {
             // Beyond the end: the log was cut off or made anew, and its offsets mean other records now.
-            Ok(to) if was.is_some_and(|was| was >= to) => {
+            Ok(Found { first: to, topic_id }) if was.is_some_and(|was| was >= to) => {
                 let name = self.names[partition.index()].clone();
                 tracing::warn!(partition = %name, from = was, to, "the log ends before what was read: starting over");
                 self.tell(Event::Gap { partition: name, from: was, to });
+                // What is committed from now on is of the topic that is there now.
+                if topic_id.is_some() {
+                    self.topic_ids.insert(partition, topic_id);
+                }
                 self.group.restarted(partition, Resume { offset: to, ..Resume::default() });
             }
-            Ok(to) => {
+            Ok(Found { first: to, .. }) => {
                 let from = was.map(|_| to);
                 self.shard(partition).post(ToShard::Refetch { partition, epoch, from });
             }

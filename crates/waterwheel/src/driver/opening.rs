@@ -29,6 +29,12 @@ pub(crate) struct Opened {
     pub(crate) note: Option<Event>,
 }
 
+/// What a partition is that stopped.
+pub(crate) struct Found {
+    pub(crate) first: i64,
+    pub(crate) topic_id: Option<NonZeroU128>,
+}
+
 /// Opens partitions, and tries again while the cluster cannot answer.
 #[derive(Clone)]
 pub(crate) struct Opener {
@@ -76,15 +82,18 @@ impl Opener {
         .boxed()
     }
 
-    /// The first offset that a partition still has.
-    pub(crate) fn earliest(&self, partition: TopicPartition) -> BoxFuture<'static, Result<i64, KafkaError>> {
-        let admin = self.admin.clone();
+    /// What a partition is now: the first offset that it still has, and its topic's id, if the cluster tells.
+    pub(crate) fn look_up(&self, partition: TopicPartition) -> BoxFuture<'static, Result<Found, KafkaError>> {
+        let this = self.clone();
         async move {
+            // The id first: a topic made again in between is at worst believed to be the one before.
+            let ids = this.topic_ids(std::slice::from_ref(&partition)).await;
+            let topic_id = ids.get(&*partition.topic).copied().flatten();
             let ask = || async {
-                let answers = admin.list_offsets(vec![(partition.clone(), OffsetSpec::Earliest)]).await?;
+                let answers = this.admin.list_offsets(vec![(partition.clone(), OffsetSpec::Earliest)]).await?;
                 answers.into_iter().next().unwrap_or_else(|| Err(no_answer()))
             };
-            again(ask).await
+            Ok(Found { first: again(ask).await?, topic_id })
         }
         .boxed()
     }

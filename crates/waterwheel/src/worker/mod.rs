@@ -45,7 +45,8 @@ const LAST_STEPS: Duration = Duration::from_secs(5);
 /// longer costs a member all its partitions).
 const REVOCATION_MARGIN: Duration = Duration::from_secs(5);
 
-/// Kept back from the session time-out in a lease: the coordinator counts from when it sent its answer.
+/// Kept back from the session time-out in a lease, beside the time between two heartbeats: the coordinator counts from
+/// when it sent its answer.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Describes a worker. Made by [`Client::worker`].
@@ -226,7 +227,8 @@ impl WorkerBuilder {
     }
 
     /// How long after the group coordinator's last answer records may still be started. Default: `session.timeout.ms`
-    /// less 1 s; with `group.protocol=consumer`, where the broker keeps the time-out, 44 s (its default of 45 s less 1 s).
+    /// less `heartbeat.interval.ms` and 1 s, at least half of it (41 s by default); with `group.protocol=consumer`, where
+    /// the broker keeps both, 39 s (its defaults of 45 s and 5 s).
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
         self
@@ -530,13 +532,18 @@ fn group_settings(builder: &WorkerBuilder, properties: &Properties) -> GroupSett
     let millis = |name: &str| properties.get(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
     let max_poll = millis("max.poll.interval.ms").unwrap_or(Duration::from_secs(300));
     let session = millis("session.timeout.ms").unwrap_or(Duration::from_secs(45));
+    // Brokers keep those of `group.protocol=consumer`; 5 s is Kafka's default.
+    let of_brokers = properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
+    let heartbeat = if of_brokers { Duration::from_secs(5) } else { Duration::from_secs(3) };
+    let heartbeat = millis("heartbeat.interval.ms").unwrap_or(heartbeat);
     // With little time to spare, half of it.
     let less = |time: Duration, margin: Duration| time.saturating_sub(margin).max(time / 2);
     GroupSettings {
         commit_every: builder.commit_every,
         drain_timeout: builder.drain_timeout,
         revocation_limit: less(max_poll, REVOCATION_MARGIN),
-        lease: Some(builder.lease.unwrap_or_else(|| less(session, LEASE_MARGIN))),
+        // The answer may have been to something else than a heartbeat, which is all that keeps a session alive.
+        lease: Some(builder.lease.unwrap_or_else(|| less(session, heartbeat + LEASE_MARGIN))),
         commit_timeout: LAST_STEPS.min(less(max_poll, REVOCATION_MARGIN)),
         ..GroupSettings::default()
     }

@@ -156,8 +156,8 @@ mod tests {
              key0             3,000,000  2,600,000       –     0.67     –   31    3.21\n\
              key10ms             25,000     80,000  88.0 %    10.00     –   31    3.21\n\
              zipf10ms-fail1       4,000          –       –        –     –    –       –\n\
-             partitions-1     2,000,000  2,600,000       –     0.65  1.00   31    3.21\n\
-             partitions-1000  2,000,000  2,000,000       –     0.84  1.30   31    3.21\n\
+             partitions-1     6,000,000  2,600,000       –     0.22  1.00   31    3.21\n\
+             partitions-1000  6,000,000  2,000,000       –     0.28  1.30   31    3.21\n\
              \nzipf10ms-fail1: the consumer ended with exit status: 1\n"
         );
         assert!(text.lines().all(|line| line.chars().count() <= 80));

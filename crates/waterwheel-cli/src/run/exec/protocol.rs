@@ -194,7 +194,70 @@ fn after(text: Option<&str>) -> Result<Option<Duration>, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// JSON objects that have the protocol's names, mostly.
+    fn object() -> impl Strategy<Value = String> {
+        let name = prop_oneof!["ready|concurrency|id|status|after|reason", "[a-z]{0,4}"];
+        let value = prop_oneof![
+            "-?[0-9]{1,20}",
+            Just("1".to_owned()),
+            Just("null".to_owned()),
+            "\"(ok|retry|dead_letter|skip|7-42|10s|1e9s|)\"",
+            "\"[ -!#-\\[\\]-~]{0,20}\"",
+            "\\[{1,50}",
+        ];
+        let pairs = prop::collection::vec((name, value), 0..6);
+        pairs.prop_map(|pairs| {
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            format!("{{{}}}", pairs.join(","))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(parse(&bytes).is_err(), "nearly nothing is a line of the protocol");
+        }
+
+        /// What is understood is within its bounds; what is not is told without quoting it.
+        #[test]
+        fn nearly_right_lines_are_understood_or_told_apart(line in object(), canary in "canary[0-9]{8}") {
+            let line = line.replace("7-42", &canary);
+            match parse(line.as_bytes()) {
+                Ok(Said::Ready { concurrency }) => prop_assert!((1..=MAX_CONCURRENCY).contains(&concurrency)),
+                Ok(Said::Answer { id, .. }) => prop_assert!(line.contains(&id)),
+                Err(why) => prop_assert!(!why.contains("canary"), "{why}"),
+            }
+        }
+
+        /// A record is one line of JSON whatever bytes it is made of.
+        #[test]
+        fn any_bytes_make_one_line_of_json(
+            key in prop::option::of(prop::collection::vec(any::<u8>(), 0..50)),
+            name in prop::collection::vec(any::<u8>(), 0..20),
+            value in prop::option::of(prop::collection::vec(any::<u8>(), 0..50)),
+        ) {
+            let mut out = b"{\"first\":1".to_vec();
+            push_field(&mut out, "key", key.as_deref());
+            out.extend_from_slice(b",\"headers\":[");
+            push_header(&mut out, &name, value.as_deref());
+            out.extend_from_slice(b"]}");
+            prop_assert!(!out.contains(&b'\n'));
+            let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            let bytes = |text: &serde_json::Value, base64: &serde_json::Value| match (text.as_str(), base64.as_str()) {
+                (Some(text), None) => Some(text.as_bytes().to_vec()),
+                (None, Some(base64)) => Some(STANDARD.decode(base64).unwrap()),
+                _ => None,
+            };
+            prop_assert_eq!(bytes(&read["key"], &read["key_b64"]), key);
+            let header = &read["headers"][0];
+            prop_assert_eq!(bytes(&header[0], &header[3]), Some(name));
+            prop_assert_eq!(bytes(&header[1], &header[2]), value);
+        }
+    }
 
     #[test]
     fn good_lines_are_understood() {

@@ -88,3 +88,19 @@ fn a_commit_names_the_epoch_of_its_highest_mark() {
     let point = rig.point();
     assert_eq!((point.offset, point.leader_epoch, point.marks_epoch), (2, Some(3), Some(5)));
 }
+
+#[test]
+fn a_new_leader_does_not_make_a_failing_record_begin_again() {
+    let mut rig = Rig::on_p0(settings());
+    rig.engine.fetched(P0, E1, batch("0a"), Some(3));
+    rig.engine.fetched(P0, E1, batch("1b"), Some(4));
+    assert_eq!(rig.run_all(|offset| if offset == 0 { Outcome::Ok } else { FAILED }), [(0, 1), (1, 1)]);
+    let point = rig.point();
+    assert_eq!((point.offset, point.failing.len(), point.marks_epoch), (1, 1, Some(4)));
+    let resume = Resume { offset: 1, finished: vec![], failing: point.failing, leader_epoch: point.marks_epoch };
+    rig.resume(P0, E2, resume);
+    rig.engine.fetched(P0, E2, batch("1b"), Some(4));
+    assert_eq!(rig.run_all(|_| Outcome::Ok), []);
+    rig.pass(ms(1_000));
+    assert_eq!(rig.run_all(|_| Outcome::Ok), [(1, 2)]);
+}

@@ -127,3 +127,14 @@ fn what_was_kept_as_offsets_is_dropped_by_a_drain() {
     rig.engine.reread(P0, E1, batch("5a 6a 7a"));
     assert_eq!((rig.start_all(), rig.frontier(), rig.engine.footprint()), (vec![], 5, (0, 0)));
 }
+
+#[test]
+fn another_record_in_the_place_of_one_that_was_asked_for_holds_nobody_up() {
+    let mut rig = spilled();
+    rig.actions();
+    rig.engine.reread(P0, E1, batch("5b 6a 7a 8a"));
+    assert_eq!(asked(&rig.actions()), [6, 7, 8], "came before it was known that 5 is gone");
+    rig.engine.reread(P0, E1, batch("6a 7a 8a"));
+    assert_eq!(rig.run_all(|_| Outcome::Ok), [(6, 1), (7, 1), (8, 1)]);
+    assert_eq!(rig.frontier(), 9);
+}

@@ -402,6 +402,8 @@ impl Control {
             self.has_told = true;
             self.owned.extend(partitions.iter().cloned());
             self.events.push(MembershipEvent::Assigned(partitions));
+            // Told after the assignment, as old as it is then: whoever takes it in may have stood still meanwhile.
+            self.events.coordinator_answered(Answered::now());
             return;
         }
         let lost = self.is_lost();

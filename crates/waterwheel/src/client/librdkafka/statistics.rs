@@ -17,6 +17,11 @@ pub(super) struct Answered {
 }
 
 impl Answered {
+    /// It answered just now.
+    pub(super) fn now() -> Self {
+        Self { at: counting_suspension() }
+    }
+
     pub(super) fn ago(self) -> Duration {
         counting_suspension().saturating_sub(self.at)
     }

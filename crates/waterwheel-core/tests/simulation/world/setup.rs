@@ -1,0 +1,99 @@
+//! How one seed's world is.
+
+use std::time::Duration;
+
+use waterwheel_core::engine::{Exhausted, Settings};
+use waterwheel_core::group::GroupSettings;
+use waterwheel_core::lanes::Order;
+use waterwheel_core::retry::Retry;
+
+use super::coordinator::Protocol;
+use crate::rng::Rng;
+
+/// The most workers at once.
+pub(crate) const WORKERS: usize = 4;
+
+/// Bounds below those that the seed draws, to make a failure smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) partitions: u32,
+    pub(crate) workers: usize,
+    pub(crate) shards: usize,
+}
+
+impl Bounds {
+    pub(crate) const NONE: Self = Self { partitions: 8, workers: WORKERS, shards: 2 };
+}
+
+pub(crate) struct Setup {
+    pub(crate) engine: Settings,
+    pub(crate) group: GroupSettings,
+    pub(crate) protocol: Protocol,
+    pub(crate) partitions: u32,
+    /// As many as adding may make of them.
+    pub(crate) most_partitions: u32,
+    pub(crate) workers: usize,
+    pub(crate) session: Duration,
+    pub(crate) rebalance_timeout: Duration,
+    /// `offset.metadata.max.bytes` of the broker.
+    pub(crate) broker_limit: usize,
+    pub(crate) hold_when_full: bool,
+    pub(crate) shards: usize,
+    pub(crate) keys: usize,
+    /// Attempts in a hundred that fail, and that hang.
+    pub(crate) failing: u64,
+    pub(crate) hanging: u64,
+    /// Batches in a hundred that are written in a transaction.
+    pub(crate) transactional: u64,
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+impl Setup {
+    pub(crate) fn of(rng: &mut Rng, bounds: Bounds) -> Self {
+        let dead_letter = rng.percent(60);
+        let engine = Settings {
+            order: rng.pick(&[Order::Key, Order::Key, Order::Key, Order::Key, Order::Partition, Order::None]),
+            retry: Retry::exponential(ms(rng.range(1..=50)), ms(rng.range(50..=300))).attempts(rng.range(1..=4) as u32),
+            exhausted: rng.pick(&[Exhausted::DeadLetter, Exhausted::DeadLetter, Exhausted::Park, Exhausted::Skip]),
+            dead_letter,
+            settle_retry: Retry::fixed(ms(rng.range(1..=100))).forever(),
+            handler_timeout: rng.percent(50).then(|| ms(rng.range(20..=300))),
+            concurrency: rng.pick(&[1, 2, 4, 8, 16]),
+            waiting: rng.pick(&[1, 4, 10, 40]),
+            bytes: rng.pick(&[100, 1_000, 3_000, 20_000]),
+            // Each worker's own.
+            wall_start_ms: 0,
+        };
+        let session = ms(rng.range(300..=1_500));
+        let group = GroupSettings {
+            commit_every: ms(rng.range(10..=200)),
+            drain_timeout: ms(rng.range(0..=300)),
+            revocation_limit: ms(250),
+            // Shorter than the session by the time between two heartbeats, also by a clock that is a sixteenth too slow.
+            lease: rng.percent(60).then(|| session.mul_f64(0.7)),
+            commit_timeout: ms(rng.range(20..=200)),
+            map_limit: rng.pick(&[0, 10, 14, 24, 4096, 4096]),
+        };
+        let partitions = (rng.range(1..=6) as u32).min(bounds.partitions);
+        Self {
+            engine,
+            group,
+            protocol: rng.pick(&[Protocol::Eager, Protocol::Cooperative, Protocol::Consumer]),
+            partitions,
+            most_partitions: (partitions + 2).min(bounds.partitions),
+            workers: (rng.range(1..=WORKERS as u64) as usize).min(bounds.workers),
+            session,
+            rebalance_timeout: ms(rng.range(500..=1_000)),
+            broker_limit: rng.pick(&[12, 20, 4096, 4096]),
+            hold_when_full: rng.percent(30),
+            shards: (rng.range(1..=2) as usize).min(bounds.shards),
+            keys: rng.range(1..=9) as usize,
+            failing: rng.pick(&[0, 10, 30, 70]),
+            hanging: rng.pick(&[0, 0, 2, 10]),
+            transactional: rng.pick(&[0, 10, 50]),
+        }
+    }
+}
