@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -77,8 +77,13 @@ impl Global {
     /// What flags, `--command-config` and the environment say, in this order of precedence. A worker file's `[kafka]`
     /// goes below it (`config::overlay(file.kafka, global.properties()?)`).
     pub(crate) fn properties(&self) -> Result<BTreeMap<String, String>, Failure> {
+        self.properties_with(None)
+    }
+
+    /// The same; a verb's own option names the file where `--command-config` does not.
+    pub(crate) fn properties_with(&self, file: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> {
         let mut properties = properties_from_env()?;
-        if let Some(path) = &self.command_config {
+        if let Some(path) = self.command_config.as_deref().or(file) {
             properties = overlay(properties, properties_from_file(path)?);
         }
         Ok(overlay(properties, self.flags()?))
@@ -134,6 +139,11 @@ impl Global {
     pub(crate) fn connection_options(&self) -> Vec<OsString> {
         let file = self.command_config.iter().flat_map(|path| ["--command-config".into(), path.into()]);
         file.chain(self.property.iter().flat_map(|text| ["-X".into(), text.into()])).collect()
+    }
+
+    /// Whether more is to be told than by default.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose > 0
     }
 
     /// Whether only errors are to be said.

@@ -15,6 +15,7 @@ mod log;
 mod program;
 mod run;
 mod stop;
+mod verifiable;
 mod words;
 
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Verb {
     Demo(demo::Demo),
     Init(init::Init),
     Run(run::Run),
+    VerifiableConsumer(verifiable::Consumer),
+    VerifiableProducer(verifiable::Producer),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 condition not met, \
@@ -65,6 +68,8 @@ fn main() -> ExitCode {
         Verb::Demo(demo) => demo.run(&global),
         Verb::Init(init) => init.run(),
         Verb::Run(run) => run.run(&global),
+        Verb::VerifiableConsumer(consumer) => consumer.run(&global),
+        Verb::VerifiableProducer(producer) => producer.run(&global),
     };
     ended.unwrap_or_else(|failure| failure.report()).into()
 }

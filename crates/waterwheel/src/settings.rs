@@ -20,14 +20,16 @@ pub enum Start {
     Timestamp(SystemTime),
     /// At the first record no older than that.
     Ago(Duration),
+    /// Nowhere: a partition of which the group has committed nothing ends the worker with an error.
+    Nowhere,
 }
 
 impl Start {
     pub(crate) fn spec(self) -> OffsetSpec {
         let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
         match self {
-            // An offset needs no question; it is taken before this is asked.
-            Start::Earliest | Start::Offset(_) => OffsetSpec::Earliest,
+            // An offset needs no question, nor does an error; they are taken before this is asked.
+            Start::Earliest | Start::Offset(_) | Start::Nowhere => OffsetSpec::Earliest,
             Start::Latest => OffsetSpec::Latest,
             Start::Timestamp(at) => OffsetSpec::Timestamp(at.duration_since(UNIX_EPOCH).map_or(0, ms)),
             Start::Ago(age) => OffsetSpec::Timestamp(wall_ms().saturating_sub(ms(age)).max(0)),

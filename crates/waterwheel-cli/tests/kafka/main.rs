@@ -16,3 +16,4 @@ mod run;
 mod security;
 mod support;
 mod topics;
+mod verifiable;

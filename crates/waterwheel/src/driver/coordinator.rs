@@ -64,7 +64,7 @@ struct Stopped {
 /// How long after a failure that may pass a partition is fetched again.
 const REFETCH_AFTER: Duration = Duration::from_millis(500);
 
-type CommitAnswer = (u64, Now, Vec<(PartitionId, TopicPartition)>, Result<Vec<CommitOutcome>, KafkaError>);
+type CommitAnswer = (u64, Now, Vec<(PartitionId, TopicPartition, i64)>, Result<Vec<CommitOutcome>, KafkaError>);
 
 pub(crate) struct Coordinator {
     common: Arc<Common>,
@@ -256,6 +256,9 @@ impl Coordinator {
                 self.count(Counts { assignments: 1, ..Counts::default() });
                 let ids: Vec<PartitionId> = partitions.iter().map(|p| self.intern(p)).collect();
                 tracing::info!(partitions = ids.len(), protocol = ?self.membership.protocol(), "assigned");
+                if let Some(witness) = &self.common.witness {
+                    witness.given(&partitions);
+                }
                 self.group.assigned(&ids);
                 self.trouble.joined();
                 self.advance(Move::Assigned);
@@ -273,6 +276,7 @@ impl Coordinator {
                 let ids: Vec<PartitionId> = partitions.iter().map(|p| self.intern(p)).collect();
                 tracing::warn!(partitions = ids.len(), "partitions lost");
                 self.count(Counts { lost: ids.len() as u64, ..Counts::default() });
+                self.witness_taken(&partitions);
                 self.group.lost(&ids, now);
                 self.tell(Event::Lost { partitions });
                 self.partitions_changed();
@@ -434,6 +438,11 @@ impl Coordinator {
                 GroupAction::Close(partitions) => {
                     self.count(Counts { revoked: partitions.len() as u64, ..Counts::default() });
                     self.witness_revoked(&partitions);
+                    if self.revoking.is_empty() {
+                        // At the end: nothing is released, the group is left.
+                        let names: Vec<_> = partitions.iter().map(|id| self.names[id.index()].clone()).collect();
+                        self.witness_taken(&names);
+                    }
                     self.to_shards(&partitions, ToShard::Close);
                 }
                 GroupAction::Collect => {
@@ -442,8 +451,9 @@ impl Coordinator {
                 }
                 GroupAction::Commit { number, points } => self.commit(number, points),
                 GroupAction::Release => {
-                    self.membership.release();
                     let partitions = std::mem::take(&mut self.revoking);
+                    self.witness_taken(&partitions);
+                    self.membership.release();
                     self.tell(Event::Revoked { partitions });
                     self.partitions_changed();
                 }
@@ -459,6 +469,18 @@ impl Coordinator {
             if let Some(epoch) = self.epochs.get(id) {
                 witness.revoked(&self.names[id.index()], epoch.0);
             }
+        }
+    }
+
+    fn witness_taken(&self, partitions: &[TopicPartition]) {
+        if let Some(witness) = &self.common.witness {
+            witness.taken(partitions);
+        }
+    }
+
+    fn witness_committed(&self, partition: &TopicPartition, offset: i64, answer: Result<(), &KafkaError>) {
+        if let Some(witness) = &self.common.witness {
+            witness.committed(partition, offset, answer);
         }
     }
 
@@ -482,7 +504,7 @@ impl Coordinator {
             if let Some(witness) = &self.common.witness {
                 witness.committing(&name, point.offset);
             }
-            ids.push((id, name.clone()));
+            ids.push((id, name.clone(), point.offset));
             commits.push(Commit {
                 partition: name,
                 offset: point.offset,
@@ -517,9 +539,13 @@ impl Coordinator {
                 let by_name: HashMap<&TopicPartition, &CommitOutcome> =
                     outcomes.iter().map(|o| (&o.partition, o)).collect();
                 ids.iter()
-                    .map(|(id, name)| match by_name.get(name).map(|o| &o.result) {
-                        Some(Ok(())) => (*id, Ok(())),
+                    .map(|(id, name, offset)| match by_name.get(name).map(|o| &o.result) {
+                        Some(Ok(())) => {
+                            self.witness_committed(name, *offset, Ok(()));
+                            (*id, Ok(()))
+                        }
                         Some(Err(error)) => {
+                            self.witness_committed(name, *offset, Err(error));
                             worst = Some(error.clone());
                             (*id, Err(trouble_of(error)))
                         }
@@ -529,8 +555,9 @@ impl Coordinator {
             }
             Err(error) => {
                 let trouble = trouble_of(&error);
+                ids.iter().for_each(|(_, name, offset)| self.witness_committed(name, *offset, Err(&error)));
                 worst = Some(error);
-                ids.iter().map(|(id, _)| (*id, Err(trouble))).collect()
+                ids.iter().map(|(id, ..)| (*id, Err(trouble))).collect()
             }
         };
         match worst {

@@ -147,6 +147,7 @@ impl Opener {
         let wanted: Vec<_> = unplaced.iter().map(|(_, name, spec)| (name.clone(), *spec)).collect();
         let found = match self.start {
             Start::Offset(offset) => Ok(unplaced.iter().map(|_| Ok(offset)).collect()),
+            Start::Nowhere => Ok(unplaced.iter().map(|(_, name, _)| Err(no_place(name))).collect()),
             _ => again(|| self.admin.list_offsets(wanted.clone())).await,
         };
         for (n, (at, _, _)) in unplaced.iter().enumerate() {
@@ -190,6 +191,11 @@ fn resume_of(
             (Ok(Some(bare)), Some(Event::MapRefused { partition, reason }))
         }
     }
+}
+
+fn no_place(partition: &TopicPartition) -> KafkaError {
+    let name = "the group has committed nothing for it: commit a place, or name one to start at";
+    KafkaError::new(code::LOCAL_AUTO_OFFSET_RESET, name, partition.to_string())
 }
 
 fn no_answer() -> KafkaError {

@@ -3,8 +3,9 @@
 //! With `group.protocol=consumer`: of the embedded cluster's groups, only those take commits during a hand-over.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
-use waterwheel::{Event, Message, Raw};
+use waterwheel::{Event, KafkaError, Message, Raw, TopicPartition, Witness, WorkerState};
 
 use crate::support::{Diary, Gate, boxed, event, eventually, member_of, record, run, send, start, topic, unique};
 
@@ -84,5 +85,92 @@ fn members_that_come_and_go_under_load_handle_no_record_twice() {
         one.stop().await;
         let handled: BTreeSet<_> = diary.done().into_iter().map(|s| (s.partition, s.offset)).collect();
         assert_eq!((handled.len(), diary.begun().len()), (sent, sent));
+    });
+}
+
+/// What a witness was told, by partition.
+#[derive(Default)]
+struct Log(Mutex<Vec<(i32, String)>>);
+
+impl Log {
+    fn add<'a>(&self, partitions: impl IntoIterator<Item = &'a TopicPartition>, what: &str) {
+        self.0.lock().unwrap().extend(partitions.into_iter().map(|p| (p.partition, what.to_owned())));
+    }
+
+    fn of(&self, partition: i32) -> Vec<String> {
+        let log = self.0.lock().unwrap();
+        log.iter().filter(|(p, _)| *p == partition).map(|(_, what)| what.clone()).collect()
+    }
+}
+
+impl Witness for Log {
+    fn given(&self, partitions: &[TopicPartition]) {
+        self.add(partitions, "given");
+    }
+
+    fn assigned(&self, partition: &TopicPartition, _: u64, start: i64) {
+        self.add([partition], &format!("assigned {start}"));
+    }
+
+    fn committing(&self, partition: &TopicPartition, offset: i64) {
+        self.add([partition], &format!("committing {offset}"));
+    }
+
+    fn committed(&self, partition: &TopicPartition, offset: i64, answer: Result<(), &KafkaError>) {
+        self.add([partition], &format!("committed {offset} {}", answer.is_ok()));
+    }
+
+    fn revoked(&self, partition: &TopicPartition, _: u64) {
+        self.add([partition], "revoked");
+    }
+
+    fn taken(&self, partitions: &[TopicPartition]) {
+        self.add(partitions, "taken");
+    }
+}
+
+#[test]
+fn a_witness_is_told_the_groups_doings_around_those_of_each_partition() {
+    run(async {
+        let (topic, group) = (topic(PARTITIONS as usize), unique("group"));
+        let (diary, open, log) = (Diary::default(), Gate::closed(), Arc::new(Log::default()));
+        send((0..PARTITIONS).map(|p| record(&topic, p, "k", "quick"))).await;
+        let handler = boxed(handler(&diary, &open));
+        let one = start(member_of(&group, &topic).witness(log.clone()).handler(handler).build().unwrap());
+        let committed = "committed 1 true".to_owned();
+        let all = |what: &String| (0..PARTITIONS).filter(|p| log.of(*p).contains(what)).count();
+        eventually("all to be committed", || all(&committed) == PARTITIONS as usize).await;
+        let other = Diary::default();
+        let two = start(member_of(&group, &topic).handler(boxed(self::handler(&other, &open))).build().unwrap());
+        let taken = "taken".to_owned();
+        eventually("some to be handed over", || all(&taken) > 0).await;
+        let first = all(&taken);
+        assert!(first < PARTITIONS as usize, "the others stay");
+        one.stop().await;
+        two.stop().await;
+        for partition in 0..PARTITIONS {
+            let mut told = log.of(partition);
+            // At the end what is committed may be said again.
+            told.dedup_by(|a, b| a == b || a == "committing 1" && b == "committed 1 true");
+            told.dedup();
+            let expected = ["given", "assigned 0", "committing 1", "committed 1 true", "revoked", "taken"];
+            assert_eq!(told, expected, "partition {partition}");
+        }
+    });
+}
+
+#[test]
+fn a_member_that_gets_no_partition_is_told_that_it_has_joined() {
+    run(async {
+        let (topic, group) = (topic(1), unique("group"));
+        let (diary, open) = (Diary::default(), Gate::closed());
+        let member = || start(member_of(&group, &topic).handler(boxed(handler(&diary, &open))).build().unwrap());
+        let (one, two) = (member(), member());
+        for member in [&one, &two] {
+            eventually("the group to be joined", || member.handle.counts().assignments > 0).await;
+            member.handle.wait_for(WorkerState::Consuming).await;
+        }
+        one.stop().await;
+        two.stop().await;
     });
 }

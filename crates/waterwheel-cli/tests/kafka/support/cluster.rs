@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-use super::{unique, wait_until};
+use super::{Process, unique, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -173,6 +173,25 @@ impl Kafka {
         let mut all = vec!["tool", name, "--bootstrap-server", &self.bootstrap];
         all.extend(arguments);
         self.script(&all)
+    }
+
+    /// Whether Kafka's own tools can be run: they need Java, and a cluster that was running already needs none. If they
+    /// cannot be had and need not be, it is told.
+    pub(crate) fn has_tools() -> bool {
+        static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
+        let tried = TRIED.get_or_init(|| {
+            let nowhere = std::env::temp_dir().join("waterwheel-kafka-none");
+            // Without arguments it prints its help.
+            script(&nowhere, &["tool", "verifiable-producer"]).map(drop)
+        });
+        had(tried.clone().map(Some)).is_some()
+    }
+
+    /// Starts one of Kafka's own tools against this cluster, as a process that gets signals.
+    pub(crate) fn tool_process(&self, name: &str, arguments: &[&str]) -> Process {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kafka");
+        let all = [&["tool", name, "--bootstrap-server", &self.bootstrap][..], arguments].concat();
+        Process::start(&path.to_string_lossy(), &all)
     }
 
     /// Ends broker `number` (from 1) by SIGKILL.

@@ -6,6 +6,7 @@ mod offsets;
 mod process;
 mod produce;
 mod trial;
+mod verifiable;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ pub(crate) use cluster::{Cluster, Kafka};
 pub(crate) use process::Process;
 pub(crate) use produce::{Bytes, Produced};
 pub(crate) use trial::{Entry, PATIENCE, Protocol, Trial};
+pub(crate) use verifiable::{Consumers, Half, Source};
 
 /// A number that no other call in any test process of this machine gets at the same time.
 fn unique() -> String {
@@ -21,11 +23,15 @@ fn unique() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
+}
+
 /// A name for a topic (or group) that no other test uses.
 pub(crate) fn topic_name(purpose: &str) -> String {
-    let since_1970 = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
     // A cluster that outlives the test process may hold topics of an earlier one with its number.
-    format!("{purpose}-{}-{since_1970}", unique())
+    format!("{purpose}-{}-{}", unique(), now_ms())
 }
 
 /// Waits until `condition` holds; fails the test if it does not within `limit`.

@@ -1,6 +1,7 @@
 //! Child processes whose output is kept in files, so that no full pipe ever blocks them.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -40,6 +41,15 @@ impl Process {
         self.read("stdout")
     }
 
+    /// What it has written to its standard output from that byte on.
+    pub(crate) fn stdout_since(&self, at: u64) -> Vec<u8> {
+        let mut file = File::open(self.dir.path().join("stdout")).expect("the file was made at the start");
+        file.seek(SeekFrom::Start(at)).expect("a file can be read from any place");
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).expect("a file can be read");
+        bytes
+    }
+
     /// What it has written to its standard error.
     pub(crate) fn stderr(&self) -> String {
         self.read("stderr")
@@ -66,6 +76,11 @@ impl Process {
             let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
             status.lines().any(|line| line.starts_with("State:\tT"))
         })
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is this process's child").is_some()
     }
 
     /// Waits until it ends; fails the test if it does not within `limit`.

@@ -65,6 +65,8 @@ impl Member {
             shared: shared.clone(),
             events: events.clone(),
             owned: BTreeSet::new(),
+            // In a classic group each member is told of its assignment, if it is one of nothing.
+            has_told: properties.get("group.protocol").is_none_or(|protocol| protocol != "consumer"),
             open: None,
             clock: CoordinatorClock::default(),
         };
@@ -323,6 +325,8 @@ struct Control {
     events: Arc<Events>,
     /// The partitions of this member, by what the group said.
     owned: BTreeSet<TopicPartition>,
+    /// Whether it was told that the group was joined.
+    has_told: bool,
     /// The revocation that waits for `release`.
     open: Option<Vec<TopicPartition>>,
     clock: CoordinatorClock,
@@ -361,6 +365,11 @@ impl Control {
                 if let Some(answered) = self.clock.read(&json) {
                     self.events.coordinator_answered(answered);
                 }
+                // librdkafka says nothing of an assignment that is like the one before, so not that the first one is empty.
+                if !self.has_told && self.is_member() {
+                    self.has_told = true;
+                    self.events.push(MembershipEvent::Assigned(Vec::new()));
+                }
             }
             sys::RD_KAFKA_EVENT_ERROR => self.error(event),
             _ => {}
@@ -390,6 +399,7 @@ impl Control {
         let partitions: Vec<TopicPartition> = list.into_iter().map(|e| e.partition).collect();
         if event.code() == ASSIGN {
             self.answer_assign();
+            self.has_told = true;
             self.owned.extend(partitions.iter().cloned());
             self.events.push(MembershipEvent::Assigned(partitions));
             // Told after the assignment, as old as it is then: whoever takes it in may have stood still meanwhile.
@@ -426,6 +436,20 @@ impl Control {
         let partitions = self.open.take()?;
         self.answer_revoke();
         Some(partitions)
+    }
+
+    /// Whether the coordinator has taken it into the group.
+    fn is_member(&self) -> bool {
+        // SAFETY: the instance is live; what is returned is ours, or null, and destroyed here.
+        unsafe {
+            let metadata = sys::rd_kafka_consumer_group_metadata(self.shared.handle.as_ptr());
+            if metadata.is_null() {
+                return false;
+            }
+            let epoch = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+            sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+            epoch > 0
+        }
     }
 
     fn is_lost(&self) -> bool {
