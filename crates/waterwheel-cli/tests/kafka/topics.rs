@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use waterwheel::{Failure, Message, Raw};
@@ -119,14 +119,18 @@ fn a_topic_made_again_under_a_committed_map_is_handled_whole() {
 struct Seen(Arc<Mutex<HashMap<Vec<u8>, usize>>>);
 
 impl Seen {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Vec<u8>, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn of(&self, value: &str) -> usize {
-        self.0.lock().unwrap().get(value.as_bytes()).copied().unwrap_or(0)
+        self.counts().get(value.as_bytes()).copied().unwrap_or(0)
     }
 
     fn handler(&self) -> impl Fn(Message<Raw>) -> Ready<Result<(), Failure>> + Send + Sync + 'static {
         let seen = self.clone();
         move |message: Message<Raw>| {
-            *seen.0.lock().unwrap().entry(message.value().unwrap_or_default().to_vec()).or_default() += 1;
+            *seen.counts().entry(message.value().unwrap_or_default().to_vec()).or_default() += 1;
             ready(Ok(()))
         }
     }
