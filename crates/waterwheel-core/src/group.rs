@@ -179,6 +179,12 @@ impl Group {
         self.held.get(&partition).is_some_and(|h| h.epoch == epoch && matches!(h.phase, Phase::Active))
     }
 
+    /// Whether that assignment of a partition lives and waits to be told where its work begins.
+    pub fn is_opening(&self, partition: PartitionId, epoch: Epoch) -> bool {
+        let held = self.held.get(&partition).filter(|h| h.epoch == epoch);
+        !self.stopping && held.is_some_and(|h| matches!(h.phase, Phase::Opening))
+    }
+
     /// What was committed last for a partition, or is being committed.
     pub fn committed_offset(&self, partition: PartitionId) -> Option<i64> {
         self.held.get(&partition).map(|h| h.sent).filter(|offset| *offset != i64::MIN)

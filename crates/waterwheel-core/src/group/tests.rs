@@ -80,13 +80,13 @@ fn what_is_assigned_is_opened_and_then_worked_on() {
     let mut group = group();
     group.assigned(&[P0]);
     assert_eq!(actions(&mut group), [GroupAction::Open(vec![(P0, Epoch(1))])]);
-    assert!(!group.is_current(P0, Epoch(1)));
+    assert!(!group.is_current(P0, Epoch(1)) && group.is_opening(P0, Epoch(1)) && !group.is_opening(P0, Epoch(9)));
     group.opened(P0, Epoch(9), from(3));
     assert_eq!(actions(&mut group), [], "of another assignment");
     group.opened(P0, Epoch(1), from(3));
     let assign = GroupAction::Assign { partition: P0, epoch: Epoch(1), resume: from(3) };
     assert_eq!(actions(&mut group), [assign]);
-    assert!(group.is_current(P0, Epoch(1)));
+    assert!(group.is_current(P0, Epoch(1)) && !group.is_opening(P0, Epoch(1)));
     assert_eq!(group.committed_offset(P0), Some(3));
     group.opened(P0, Epoch(1), from(3));
     assert_eq!(actions(&mut group), [], "an answer counts once");

@@ -61,7 +61,7 @@ struct Stopped {
     found: Result<Found, KafkaError>,
 }
 
-/// How long after a failure that may pass a partition is fetched again.
+/// How long after a failure that may pass a partition is opened or fetched again.
 const REFETCH_AFTER: Duration = Duration::from_millis(500);
 
 type CommitAnswer = (u64, Now, Vec<(PartitionId, TopicPartition, i64)>, Result<Vec<CommitOutcome>, KafkaError>);
@@ -340,6 +340,16 @@ impl Coordinator {
             self.topic_ids.insert(partition, topic_id);
             match resume {
                 Ok(resume) => self.group.opened(partition, epoch, resume),
+                Err(_) if !self.group.is_opening(partition, epoch) => {}
+                Err(error) if passes(&error) => {
+                    let name = self.names[partition.index()].clone();
+                    tracing::warn!(partition = %name, %error, "cannot be opened yet");
+                    let open = self.opener.open(vec![(partition, epoch, name)]);
+                    self.opens.push(Box::pin(async move {
+                        tokio::time::sleep(REFETCH_AFTER).await;
+                        open.await
+                    }));
+                }
                 Err(error) => {
                     tracing::error!(partition = %self.names[partition.index()], %error, "cannot be opened");
                     self.error.get_or_insert(Error::Kafka(error));
@@ -623,4 +633,9 @@ fn trouble_of(error: &KafkaError) -> CommitTrouble {
         _ if error.is_unauthorised() => CommitTrouble::Refused,
         _ => CommitTrouble::Again,
     }
+}
+
+/// Whether the partition may be there, and led by somebody, in a moment: one that was just added is not at first.
+fn passes(error: &KafkaError) -> bool {
+    error.is_retriable() || error.is_unreachable() || error.code() == code::LOCAL_UNKNOWN_PARTITION
 }
