@@ -123,11 +123,7 @@ impl Batch {
     }
 
     pub(crate) fn record(&self, index: u32) -> Record {
-        self.clone().into_record(index)
-    }
-
-    pub(crate) fn into_record(self, index: u32) -> Record {
-        Record { batch: self, index }
+        Record { batch: self.clone(), index }
     }
 }
 

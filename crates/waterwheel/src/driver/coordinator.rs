@@ -369,7 +369,7 @@ impl Coordinator {
         let was = match failure {
             // An unknown place counts as one below the log's start.
             FetchFailure::OutOfRange { position } => Some(position.unwrap_or(i64::MIN)),
-            FetchFailure::Failed(error) if error.is_retriable() || error.code() == code::LOCAL_UNKNOWN_PARTITION => {
+            FetchFailure::Failed(error) if passes(&error) => {
                 self.trouble.client(&error, self.now());
                 self.tell(Event::Trouble { error });
                 None
