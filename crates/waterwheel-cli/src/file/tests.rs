@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::spec::Backoff;
 use super::*;
-use crate::init::TEMPLATE;
 
 const HEAD: &str = "[kafka]\n\"bootstrap.servers\" = \"h:9092\"\n";
 /// A worker from line 3 on; what is appended follows its table.
@@ -429,24 +428,11 @@ proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in pieces(), after_a_head in any::<bool>()) {
         let text = if after_a_head { format!("{HEAD}{WORKER}{text}") } else { text };
-        for error in errors(&text) {
-            prop_assert!(error.starts_with("w.toml"), "{error}");
+        if let Err(errors) = parse(&text) {
+            prop_assert!((1..=MAX_ERRORS + 1).contains(&errors.len()));
+            for error in errors {
+                prop_assert!(error.starts_with("w.toml"), "{error}");
+            }
         }
-        prop_assert!(errors(&text).len() <= MAX_ERRORS + 1);
-    }
-
-    #[test]
-    fn a_template_with_one_character_changed_is_read_or_refused(
-        at in any::<prop::sample::Index>(), to in any::<char>(), how in 0..3,
-    ) {
-        let mut chars: Vec<char> = TEMPLATE.chars().collect();
-        let at = at.index(chars.len());
-        match how {
-            0 => chars[at] = to,
-            1 => chars.insert(at, to),
-            _ => { chars.remove(at); }
-        }
-        let text: String = chars.into_iter().collect();
-        prop_assert!(parse(&text).is_ok() || !errors(&text).is_empty());
     }
 }
