@@ -6,6 +6,7 @@ use waterwheel::embedded::Cluster;
 
 use crate::exit::{Exit, Failure, say};
 use crate::global::{Global, Output};
+use crate::runtime;
 use crate::stop;
 
 const LIMITS: &str = "it is for trying things out: it keeps 5 MiB and 100,000 batches a partition and drops the oldest beyond \
@@ -57,10 +58,7 @@ fn brokers(text: Option<&str>) -> Result<usize, Failure> {
 impl Broker {
     pub(crate) fn run(self, global: &Global) -> Result<Exit, Failure> {
         let brokers = brokers(global.brokers.as_deref())?;
-        let runtime = tokio::runtime::Runtime::new()?;
-        let ended = runtime.block_on(self.serve(brokers, global));
-        runtime.shutdown_background();
-        ended
+        runtime::block_on(self.serve(brokers, global))
     }
 
     async fn serve(self, brokers: usize, global: &Global) -> Result<Exit, Failure> {

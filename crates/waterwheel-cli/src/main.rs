@@ -14,6 +14,7 @@ mod init;
 mod log;
 mod program;
 mod run;
+mod runtime;
 mod stop;
 mod verifiable;
 mod words;

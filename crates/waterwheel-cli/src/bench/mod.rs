@@ -21,6 +21,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use self::place::Brokers;
 use crate::exit::{Exit, Failure};
 use crate::global::Global;
+use crate::runtime;
 
 pub(crate) use self::run::instant;
 
@@ -45,18 +46,14 @@ enum What {
 impl Bench {
     /// `started`: when the process did.
     pub(crate) fn run(self, global: &Global, started: Instant) -> Result<Exit, Failure> {
-        let runtime = tokio::runtime::Runtime::new()?;
-        let ended = runtime.block_on(async {
+        runtime::block_on(async {
             match self.what {
                 What::Consume(consume) => consume.run(global, started).await,
                 What::Produce(produce) => produce.run(global, started).await,
                 What::Latency(latency) => latency.run(global).await,
                 What::Worker(worker) => worker.run(global).await,
             }
-        });
-        // What still waits (a signal listener) is not waited for.
-        runtime.shutdown_background();
-        ended
+        })
     }
 }
 

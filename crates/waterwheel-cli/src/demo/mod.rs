@@ -26,6 +26,7 @@ use self::screen::Screen;
 use self::show::{End, Show, Stage};
 use crate::exit::{Exit, Failure, say};
 use crate::global::{Global, Output};
+use crate::runtime;
 use crate::stop;
 
 /// Watch it at work: in-process cluster, hot keys, failures, a second member, and an audit at the end
@@ -77,11 +78,7 @@ impl Demo {
             return Err(Failure::new(Exit::Usage, "demo runs on a cluster of its own, not on --brokers")
                 .hint("waterwheel run FILE --brokers LIST works on a Kafka of yours"));
         }
-        let runtime = tokio::runtime::Runtime::new()?;
-        let ended = runtime.block_on(self.play(global));
-        // What still waits (a signal listener) is not waited for.
-        runtime.shutdown_background();
-        ended
+        runtime::block_on(self.play(global))
     }
 
     async fn play(self, global: &Global) -> Result<Exit, Failure> {

@@ -24,6 +24,7 @@ use self::worker::{Declared, Work};
 use crate::exit::{Exit, Failure, say};
 use crate::file::{HandlerSpec, WorkerFile, WorkerSpec};
 use crate::global::Global;
+use crate::runtime;
 
 /// How long copies may take to be acknowledged at the end.
 const FORWARD_CLOSE: Duration = Duration::from_secs(5);
@@ -46,11 +47,7 @@ impl Run {
     pub(crate) fn run(&self, global: &Global) -> Result<Exit, Failure> {
         let files = self.load(global)?;
         let journal = self.open_journal(&files)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let ended = runtime.block_on(run(files, journal, global));
-        // What still runs is a thread that waits for a reader of stdout, or a client that does not end.
-        runtime.shutdown_background();
-        ended
+        runtime::block_on(run(files, journal, global))
     }
 
     /// All mistakes of all files are told before anything starts.

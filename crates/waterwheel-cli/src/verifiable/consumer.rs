@@ -12,6 +12,7 @@ use waterwheel::{Client, Failure as Failed, Message, OnGap, Order, Raw, Start};
 use super::reporter::{Reporter, Wanted};
 use crate::exit::{Exit, Failure};
 use crate::global::Global;
+use crate::runtime;
 use crate::stop;
 
 /// How long what was read may wait to be told.
@@ -79,10 +80,7 @@ enum Reset {
 
 impl Consumer {
     pub(crate) fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let runtime = tokio::runtime::Runtime::new()?;
-        let ended = runtime.block_on(self.consume(global));
-        runtime.shutdown_background();
-        ended
+        runtime::block_on(self.consume(global))
     }
 
     async fn consume(self, global: &Global) -> Result<Exit, Failure> {

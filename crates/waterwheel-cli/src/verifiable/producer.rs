@@ -14,6 +14,7 @@ use waterwheel::{Client, Delivered, ProducerRecord, SendFailure};
 use super::lines::{Lines, Nothing, now_ms};
 use crate::exit::{Exit, Failure};
 use crate::global::Global;
+use crate::runtime;
 use crate::stop;
 
 /// Records without an answer at a time.
@@ -85,10 +86,7 @@ struct ToolData {
 
 impl Producer {
     pub(crate) fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let runtime = tokio::runtime::Runtime::new()?;
-        let ended = runtime.block_on(self.produce(global));
-        runtime.shutdown_background();
-        ended
+        runtime::block_on(self.produce(global))
     }
 
     async fn produce(self, global: &Global) -> Result<Exit, Failure> {
