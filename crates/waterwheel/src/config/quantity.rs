@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::error::ConfigError;
 
 /// Longer than this no setting makes sense, and arithmetic with instants stays far from overflow.
+const SECOND: u64 = 1_000_000_000;
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// A duration such as `"200ms"`, `"25s"`, `"1.5h"` or `"1h30m"`; units `us`, `ms`, `s`, `m`, `h`, `d`; at most 10 years.
@@ -36,21 +37,22 @@ pub fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
             }
             return refuse("is not a duration", EXAMPLE);
         }
-        let seconds = match unit {
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" | "min" => 60.0,
-            "h" => 3_600.0,
-            "d" => 86_400.0,
+        let nanos = match unit {
+            "us" | "µs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => SECOND,
+            "m" | "min" => 60 * SECOND,
+            "h" => 3_600 * SECOND,
+            "d" => 86_400 * SECOND,
             "e" | "E" => return refuse("has an exponent", "write it out with a larger unit, at most \"3650d\""),
             _ => return refuse("has an unknown unit", "the units are us, ms, s, m, h and d"),
         };
-        let Ok(number) = number.parse::<f64>() else {
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
             return refuse("is not a duration", EXAMPLE);
-        };
-        let Some(sum) = Duration::try_from_secs_f64(number * seconds).ok().and_then(|part| total.checked_add(part))
-        else {
+        }
+        let part = decimal(whole, fraction, nanos).map(Duration::from_nanos);
+        let Some(sum) = part.and_then(|part| total.checked_add(part)) else {
             return refuse("is too long", "at most \"3650d\"");
         };
         total = sum;
@@ -60,6 +62,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
         return refuse("is too long", "at most \"3650d\"");
     }
     Ok(total)
+}
+
+/// A decimal number of units, rounded down; none if that is beyond what the type holds. Exact, where a float is not.
+fn decimal(whole: &str, fraction: &str, unit: u64) -> Option<u64> {
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // Later digits are below a nanosecond of the largest unit.
+    let digits = &fraction[..fraction.len().min(17)];
+    let parts: u64 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+    let parts = u128::from(parts) * u128::from(unit) / 10u128.pow(digits.len() as u32);
+    whole.checked_mul(unit)?.checked_add(u64::try_from(parts).ok()?)
 }
 
 /// A size in bytes such as `"64MiB"`, `"1MB"` or `"512B"`; units `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`.
@@ -127,9 +139,13 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_out_is_read(days in 0u64..3_649, seconds in 0u64..86_400, kib in 0u64..1 << 40) {
-            let duration = parse_duration(&format!("{days}d{seconds}s")).unwrap();
-            prop_assert_eq!(duration, Duration::from_secs(days * 86_400 + seconds));
+        fn what_is_written_out_is_read(
+            days in 0u64..3_649, seconds in 0u64..86_400, nanos in 0u32..1_000_000_000, kib in 0u64..1 << 40,
+        ) {
+            let written = Duration::new(days * 86_400 + seconds, nanos);
+            prop_assert_eq!(parse_duration(&format!("{days}d{seconds}.{nanos:09}s")).unwrap(), written);
+            let micros = Duration::from_micros(written.as_micros() as u64);
+            prop_assert_eq!(parse_duration(&format!("{}us", micros.as_micros())).unwrap(), micros);
             prop_assert_eq!(parse_size(&format!("{kib}KiB")).unwrap(), kib << 10);
         }
     }
