@@ -212,6 +212,16 @@ pub fn encode(
     Encoded { text, units, reach, failing: written, cut }
 }
 
+/// The text of a map whose length and check sum fit, around a content of any bytes: what a reader has to withstand from a
+/// writer that means harm. For tests and fuzzing.
+#[doc(hidden)]
+pub fn sealed(limit: Limit, content: &[u8]) -> String {
+    let mut payload = ((content.len() + head::LENGTH + head::CHECKSUM) as u32).to_le_bytes().to_vec();
+    payload.extend(content);
+    payload.extend(head::crc64(&payload).to_le_bytes());
+    text::write(limit.form(), &payload)
+}
+
 /// Reads the metadata of a commit at `base` of the topic with id `topic_id`.
 ///
 /// Needs no more memory than the text has bytes, and 2 KiB for failing records.

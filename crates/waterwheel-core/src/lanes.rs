@@ -315,6 +315,21 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_forgotten_and_what_is_busy_stays() {
+        let mut lanes = Lanes::default();
+        for key in [A, B] {
+            lanes.occupy(key);
+            queue(&mut lanes, key, 1);
+        }
+        lanes.vacate(B);
+        lanes.clear_waiting();
+        assert_eq!((lanes.is_free(A), lanes.is_free(B), lanes.take_ready()), (false, true, None));
+        lanes.vacate(A);
+        assert!(lanes.is_free(A) && lanes.is_empty());
+        assert_eq!(lanes.take_ready(), None, "what waited is gone");
+    }
+
+    #[test]
     fn lanes_take_turns() {
         let mut lanes = Lanes::default();
         for key in [A, B] {

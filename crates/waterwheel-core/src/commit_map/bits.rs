@@ -153,3 +153,68 @@ impl BitReader<'_> {
 fn low_bits(count: u32) -> u64 {
     (1 << count) - 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut BitWriter<'_>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = BitWriter::new(&mut bytes);
+        write(&mut writer);
+        writer.end();
+        bytes
+    }
+
+    #[test]
+    fn runs_of_any_length_are_read_as_they_were_written() {
+        for count in [1, 7, 8, 63, 64, 65, 127, 128, 129, 1_000] {
+            let bytes = written(|bits| {
+                bits.put_many(true, 3);
+                bits.put_many(false, count);
+                bits.put_many(true, count);
+                bits.put_many(false, 1);
+            });
+            let count = count as usize;
+            let at = |at| BitReader { bytes: &bytes, at };
+            assert_eq!((at(0).next_zero(), at(3).next_one(), at(3 + count).next_zero()), (3, 3 + count, 3 + 2 * count));
+            assert_eq!(bytes.len(), (4 + 2 * count).div_ceil(8));
+        }
+    }
+
+    #[test]
+    fn codes_are_read_as_they_were_written() {
+        let mut values: Vec<u64> = (0..64).flat_map(|bit| [1 << bit, (1 << bit) + 1]).collect();
+        values.extend([3, 77, 12_345]);
+        values.push(u64::MAX);
+        let gammas = written(|bits| values.iter().for_each(|value| bits.put_gamma(*value)));
+        let mut reader = BitReader { bytes: &gammas, at: 0 };
+        for value in &values {
+            assert_eq!(reader.gamma(), Ok(value - 1));
+        }
+        for low in [0, 1, 5, 20, 33, 62] {
+            // With fewer low bits, the zeros before these would be many.
+            let values: Vec<u64> = values.iter().copied().filter(|value| (value - 1) >> low < 5_000).collect();
+            let rices = written(|bits| values.iter().for_each(|value| bits.put_rice(*value, low)));
+            let mut reader = BitReader { bytes: &rices, at: 0 };
+            for value in &values {
+                assert_eq!(reader.rice(low), Ok(value - 1), "{low} low bits");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_that_end_too_soon_or_are_too_large_are_refused() {
+        let gamma_of_64_zeros = written(|bits| bits.put_unary(64));
+        let reader = |bytes| BitReader { bytes, at: 0 };
+        let long = [&gamma_of_64_zeros[..], &[0xFF; 16]].concat();
+        assert_eq!(reader(&long).gamma(), Err(MapRefusal::Malformed));
+        assert_eq!(reader(&[0, 0]).gamma(), Err(MapRefusal::Malformed), "no one");
+        assert_eq!(reader(&[0b1000]).gamma(), Ok((1 << 3) - 1));
+        assert_eq!(reader(&[0b1000_0000]).gamma(), Err(MapRefusal::Malformed), "its low bits are not there");
+        assert_eq!(reader(&[0b1100]).rice(62), Err(MapRefusal::Malformed));
+        let two_zeros_of_four = [&[0b1_0000][..], &[0; 16]].concat();
+        assert_eq!(reader(&two_zeros_of_four).rice(62), Err(MapRefusal::Malformed), "beyond 64 bits");
+        assert_eq!(reader(&[&[0b1000][..], &[0; 16]].concat()).rice(62), Ok(3 << 62));
+    }
+}

@@ -6,7 +6,7 @@ use super::codings::Coding;
 use super::{Failing, MAX_FAILING, MapHead, MapRefusal};
 
 /// Bytes of the length, of the count of failing records, of the check sum.
-const LENGTH: usize = 4;
+pub(super) const LENGTH: usize = 4;
 pub(super) const COUNT: usize = 1;
 pub(super) const CHECKSUM: usize = 8;
 
