@@ -5,7 +5,7 @@ mod cluster;
 use std::time::Duration;
 
 use serde::Deserialize;
-use waterwheel::{DeadLetter, Failure, Json, Message, Raw, Retry};
+use waterwheel::{DeadLetter, DeadLetterOrigin, Failure, Json, Message, Raw, Retry};
 
 #[derive(Deserialize)]
 struct Order {
@@ -58,8 +58,7 @@ async fn charge(order: Message<Json<Order>>) -> Result<(), Failure> {
 }
 
 async fn bury(letter: Message<Raw>) -> Result<(), Failure> {
-    let text = |name| String::from_utf8_lossy(letter.header(name).unwrap_or_default()).into_owned();
-    let (place, class) = (text("waterwheel-original-offset"), text("waterwheel-error-class"));
-    println!("dead letter of offset {place}: {class} after {} attempts", text("waterwheel-attempts"));
+    let Some(origin) = DeadLetterOrigin::of(&letter)? else { return Ok(()) };
+    println!("dead letter of offset {}: {} after {} attempts", origin.offset, origin.error_class, origin.attempts);
     Ok(())
 }

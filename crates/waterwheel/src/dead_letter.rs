@@ -1,7 +1,11 @@
-//! Dead letters: the record as it was, and why it is there.
+//! Dead letters: the record as it was, and why it is there; written, and read again.
+
+mod origin;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub use self::origin::{DeadLetterOrigin, OriginError};
 
 use crate::client::{Header, Outgoing};
 use crate::config::names;
@@ -51,6 +55,20 @@ impl DeadLetter {
     }
 }
 
+/// The names of the headers that say where a dead letter was and why it failed.
+mod header {
+    pub(super) const TOPIC: &str = "waterwheel-original-topic";
+    pub(super) const PARTITION: &str = "waterwheel-original-partition";
+    pub(super) const OFFSET: &str = "waterwheel-original-offset";
+    pub(super) const TIMESTAMP: &str = "waterwheel-original-timestamp";
+    pub(super) const GROUP: &str = "waterwheel-group";
+    pub(super) const ERROR_CLASS: &str = "waterwheel-error-class";
+    pub(super) const ERROR_MESSAGE: &str = "waterwheel-error-message";
+    pub(super) const ATTEMPTS: &str = "waterwheel-attempts";
+    pub(super) const FIRST_FAILED_AT: &str = "waterwheel-first-failed-at";
+    pub(super) const VALUE_OMITTED: &str = "waterwheel-value-omitted";
+}
+
 /// Why a record became a dead letter.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {
@@ -97,22 +115,22 @@ impl Writer {
             record.headers().map(|(name, value)| (name.into(), value.map(Into::into))).collect();
         let mut add =
             |name: &str, value: String| headers.push((name.as_bytes().into(), Some(value.into_bytes().into())));
-        add("waterwheel-original-topic", record.topic().to_owned());
-        add("waterwheel-original-partition", record.partition().to_string());
-        add("waterwheel-original-offset", record.offset().to_string());
+        add(header::TOPIC, record.topic().to_owned());
+        add(header::PARTITION, record.partition().to_string());
+        add(header::OFFSET, record.offset().to_string());
         if let Some(timestamp) = record.timestamp_millis() {
-            add("waterwheel-original-timestamp", timestamp.to_string());
+            add(header::TIMESTAMP, timestamp.to_string());
         }
-        add("waterwheel-group", self.group.clone());
-        add("waterwheel-error-class", cause.class.to_string());
+        add(header::GROUP, self.group.clone());
+        add(header::ERROR_CLASS, cause.class.to_string());
         if let Some(message) = &cause.message {
-            add("waterwheel-error-message", message.clone());
+            add(header::ERROR_MESSAGE, message.clone());
         }
-        add("waterwheel-attempts", cause.attempts.to_string());
-        add("waterwheel-first-failed-at", cause.first_failed_ms.to_string());
+        add(header::ATTEMPTS, cause.attempts.to_string());
+        add(header::FIRST_FAILED_AT, cause.first_failed_ms.to_string());
         let value = record.value();
         if without_value {
-            add("waterwheel-value-omitted", value.map_or(0, <[u8]>::len).to_string());
+            add(header::VALUE_OMITTED, value.map_or(0, <[u8]>::len).to_string());
         }
         Ok(Outgoing {
             topic: self.topic(&record.topic_partition().topic)?,

@@ -33,6 +33,12 @@ impl FailureClass {
             FailureClass::Decode => "decode",
         }
     }
+
+    /// The class that has this word.
+    pub(crate) fn named(word: &[u8]) -> Option<Self> {
+        let all = [FailureClass::Handler, FailureClass::Panic, FailureClass::Timeout, FailureClass::Decode];
+        all.into_iter().find(|class| class.as_str().as_bytes() == word)
+    }
 }
 
 impl fmt::Display for FailureClass {

@@ -107,7 +107,7 @@ pub use assigned::{AssignedConsumer, RecordBatch};
 pub use body::Json;
 pub use body::{Decode, DecodeError, Raw, Utf8};
 pub use connection::{Client, ClientBuilder};
-pub use dead_letter::{DeadLetter, TooLarge};
+pub use dead_letter::{DeadLetter, DeadLetterOrigin, OriginError, TooLarge};
 pub use driver::tally::Counts;
 pub use error::{Error, KafkaError};
 pub use events::Event;
