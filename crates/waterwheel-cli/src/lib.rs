@@ -1,6 +1,75 @@
-//! The parts of the command `waterwheel` that other programs and tests use, too.
+//! The command `waterwheel`: one file a verb. Public are its entry and the parts that other programs and tests use, too.
 
 #![forbid(unsafe_code)]
 
 pub mod audit;
+mod bench;
+mod broker;
+mod check;
+mod demo;
+mod exit;
+mod file;
+mod folder;
+#[doc(hidden)]
+pub mod fuzz;
+mod global;
+mod init;
 pub mod journal;
+mod log;
+mod program;
+mod run;
+mod runtime;
+mod stop;
+mod verifiable;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::global::Global;
+
+/// Turns a Kafka stream into work that gets done.
+#[derive(Parser)]
+#[command(name = "waterwheel", version, after_help = EXIT_CODES)]
+struct Command {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Audit(audit::Args),
+    Bench(bench::Bench),
+    Broker(broker::Broker),
+    Check(check::Check),
+    Demo(demo::Demo),
+    Init(init::Init),
+    Run(run::Run),
+    VerifiableConsumer(verifiable::Consumer),
+    VerifiableProducer(verifiable::Producer),
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 condition not met, \
+    4 drained late or partly, 5 not found, 6 not authorised, 7 unreachable or timed out, 8 refused";
+
+/// Runs the command with the arguments of this process.
+pub fn main() -> ExitCode {
+    let started = bench::instant();
+    let Command { global, verb } = Command::parse();
+    global.start_log();
+    let ended = match verb {
+        Verb::Audit(args) => return audit::run(&args),
+        Verb::Bench(bench) => bench.run(&global, started),
+        Verb::Broker(broker) => broker.run(&global),
+        Verb::Check(check) => check.run(&global),
+        Verb::Demo(demo) => demo.run(&global),
+        Verb::Init(init) => init.run(),
+        Verb::Run(run) => run.run(&global),
+        Verb::VerifiableConsumer(consumer) => consumer.run(&global),
+        Verb::VerifiableProducer(producer) => producer.run(&global),
+    };
+    ended.unwrap_or_else(|failure| failure.report()).into()
+}

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::journal::{Journal, Journaled};
 use waterwheel::{Error, Failure, Message, Order, Raw, Retry};
-use waterwheel_cli::journal::{Journal, Journaled};
 
 use super::data::{Data, Spread};
 use super::place::Brokers;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use waterwheel_cli::journal::Journal;
+use crate::journal::Journal;
 
 use crate::exit::{Exit, Failure};
 use crate::folder::temporary;

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
+use crate::audit::{AuditError, Auditor, Finding, Order, Records, Verdict};
 use serde::Serialize;
 use waterwheel::Counts;
-use waterwheel_cli::audit::{AuditError, Auditor, Finding, Order, Records, Verdict};
 
 use super::journals::Journals;
 use crate::exit::{Exit, Failure};

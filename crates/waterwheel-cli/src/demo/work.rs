@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::journal::{Journal, Journaled};
 use tokio::task::JoinSet;
 use waterwheel::{Client, DeadLetter, Error, Failure, Json, Message, Report, Retry, RunError, WorkerHandle};
-use waterwheel_cli::journal::{Journal, Journaled};
 
 use super::plan::{DEAD_LETTERS, GROUP, MARK, Order, Plan, TOPIC};
 

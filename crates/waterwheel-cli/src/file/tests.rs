@@ -373,7 +373,7 @@ fn hostile_or_foreign_files_are_refused() {
         let errors = WorkerFile::load(&path, &BTreeMap::new()).unwrap_err();
         errors[0].to_string().replace(&dir.path().display().to_string(), "")
     };
-    assert_eq!(load(&vec![b'#'; 1024 * 1024 + 1]), "/w.toml: is larger than 1024 KiB");
+    assert_eq!(load(&vec![b'#'; 256 * 1024 + 1]), "/w.toml: is larger than 256 KiB");
     assert_eq!(
         load(b"# ok\nname = \"caf\xe9\""),
         "/w.toml:2:12: the file is not UTF-8; save it as UTF-8 (from latin-1: iconv -f latin1 -t utf8)"

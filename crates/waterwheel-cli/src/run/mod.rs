@@ -1,7 +1,7 @@
 //! `run`: runs the workers of worker files until a signal, or until one of them cannot go on.
 
 mod embedded;
-mod exec;
+pub(crate) mod exec;
 mod forward;
 mod print;
 mod status;
@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::journal::{Journal, Journaled};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use waterwheel::config::overlay;
 use waterwheel::{Client, Raw, Report, RunError, Worker, WorkerHandle};
-use waterwheel_cli::journal::{Journal, Journaled};
 
 use self::embedded::Embedded;
 use self::print::Printer;

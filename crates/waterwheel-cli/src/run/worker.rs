@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::journal::{Journal, Journaled};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::de::IgnoredAny;
 use waterwheel::{
     Client, DeadLetter, Decode, DecodeError, Error, Failure, Handler, Json, Message, Raw, Record, Retry, Start, Worker,
 };
-use waterwheel_cli::journal::{Journal, Journaled};
 
 use super::exec::Pool;
 use super::forward::Forwarder;

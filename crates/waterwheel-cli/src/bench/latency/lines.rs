@@ -1,6 +1,6 @@
 //! Whole lines out of what single reads bring, which may end anywhere.
 
-use waterwheel_cli::audit::Line;
+use crate::audit::Line;
 
 /// A line longer than this is none of a journal (a key may be long).
 const LONGEST: usize = 1 << 20;

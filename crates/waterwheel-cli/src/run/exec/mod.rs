@@ -1,7 +1,7 @@
 //! `kind = "exec"`: the handler is a program. Its processes are kept running here, and get records by the protocol.
 
 mod process;
-mod protocol;
+pub(crate) mod protocol;
 mod roster;
 
 use std::collections::HashMap;

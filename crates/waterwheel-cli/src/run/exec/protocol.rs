@@ -127,14 +127,14 @@ fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// What a process said in one line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     Ready { concurrency: u32 },
     Answer { id: String, answer: Answer },
 }
 
 /// What became of a record.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Ok,
     Retry { after: Option<Duration>, reason: String },
     DeadLetter { reason: String },
@@ -152,7 +152,7 @@ struct Line {
 }
 
 /// Reads a line, or tells what is wrong with it, quoting none of it: it may hold a payload.
-pub(super) fn parse(line: &[u8]) -> Result<Said, String> {
+pub(crate) fn parse(line: &[u8]) -> Result<Said, String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| {
         let what = match error.classify() {
             serde_json::error::Category::Data => "is JSON of another shape",
