@@ -32,6 +32,10 @@ simulate *ARGS:
 faults *NAMES:
     ./run faults {{ NAMES }}
 
+# Fuzz what reads foreign bytes: --for SECONDS, names of targets.
+fuzz *ARGS:
+    ./run fuzz {{ ARGS }}
+
 # The ladder: the cost of single steps, without Kafka.
 bench *ARGS:
     ./run bench {{ ARGS }}
