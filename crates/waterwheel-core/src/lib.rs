@@ -9,6 +9,7 @@ pub mod budget;
 pub mod commit_map;
 pub mod engine;
 pub mod group;
+pub mod history;
 pub mod lanes;
 pub mod ledger;
 pub mod lifecycle;

@@ -21,6 +21,7 @@ use crate::connection::Client;
 use crate::dead_letter::{DeadLetter, Writer};
 use crate::driver::clock::Clock;
 use crate::driver::coordinator::{Ask, Coordinator, Ended, Wishes};
+use crate::driver::groupless::{Course, Groupless};
 use crate::driver::mailbox::Mailbox;
 use crate::driver::opening::Opener;
 use crate::driver::outbound::Outbound;
@@ -74,6 +75,8 @@ pub struct WorkerBuilder {
     lease: Option<Duration>,
     shards: Option<usize>,
     witness: Option<Arc<dyn Witness>>,
+    /// Reads all partitions without a group, and tells it how far it has come.
+    course: Option<Arc<Course>>,
 }
 
 impl Client {
@@ -103,6 +106,7 @@ impl Client {
             lease: None,
             shards: None,
             witness: None,
+            course: None,
         }
     }
 }
@@ -251,6 +255,12 @@ impl WorkerBuilder {
         ReadyWorker { builder: self, handler, body: std::marker::PhantomData }
     }
 
+    /// Makes it read all partitions without a group; it tells `course` how far it has come, ten times a second.
+    pub(crate) fn groupless(mut self, course: Arc<Course>) -> Self {
+        (self.course, self.commit_every) = (Some(course), Duration::from_millis(100));
+        self
+    }
+
     fn group_name(&self) -> &str {
         self.group.as_deref().unwrap_or(&self.name)
     }
@@ -261,7 +271,13 @@ impl WorkerBuilder {
             return Err(ConfigError::new("topics", "a worker needs a topic").remedy("name one with .topic(..)"));
         }
         for topic in &self.topics {
-            names::check_topic_or_pattern(topic)?;
+            match self.course {
+                None => names::check_topic_or_pattern(topic)?,
+                Some(_) => names::check_topic(topic)?,
+            }
+        }
+        if self.course.is_some() {
+            self.check_groupless()?;
         }
         let too_small = |key: &str, value: usize| match value {
             0 => Err(ConfigError::new(key, "must be at least 1")),
@@ -289,6 +305,20 @@ impl WorkerBuilder {
         }
         properties.insert("group.id".to_owned(), self.group_name().to_owned());
         Ok(properties)
+    }
+
+    /// What only a member of a group can have.
+    fn check_groupless(&self) -> Result<(), ConfigError> {
+        let of_groups = [("group", self.group.is_some()), ("lease", self.lease.is_some())];
+        if let Some((key, _)) = of_groups.into_iter().find(|(_, set)| *set) {
+            let problem = "is for members of a group, and a history has none";
+            return Err(ConfigError::new(key, problem).remedy("leave it out, or use a worker"));
+        }
+        if self.start == Start::Nowhere {
+            let problem = "nothing is committed without a group: there is nowhere to begin";
+            return Err(ConfigError::new("start", problem).remedy("use Start::Earliest"));
+        }
+        Ok(())
     }
 }
 
@@ -391,9 +421,15 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
         let Worker { builder, properties, shards, common, asks, state, handle, handler, .. } = self;
         let fail = |error: Error| RunError { error, report: Report::default() };
         let backend = builder.client.backend().clone();
-        let membership = backend.membership(&properties, &builder.topics).map_err(|e| fail(e.into()))?;
-        let fetcher = backend.fetcher(&properties).map_err(|e| fail(e.into()))?;
         let admin = backend.admin(&properties).map_err(|e| fail(e.into()))?;
+        let membership: Arc<dyn Membership> = match &builder.course {
+            None => backend.membership(&properties, &builder.topics).map_err(|e| fail(e.into()))?,
+            Some(course) => {
+                let (topics, course) = (builder.topics.clone(), course.clone());
+                Arc::new(Groupless::new(admin.clone(), topics, builder.start, course))
+            }
+        };
+        let fetcher = backend.fetcher(&properties).map_err(|e| fail(e.into()))?;
         let outbound = match &builder.dead_letter {
             Some(_) => {
                 Some(Outbound::new(backend.producer(&for_dead_letters(&properties)).map_err(|e| fail(e.into()))?))
@@ -543,7 +579,11 @@ fn group_settings(builder: &WorkerBuilder, properties: &Properties) -> GroupSett
         drain_timeout: builder.drain_timeout,
         revocation_limit: less(max_poll, REVOCATION_MARGIN),
         // The answer may have been to something else than a heartbeat, which is all that keeps a session alive.
-        lease: Some(builder.lease.unwrap_or_else(|| less(session, heartbeat + LEASE_MARGIN))),
+        // Without a group nobody else can be given the partitions.
+        lease: match builder.course {
+            None => Some(builder.lease.unwrap_or_else(|| less(session, heartbeat + LEASE_MARGIN))),
+            Some(_) => None,
+        },
         commit_timeout: LAST_STEPS.min(less(max_poll, REVOCATION_MARGIN)),
         ..GroupSettings::default()
     }

@@ -17,6 +17,7 @@ mod dead_letters;
 mod examples;
 mod failures;
 mod handover;
+mod history;
 mod life;
 mod order;
 mod restarts;
