@@ -185,9 +185,7 @@ impl Finder {
                     self.told.push_back(MembershipEvent::CoordinatorAnswered { ago: Duration::ZERO });
                 }
                 // A topic that is gone may be on its way to be made again; the fetch client says if it is not.
-                Err(error)
-                    if error.is_retriable() || error.is_unreachable() || (!first && error.is_unknown_topic()) =>
-                {
+                Err(error) if passes(&error, first) => {
                     self.wait = Some(SOON);
                     self.told.push_back(MembershipEvent::Trouble(error));
                 }
@@ -237,4 +235,9 @@ impl Finder {
         });
         Ok(new)
     }
+}
+
+/// Whether a failure to look may be over the next time. A topic that has never been there is no such failure.
+fn passes(error: &KafkaError, first: bool) -> bool {
+    if error.is_unknown_topic() { !first } else { error.is_retriable() || error.is_unreachable() }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Process, unique, wait_until};
 
@@ -158,6 +159,20 @@ impl Kafka {
             let metadata = self.admin.inner().fetch_metadata(None, Duration::from_secs(5));
             metadata.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.name() != name))
         });
+    }
+
+    /// Deletes the records of partitions below an offset.
+    pub(crate) fn delete_records(&self, topic: &str, below: &[(i32, i64)]) {
+        let mut offsets = TopicPartitionList::new();
+        for (partition, offset) in below {
+            offsets.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("an offset");
+        }
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let deleted = runtime.block_on(self.admin.delete_records(&offsets, &options));
+        for element in deleted.expect("the cluster answers").elements() {
+            element.error().unwrap_or_else(|error| panic!("cannot delete records of {topic}: {error}"));
+        }
     }
 
     /// Waits until so many brokers are in the cluster.

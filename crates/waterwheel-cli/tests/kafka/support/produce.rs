@@ -68,6 +68,15 @@ impl Produced {
     }
 }
 
+struct OpenTransaction(BaseProducer<Reports>);
+
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        // The broker aborts it by itself where this fails.
+        let _ = self.0.abort_transaction(PATIENCE);
+    }
+}
+
 impl Kafka {
     /// Produces records (key, value) with acks=all; every one is acknowledged, or the test fails.
     pub(crate) fn produce(&self, topic: &str, records: impl IntoIterator<Item = (Option<String>, String)>) -> Produced {
@@ -123,6 +132,20 @@ impl Kafka {
             }
         }
         committed
+    }
+
+    /// Begins a transaction, writes records in it, and leaves it open until the producer is dropped; then it is aborted.
+    pub(crate) fn open_transaction(&self, topic: &str, records: usize) -> impl Drop + use<> {
+        let producer = self.producer(&[("transactional.id", &format!("{topic}-open"))]);
+        producer.init_transactions(PATIENCE).expect("transactions");
+        producer.begin_transaction().expect("a transaction begins");
+        for n in 0..records {
+            let (key, value) = (format!("k{n}"), "open".to_owned());
+            let sent = producer.send(BaseRecord::to(topic).key(&key).payload(&value));
+            sent.map_err(|(error, _)| error).expect("room for a transaction");
+        }
+        acknowledged(&producer, records);
+        OpenTransaction(producer)
     }
 
     fn producer(&self, properties: &[(&str, &str)]) -> BaseProducer<Reports> {
