@@ -48,9 +48,9 @@ pub(crate) struct Consumer {
     /// How many records; -1: until it is ended
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     max_messages: i64,
-    /// Session time-out in milliseconds; with the classic protocol only
-    #[arg(long, value_name = "MS", default_value_t = 30_000)]
-    session_timeout: u32,
+    /// Session time-out in milliseconds; with the classic protocol only, and without it the client's own
+    #[arg(long, value_name = "MS")]
+    session_timeout: Option<u32>,
     /// Tell no commits, which are made all the same
     #[arg(long)]
     enable_autocommit: bool,
@@ -94,6 +94,7 @@ impl Consumer {
         let reporter = Arc::new(Reporter::new(Wanted {
             records: global.is_verbose(),
             commits: !self.enable_autocommit,
+            revocations: self.is_eager()?,
             most: u64::try_from(self.max_messages).ok(),
         }));
         let told = reporter.clone();
@@ -154,12 +155,13 @@ impl Consumer {
         let mut own: Vec<(&str, String)> = Vec::new();
         match self.group_protocol {
             Protocol::Classic => {
-                let session = self.session_timeout;
                 own.push(("group.protocol", "classic".to_owned()));
                 own.push(("partition.assignment.strategy", self.assignors()?));
-                own.push(("session.timeout.ms", session.to_string()));
-                if !properties.contains_key("heartbeat.interval.ms") {
-                    own.push(("heartbeat.interval.ms", (session / 4).clamp(1, 3000).to_string()));
+                if let Some(session) = self.session_timeout {
+                    own.push(("session.timeout.ms", session.to_string()));
+                    if !properties.contains_key("heartbeat.interval.ms") {
+                        own.push(("heartbeat.interval.ms", (session / 4).clamp(1, 3000).to_string()));
+                    }
                 }
             }
             Protocol::Consumer => {
@@ -176,6 +178,11 @@ impl Consumer {
             check_property(name, value)?;
         }
         Ok(overlay(properties, own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
+    }
+
+    /// Whether every rebalance revokes all that members have.
+    fn is_eager(&self) -> Result<bool, Failure> {
+        Ok(self.group_protocol == Protocol::Classic && self.assignors()? != "cooperative-sticky")
     }
 
     /// librdkafka's names of the assignors.

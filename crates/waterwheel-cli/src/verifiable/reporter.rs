@@ -20,6 +20,8 @@ pub(super) struct Wanted {
     /// Each record, beside the summaries.
     pub(super) records: bool,
     pub(super) commits: bool,
+    /// Each assignment comes after a revocation, if one of nothing: Java's consumer tells it so where assignors are eager.
+    pub(super) revocations: bool,
     /// Records after which no more are taken.
     pub(super) most: Option<u64>,
 }
@@ -219,6 +221,10 @@ impl Witness for Reporter {
     fn given(&self, partitions: &[TopicPartition]) {
         let mut state = self.state();
         self.tell(&mut state);
+        if self.wanted.revocations && state.joined {
+            state.placed.clear();
+            state.lines.add("partitions_revoked", Partitions { partitions: Vec::new() });
+        }
         state.held.extend(partitions.iter().map(|partition| (partition.clone(), None)));
         state.joined = true;
         state.lines.add("partitions_assigned", Partitions { partitions: names(partitions) });

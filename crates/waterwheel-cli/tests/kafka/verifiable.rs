@@ -1,5 +1,13 @@
 //! `verifiable-producer` and `verifiable-consumer`, alone and with Kafka's own programs of these names as the other half:
-//! the assertions of Kafka's `produce_consume_validate` and `consumer_test.py`.
+//! the assertions of Kafka's `produce_consume_validate`, and here and in the modules below those of its `consumer_test.py`
+//! (`OffsetValidationTest`, `AssignmentValidationTest`), `consumer_rolling_upgrade_test.py` and
+//! `consumer_protocol_migration_test.py`. Each test names those that it makes.
+
+mod bounced_brokers;
+mod members;
+mod same_as_java;
+mod static_members;
+mod upgrades;
 
 use crate::support::{Consumers, Half, Kafka, PATIENCE, Process, Protocol, Source, topic_name};
 
@@ -60,7 +68,7 @@ fn what_our_producer_wrote_javas_consumer_reads() {
     produce_consume_validate("verifiable-ours-java", Half::Ours, Half::Java, Protocol::Eager);
 }
 
-/// Three consumers of one partition are stopped and started again, one after the other.
+/// `test_consumer_bounce`, rolling: three consumers of one partition are stopped and started again, one after the other.
 fn clean_bounce(purpose: &str, producer: Half, protocol: Protocol) {
     let Some((kafka, topic)) = topic(purpose, 1, producer == Half::Java) else { return };
     let mut source = Source::start(kafka, producer, &topic, &["--throughput", "1000"]);
@@ -97,7 +105,7 @@ fn consumers_that_bounce_read_nothing_twice_in_the_consumer_protocol() {
     clean_bounce("verifiable-bounce-848", Half::Java, Protocol::Consumer);
 }
 
-/// The owner of the partition is killed; the others go on.
+/// `test_consumer_failure`, but with SIGKILL: the owner of the partition is killed; the others go on.
 fn hard_failure(purpose: &str, producer: Half, protocol: Protocol) {
     let Some((kafka, topic)) = topic(purpose, 1, producer == Half::Java) else { return };
     let mut consumers = Consumers::new(kafka, &topic, protocol, &["--verbose"]);
@@ -122,6 +130,11 @@ fn hard_failure(purpose: &str, producer: Half, protocol: Protocol) {
 #[test]
 fn a_killed_consumer_loses_nothing_when_all_is_revoked() {
     hard_failure("verifiable-killed-eager", Half::Java, Protocol::Eager);
+}
+
+#[test]
+fn a_killed_consumer_loses_nothing_when_partitions_move_by_and_by() {
+    hard_failure("verifiable-killed-cooperative", Half::Ours, Protocol::Cooperative);
 }
 
 #[test]

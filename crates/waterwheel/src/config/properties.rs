@@ -79,6 +79,25 @@ pub fn check_property(name: &str, value: &str) -> Result<(), ConfigError> {
     if canonical(name) == "bootstrap.servers" {
         return check_brokers(value).map_err(|error| error.with_key(name));
     }
+    if name == "partition.assignment.strategy" {
+        return check_assignors(name, value);
+    }
+    Ok(())
+}
+
+/// librdkafka finds an assignor that it lacks, or two that do not go together, only when a consumer is made.
+fn check_assignors(name: &str, value: &str) -> Result<(), ConfigError> {
+    let assignors: Vec<&str> = value.split(',').map(str::trim).filter(|assignor| !assignor.is_empty()).collect();
+    let is_known = |assignor: &&str| ["range", "roundrobin", "cooperative-sticky"].contains(assignor);
+    if assignors.is_empty() || !assignors.iter().all(is_known) {
+        let remedy = "write range, roundrobin or cooperative-sticky";
+        return Err(ConfigError::new(name, "names an assignor that this client has not").remedy(remedy));
+    }
+    let cooperative = assignors.iter().filter(|assignor| **assignor == "cooperative-sticky").count();
+    if cooperative > 0 && cooperative < assignors.len() {
+        let remedy = "a group goes from one kind to the other when all its members have stopped";
+        return Err(ConfigError::new(name, "cooperative-sticky goes with no other assignor").remedy(remedy));
+    }
     Ok(())
 }
 
@@ -427,12 +446,27 @@ mod tests {
                 "tls",
                 "security.protocol: not a value it can have; one of plaintext, ssl, sasl_plaintext, sasl_ssl",
             ),
+            (
+                "partition.assignment.strategy",
+                "range,sticky",
+                "partition.assignment.strategy: names an assignor that this client has not; write range, roundrobin or cooperative-sticky",
+            ),
+            (
+                "partition.assignment.strategy",
+                "cooperative-sticky,range",
+                "partition.assignment.strategy: cooperative-sticky goes with no other assignor; a group goes from one kind to the other when all its members have stopped",
+            ),
         ];
         for (name, value, expected) in table {
             assert_eq!(check_property(name, value).unwrap_err().to_string(), expected);
         }
-        for (name, value) in [("acks", "all"), ("acks", "-1"), ("linger.ms", "0.5"), ("security.protocol", "SASL_SSL")]
-        {
+        for (name, value) in [
+            ("acks", "all"),
+            ("acks", "-1"),
+            ("linger.ms", "0.5"),
+            ("security.protocol", "SASL_SSL"),
+            ("partition.assignment.strategy", "roundrobin, range"),
+        ] {
             assert_eq!(check_property(name, value), Ok(()), "{name}");
         }
     }

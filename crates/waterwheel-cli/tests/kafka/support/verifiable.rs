@@ -145,7 +145,10 @@ enum State {
 
 struct Consumer {
     told: Told,
+    protocol: Protocol,
     state: State,
+    assigned: usize,
+    revoked: usize,
     assignment: BTreeSet<i32>,
     position: BTreeMap<i32, i64>,
     shut_down: bool,
@@ -157,6 +160,7 @@ pub(crate) struct Consumers<'a> {
     topic: String,
     group: String,
     protocol: Protocol,
+    session: &'static str,
     options: Vec<String>,
     members: Vec<Consumer>,
     position: BTreeMap<i32, i64>,
@@ -182,6 +186,7 @@ impl<'a> Consumers<'a> {
             topic: topic.to_owned(),
             group: format!("group-{topic}"),
             protocol,
+            session: "6000",
             options: options.iter().map(|&option| option.to_owned()).collect(),
             members: Vec::new(),
             position: BTreeMap::new(),
@@ -194,24 +199,56 @@ impl<'a> Consumers<'a> {
         }
     }
 
+    /// A group of another name, so that several can read one topic.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.group = format!("group-{}-{name}", self.topic);
+        self
+    }
+
+    /// Members whose session in a classic group is so many milliseconds.
+    pub(crate) fn with_session(mut self, session: &'static str) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// The group's name.
+    pub(crate) fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Members that start from now on speak this protocol.
+    pub(crate) fn change_to(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
     /// Starts a member; its number.
     pub(crate) fn start(&mut self, half: Half) -> usize {
-        let protocol: &[&str] = match self.protocol {
-            Protocol::Eager => &["--session-timeout", "6000"],
-            Protocol::Cooperative => &[
-                "--session-timeout",
-                "6000",
-                "--assignment-strategy",
-                "org.apache.kafka.clients.consumer.CooperativeStickyAssignor",
-            ],
-            Protocol::Consumer => &["--group-protocol", "consumer"],
+        self.start_with(half, &[])
+    }
+
+    /// Starts a member that has a name; its number.
+    pub(crate) fn start_static(&mut self, half: Half, name: &str) -> usize {
+        self.start_with(half, &["--group-instance-id", name])
+    }
+
+    /// Starts a member with further options; its number.
+    pub(crate) fn start_with(&mut self, half: Half, further: &[&str]) -> usize {
+        let session = ["--session-timeout", self.session];
+        let cooperative = ["--assignment-strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor"];
+        let protocol: Vec<&str> = match self.protocol {
+            Protocol::Eager => session.to_vec(),
+            Protocol::Cooperative => [session, cooperative].concat(),
+            Protocol::Consumer => vec!["--group-protocol", "consumer"],
         };
         let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
-        let all = [&["--topic", &self.topic, "--group-id", &self.group][..], protocol, &options].concat();
+        let all = [&["--topic", &self.topic, "--group-id", &self.group][..], &protocol, &options, further].concat();
         let process = half.start(self.kafka, "verifiable-consumer", &all);
         self.members.push(Consumer {
             told: Told::new(half, process),
+            protocol: self.protocol,
             state: State::Dead,
+            assigned: 0,
+            revoked: 0,
             assignment: BTreeSet::new(),
             position: BTreeMap::new(),
             shut_down: false,
@@ -239,8 +276,8 @@ impl<'a> Consumers<'a> {
 
     /// The assertions of Kafka's harness.
     fn take(&mut self, number_of: usize, event: &Value) {
-        let Self { members, protocol, .. } = self;
-        let member = &mut members[number_of];
+        let member = &mut self.members[number_of];
+        let protocol = member.protocol;
         let about = format!("member {number_of}: {event}");
         assert!(!member.shut_down, "after its end: {about}");
         let partitions = |name| list(event, name).iter().map(|p| number(p, "partition") as i32);
@@ -252,20 +289,22 @@ impl<'a> Consumers<'a> {
             }
             "partitions_assigned" => {
                 member.state = State::Joined;
-                if *protocol == Protocol::Eager {
+                member.assigned += 1;
+                if protocol == Protocol::Eager {
                     member.assignment.clear();
                 }
                 member.assignment.extend(partitions("partitions"));
             }
             "partitions_revoked" => {
-                if *protocol != Protocol::Consumer {
+                member.revoked += 1;
+                if protocol != Protocol::Consumer {
                     member.state = State::Rebalancing;
                 }
                 member.position.clear();
-                if *protocol != Protocol::Eager {
+                if protocol != Protocol::Eager {
                     for partition in partitions("partitions") {
                         let was = member.assignment.remove(&partition);
-                        assert!(was || *protocol == Protocol::Consumer, "not assigned before: {about}");
+                        assert!(was || protocol == Protocol::Consumer, "not assigned before: {about}");
                     }
                 }
             }
@@ -328,6 +367,61 @@ impl<'a> Consumers<'a> {
         });
     }
 
+    /// Waits until so many have joined, those that have ended aside.
+    #[track_caller]
+    pub(crate) fn await_joined(&mut self, count: usize) {
+        self.await_that("members to have joined", |all| all.joined() == count);
+    }
+
+    /// How many have joined.
+    pub(crate) fn joined(&self) -> usize {
+        self.members.iter().filter(|member| member.state == State::Joined).count()
+    }
+
+    /// How many have told their end.
+    pub(crate) fn ended(&self) -> usize {
+        self.members.iter().filter(|member| member.shut_down).count()
+    }
+
+    /// The most assignments that any member was told.
+    pub(crate) fn rebalances(&self) -> usize {
+        self.members.iter().map(|member| member.assigned).max().unwrap_or(0)
+    }
+
+    /// How often a member was told to give partitions back.
+    pub(crate) fn revocations(&self, number: usize) -> usize {
+        self.members[number].revoked
+    }
+
+    /// The partitions of each member that has joined.
+    pub(crate) fn assignments(&self) -> BTreeSet<Vec<i32>> {
+        let joined = self.members.iter().filter(|member| member.state == State::Joined);
+        joined.map(|member| member.assignment.iter().copied().collect()).collect()
+    }
+
+    /// Waits for what two sets of members do, which may be of one group.
+    #[track_caller]
+    pub(crate) fn await_together(&mut self, other: &mut Self, what: &str, holds: impl Fn(&Self, &Self) -> bool) {
+        wait_until(PATIENCE, what, || {
+            self.look();
+            other.look();
+            holds(self, other)
+        });
+    }
+
+    /// Waits until so many records, in all partitions, are behind the positions.
+    #[track_caller]
+    pub(crate) fn await_position(&mut self, position: i64) {
+        self.await_that("all that was written to be consumed", |all| all.positions() >= position);
+    }
+
+    /// Waits until the members that have joined have exactly these partitions each.
+    #[track_caller]
+    pub(crate) fn await_assignments(&mut self, wanted: &[&[i32]]) {
+        let wanted: BTreeSet<Vec<i32>> = wanted.iter().map(|partitions| partitions.to_vec()).collect();
+        self.await_that("the assignor's shares", |all| all.assignments() == wanted);
+    }
+
     /// Waits until so many more records are consumed.
     #[track_caller]
     pub(crate) fn await_consumed(&mut self, more: i64) {
@@ -356,6 +450,17 @@ impl<'a> Consumers<'a> {
         self.await_end(number);
     }
 
+    /// Ends members by SIGTERM, all at the same time.
+    #[track_caller]
+    pub(crate) fn stop_together(&mut self, numbers: &[usize]) {
+        for number in numbers {
+            self.members[*number].told.process.signal(Signal::TERM);
+        }
+        for number in numbers {
+            self.await_end(*number);
+        }
+    }
+
     /// Waits until it ends, by itself or told to.
     #[track_caller]
     pub(crate) fn await_end(&mut self, number: usize) {
@@ -365,6 +470,18 @@ impl<'a> Consumers<'a> {
             assert_eq!(status.code(), Some(0), "{}", member.told.process.stderr());
         }
         self.await_that("the end to be told", |all| all.members[number].shut_down);
+    }
+
+    /// Waits until it ends because something went wrong; what it says of it.
+    #[track_caller]
+    pub(crate) fn await_failure(&mut self, number: usize) -> String {
+        let status = self.members[number].told.process.wait(PATIENCE);
+        let said = self.members[number].told.process.stderr();
+        if self.members[number].told.half == Half::Ours {
+            assert_eq!(status.code(), Some(1), "{said}");
+        }
+        self.await_that("the end to be told", |all| all.members[number].shut_down);
+        said
     }
 
     /// Ends a member by SIGKILL.
@@ -395,6 +512,12 @@ impl<'a> Consumers<'a> {
     #[track_caller]
     pub(crate) fn assert_all_committed(&self) {
         assert_eq!(self.committed, self.position);
+        self.assert_broker_has_all();
+    }
+
+    /// Fails unless the broker has the position of every partition.
+    #[track_caller]
+    pub(crate) fn assert_broker_has_all(&self) {
         let partitions = self.position.last_key_value().map_or(0, |(last, _)| last + 1);
         let broker = self.kafka.committed(&self.group, &self.topic, partitions);
         let broker = (0..).zip(broker).filter_map(|(partition, commit)| Some((partition, commit.offset?)));
