@@ -45,6 +45,7 @@ fn brokers_that_die_and_come_back_lose_nothing() {
             trial.await_starts_or_done(members[0].number, started + 100);
             kafka.boot(broker);
             kafka.await_brokers(3);
+            trial.injected(1);
         }
         for produced in producer.join().expect("the producer does not panic") {
             trial.was_produced(produced);
@@ -78,6 +79,7 @@ fn a_worker_outlives_the_absence_of_all_brokers() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let is_at = |level: HealthLevel| runtime.block_on(worker.handle.health()).level == level;
     wait_until(PATIENCE, "the worker to say that there is no broker", || is_at(HealthLevel::Critical));
+    trial.injected(1);
     kafka.boot(1);
     kafka.await_brokers(1);
     trial.await_done(PATIENCE);
@@ -86,6 +88,7 @@ fn a_worker_outlives_the_absence_of_all_brokers() {
     trial.await_starts(worker.number, 100);
     kafka.kill(1);
     wait_until(PATIENCE, "the worker to miss its broker", || !is_at(HealthLevel::Ok));
+    trial.injected(1);
     kafka.boot(1);
     kafka.await_brokers(1);
     trial.await_done(PATIENCE);
@@ -108,6 +111,7 @@ fn partitions_of_other_brokers_go_on_while_one_stands_still() {
     trial.await_starts_or_done(member.number, before + 500);
     let during = trial.journal(member.number).starts - before;
     kafka.resume(3);
+    trial.injected(1);
     trial.figure("started_meanwhile", during);
     trial.produce(3_000, 1_000);
     trial.await_done(PATIENCE);

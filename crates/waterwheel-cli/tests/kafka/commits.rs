@@ -77,6 +77,7 @@ fn a_full_map(name: &'static str, crash: bool) {
     let full = kafka.committed(&trial.group, &trial.topic, 1).remove(0);
     assert_eq!(full.offset, Some(0), "nothing passes the stuck head");
     assert!((3_500..=LIMIT).contains(&units(&full.metadata)), "void or refused: {} characters", units(&full.metadata));
+    trial.injected(1);
     trial.figure("metadata_units", units(&full.metadata));
     trial.figure("finished_above", above);
 
@@ -112,6 +113,7 @@ fn a_map_that_does_not_fit_is_cut_and_never_wrong() {
     wait_until(PATIENCE, "all that can finish to be finished", || trial.finished() == 120_000 - unfinished);
     let report = first.stop();
     assert!(report.counts.maps_cut > 0, "void: the map was not cut");
+    trial.injected(report.counts.maps_cut as usize);
     let committed = kafka.committed(&trial.group, &trial.topic, 1).remove(0);
     assert!((3_500..=LIMIT).contains(&units(&committed.metadata)), "{} characters", units(&committed.metadata));
 
@@ -135,7 +137,8 @@ fn metadata_of_another_tool_means_that_nothing_above_the_offset_is_finished() {
     let longest = "x".repeat(LIMIT);
     let commits =
         [(0, 50, "{\"consumer\":\"another\"}"), (1, 0, "\u{754c}\u{1f980}\u{0}"), (2, 100, &*longest), (3, 7, " ")];
-    kafka.commit(&trial.group, &trial.topic, &commits);
+    trial.commit(&commits);
+    trial.injected(commits.len());
     let from = commits.map(|(_, offset, _)| offset);
     trial.was_produced(produced.filter(|partition, offset| offset >= from[partition as usize]));
     let member = trial.member(&Protocol::Eager.properties(), &["--work-us", "1000"]);
@@ -172,7 +175,8 @@ fn a_map_that_reaches_beyond_the_logs_end_is_not_believed() {
         (0..100).map(|n| Bytes { partition: 1, key: Some(format!("k{n}").into_bytes()), ..Bytes::default() }).collect();
     let produced = kafka.produce_bytes(&trial.topic, &records);
     trial.was_produced(produced);
-    kafka.commit(&trial.group, &trial.topic, &[(1, 0, &*full.metadata)]);
+    trial.commit(&[(1, 0, &*full.metadata)]);
+    trial.injected(1);
     let second = trial.inside(&properties, |builder| builder, succeed);
     trial.await_done(PATIENCE);
     second.stop();

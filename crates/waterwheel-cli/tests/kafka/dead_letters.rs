@@ -69,6 +69,7 @@ fn a_dead_letter_topic_that_is_missing_holds_its_partitions_until_it_is_made() {
         format!("{health:?}").contains("3 partitions are held because their dead letters cannot be written")
     });
     assert_eq!(committed(), reachable, "nothing is committed past a dead letter that is not written");
+    trial.injected(1);
 
     kafka.create_topic(&dead, 3, &[]);
     trial.await_done(PATIENCE);
@@ -133,6 +134,8 @@ fn a_dead_letter_topic_that_is_missing_delays_no_hand_over() {
         assert!(report.is_clean(), "{report:?}");
         let second = start(&mut trial);
         wait_until(PATIENCE, "the next member to get its share", || trial.journal(second.number).held.len() == 2);
+        // The topic that is missing, two members that join meanwhile, and one that leaves.
+        trial.injected(4);
         kafka.create_topic(&dead, 1, &[]);
         trial.await_done(PATIENCE);
         first.stop();

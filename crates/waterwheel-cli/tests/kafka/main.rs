@@ -14,6 +14,7 @@ mod harness;
 mod rebalances;
 mod run;
 mod security;
+mod soak;
 mod support;
 mod topics;
 mod verifiable;

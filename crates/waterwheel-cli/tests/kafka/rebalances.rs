@@ -29,6 +29,7 @@ fn a_third_member_comes_and_goes(name: &'static str, protocol: Protocol) {
         trial.end(member);
     }
     assert!(rounds >= 3, "void: only {rounds} members joined and left before everything was finished");
+    trial.injected(2 * rounds);
     trial.figure("rounds", rounds);
     trial.assert_all_committed();
     trial.judge(0);
@@ -78,6 +79,7 @@ fn kept_partitions_go_on(name: &'static str, protocol: Protocol) {
     let second = trial.member(&properties, &load);
     wait_until(PATIENCE, "the second member to get its share", || trial.journal(second.number).held.len() == 4);
     assert!(!trial.is_done(), "void: everything was finished before the hand-over");
+    trial.injected(1);
     let (drained, kept) = gate.told();
     assert!(!drained.is_empty(), "void: no handler ran in a partition that was drained");
     assert!(kept >= ENOUGH, "only {kept} records of the kept partitions were started during the drain");

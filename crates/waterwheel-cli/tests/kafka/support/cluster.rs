@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-use super::{Process, unique, wait_until};
+use super::{Process, unique, wait_for, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -158,6 +158,25 @@ impl Kafka {
             let metadata = self.admin.inner().fetch_metadata(None, Duration::from_secs(5));
             metadata.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.name() != name))
         });
+    }
+
+    /// Gives a topic more partitions, `partitions` in all.
+    pub(crate) fn add_partitions(&self, name: &str, partitions: i32) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let more = NewPartitions::new(name, partitions as usize);
+        for result in runtime.block_on(self.admin.create_partitions([&more], &options)).expect("the cluster answers") {
+            result.unwrap_or_else(|(topic, code)| panic!("cannot add partitions to {topic}: {code}"));
+        }
+    }
+
+    /// The brokers that lead a topic's partitions now, each by its number (from 1); 0 where nobody leads.
+    pub(crate) fn leaders(&self, topic: &str) -> Vec<usize> {
+        let metadata = wait_for(PATIENCE, "metadata", || {
+            self.admin.inner().fetch_metadata(Some(topic), Duration::from_secs(5)).ok()
+        });
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.map(|partition| usize::try_from(partition.leader()).unwrap_or(0)).collect()
     }
 
     /// Waits until so many brokers are in the cluster.

@@ -1,6 +1,7 @@
 //! What tests on a real Kafka share: brokers, topics, records, processes, waiting.
 
 mod cluster;
+pub(crate) mod commits;
 mod inside;
 mod offsets;
 mod process;
@@ -12,9 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use cluster::{Cluster, Kafka};
-pub(crate) use process::Process;
+pub(crate) use process::{Process, Size};
 pub(crate) use produce::{Bytes, Produced};
-pub(crate) use trial::{Entry, PATIENCE, Protocol, Trial};
+pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Trial};
 pub(crate) use verifiable::{Consumers, Half, Source};
 
 /// A number that no other call in any test process of this machine gets at the same time.
