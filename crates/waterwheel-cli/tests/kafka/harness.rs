@@ -81,12 +81,14 @@ fn said() -> Said {
 fn commits_that_the_brokers_wrote_are_held_against_the_journals() {
     let wrote = |offset| Written { partition: 0, offset };
     let judged = |written: &[Written], by_hand: &[(i32, i64)]| {
-        judge(written, &said(), by_hand, &[(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)])
+        judge(written, &said(), by_hand, &[], &[(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)])
     };
     let fault = |told: &str| vec![told.to_owned()];
     assert!(judged(&[wrote(Some(2)), wrote(Some(2))], &[]).none());
     let back = judged(&[wrote(Some(2)), wrote(Some(3)), wrote(Some(2))], &[(0, 3)]);
     assert_eq!(back, Faults { back: fault("0@2 after 3"), ..Faults::default() });
+    let cut_off = judge(&[wrote(Some(4)), wrote(Some(2)), wrote(Some(1))], &said(), &[(0, 4), (0, 1)], &[0], &[]);
+    assert!(cut_off.none(), "{cut_off:?}");
     assert!(judged(&[wrote(Some(2)), wrote(None), wrote(Some(2))], &[]).none(), "what was forgotten is no limit");
     let unsaid = judged(&[wrote(Some(1))], &[]);
     assert_eq!(unsaid, Faults { unsaid: fault("0@1"), ..Faults::default() });

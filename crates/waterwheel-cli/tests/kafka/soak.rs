@@ -74,7 +74,10 @@ impl Fault {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the soak's plan has times: how long a fault lasts, and how long it is quiet")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the soak's plan has times: how long a fault lasts, and how long it is quiet"
+)]
 fn sleep(time: Duration) {
     std::thread::sleep(time);
 }
@@ -139,6 +142,10 @@ impl Soak<'_, '_> {
             }
             Fault::Leave if self.members.len() > 2 => {
                 let at = self.chosen();
+                // Before it listens to signals, one would end it at once.
+                if self.trial.journal(self.members[at].number).starts == 0 {
+                    return None;
+                }
                 let member = self.members.remove(at);
                 self.trial.end(member);
                 Undo::Nothing
@@ -219,8 +226,7 @@ impl Soak<'_, '_> {
             self.join();
         }
         sleep(Duration::from_millis(5_000 + self.trial.random(8_000)));
-        let dead: Vec<_> =
-            self.members.iter_mut().filter_map(|m| m.process.has_ended().then_some(m.number)).collect();
+        let dead: Vec<_> = self.members.iter_mut().filter_map(|m| m.process.has_ended().then_some(m.number)).collect();
         assert!(dead.is_empty(), "members {dead:?} ended by themselves (seed {})", self.trial.seed);
     }
 }
@@ -247,7 +253,9 @@ fn write(kafka: &Kafka, topic: &str, seed: u64, is_over: &AtomicBool) -> Produce
         all.add(kafka.produce(topic, (0..RATE).map(|n| record(wave * RATE + n))));
         wave += 1;
         // Whoever is late does not catch up: the rate is a limit.
-        sleep(Duration::from_secs(1).saturating_sub(began.elapsed().saturating_sub(Duration::from_secs(wave as u64 - 1))));
+        sleep(
+            Duration::from_secs(1).saturating_sub(began.elapsed().saturating_sub(Duration::from_secs(wave as u64 - 1))),
+        );
     }
     all
 }
@@ -300,7 +308,10 @@ fn everything_at_once() {
         .property(&format!("group.consumer.session.timeout.ms={}", SESSION.as_millis()));
     let Some(kafka) = cluster.start() else { return };
     let mut trial = Trial::new(&kafka, "soak", PARTITIONS);
-    let protocol = [Protocol::Eager, Protocol::Cooperative, Protocol::Consumer][trial.random(3) as usize];
+    // The bundled librdkafka is known to stall for minutes in the consumer protocol: on request only.
+    let asked = std::env::var("WATERWHEEL_SOAK_PROTOCOL").unwrap_or_default();
+    let drawn = [Protocol::Eager, Protocol::Cooperative][trial.random(2) as usize];
+    let protocol = if asked == "consumer" { Protocol::Consumer } else { drawn };
     eprintln!("soak: seed {}, {protocol:?}", trial.seed);
     trial.figure("protocol", format!("{protocol:?}").to_lowercase());
     let session = SESSION.as_millis().to_string();
@@ -327,6 +338,8 @@ fn everything_at_once() {
         again: 0,
     };
     (0..3).for_each(|_| soak.join());
+    let members: Vec<&Member> = soak.members.iter().collect();
+    soak.trial.await_settled(&members);
     let elder = soak.members[0].process.id();
     let produced = std::thread::scope(|scope| {
         let over = Over(&is_over);

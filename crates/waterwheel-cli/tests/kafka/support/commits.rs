@@ -188,10 +188,17 @@ impl Faults {
 }
 
 /// Judges the commits that the brokers wrote, in their order. `by_hand` are those that the test itself made, which may
-/// say anything; `produced` are the records that had to be finished, in order.
-pub(crate) fn judge(written: &[Written], said: &Said, by_hand: &[(i32, i64)], produced: &[(i32, i64)]) -> Faults {
+/// say anything; those of `cut_off` partitions may go back once; `produced` are the records that had to be finished, in
+/// order.
+pub(crate) fn judge(
+    written: &[Written],
+    said: &Said,
+    by_hand: &[(i32, i64)],
+    cut_off: &[i32],
+    produced: &[(i32, i64)],
+) -> Faults {
     let mut faults = Faults::default();
-    let mut by_hand = by_hand.to_vec();
+    let (mut by_hand, mut cut_off) = (by_hand.to_vec(), cut_off.to_vec());
     // By partition, the last commit and the index in `produced` below which all was judged.
     let mut last: HashMap<i32, (i64, usize)> = HashMap::new();
     for Written { partition, offset } in written {
@@ -209,7 +216,10 @@ pub(crate) fn judge(written: &[Written], said: &Said, by_hand: &[(i32, i64)], pr
         }
         let (before, judged) = last.get(partition).copied().unwrap_or((0, first));
         let told = format!("{partition}@{offset}");
-        if offset < before {
+        let cut = cut_off.iter().position(|cut| offset < before && cut == partition);
+        if let Some(at) = cut {
+            cut_off.remove(at);
+        } else if offset < before {
             faults.back.push(format!("{told} after {before}"));
         }
         let to = produced.partition_point(|record| *record < place).max(judged);

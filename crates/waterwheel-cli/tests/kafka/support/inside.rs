@@ -75,6 +75,12 @@ impl Inside {
         self.join();
     }
 
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Result<Report, RunError> {
+        self.join().expect("it was not made to crash")
+    }
+
     fn join(&mut self) -> Option<Result<Report, RunError>> {
         let thread = self.thread.take().expect("it is joined once");
         wait_until(Duration::from_secs(60), "a worker to end", || thread.is_finished());

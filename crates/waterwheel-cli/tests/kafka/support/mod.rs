@@ -18,6 +18,15 @@ pub(crate) use produce::{Bytes, Produced};
 pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Trial};
 pub(crate) use verifiable::{Consumers, Half, Source};
 
+/// Whether also the long forms of cases are to be run, and those that need much of the machine: `./run faults` does.
+pub(crate) fn is_whole() -> bool {
+    let whole = std::env::var("WATERWHEEL_FAULTS").is_ok_and(|asked| asked == "all");
+    if !whole {
+        eprintln!("SKIPPED: WATERWHEEL_FAULTS=all runs it");
+    }
+    whole
+}
+
 /// A number that no other call in any test process of this machine gets at the same time.
 fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);

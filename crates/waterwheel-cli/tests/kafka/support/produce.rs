@@ -89,8 +89,18 @@ impl Kafka {
 
     /// Produces records byte for byte, each to its partition, in their order.
     pub(crate) fn produce_bytes(&self, topic: &str, records: &[Bytes]) -> Produced {
+        self.produce_at(topic, records.iter().map(|bytes| (bytes, None)))
+    }
+
+    /// The same, each with the time that it is said to have been created at, in milliseconds.
+    pub(crate) fn produce_at<'r>(
+        &self,
+        topic: &str,
+        records: impl ExactSizeIterator<Item = (&'r Bytes, Option<i64>)>,
+    ) -> Produced {
         let producer = self.producer(&[]);
-        for bytes in records {
+        let sent = records.len();
+        for (bytes, created) in records {
             let mut headers = OwnedHeaders::new();
             for (key, value) in &bytes.headers {
                 headers = headers.insert(Header { key, value: value.as_ref() });
@@ -98,9 +108,10 @@ impl Kafka {
             let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(bytes.partition).headers(headers);
             record.key = bytes.key.as_deref();
             record.payload = bytes.value.as_deref();
+            record.timestamp = created;
             producer.send(record).map_err(|(error, _)| error).expect("room for a hundred thousand records");
         }
-        acknowledged(&producer, records.len())
+        acknowledged(&producer, sent)
     }
 
     /// Produces records in transactions, one for each batch, which is committed or aborted. Tells the committed ones.
@@ -128,6 +139,7 @@ impl Kafka {
     fn producer(&self, properties: &[(&str, &str)]) -> BaseProducer<Reports> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap()).set("enable.idempotence", "true").set("linger.ms", "5");
+        config.set("message.max.bytes", "20000000").set("queue.buffering.max.kbytes", "1048576");
         for (key, value) in properties {
             config.set(*key, *value);
         }

@@ -63,6 +63,8 @@ pub(crate) struct Trial<'a> {
     commits_from: i64,
     /// Commits that the test itself made.
     by_hand: Vec<(i32, i64)>,
+    /// Partitions whose logs were cut off.
+    cut_off: Vec<i32>,
 }
 
 impl<'a> Trial<'a> {
@@ -71,10 +73,26 @@ impl<'a> Trial<'a> {
         Self::with(kafka, name, partitions, &[])
     }
 
-    #[expect(clippy::disallowed_methods, reason = "figures have times")]
     pub(crate) fn with(kafka: &'a Kafka, name: &'static str, partitions: i32, configs: &[(&str, &str)]) -> Self {
         let topic = topic_name(name);
         kafka.create_topic(&topic, partitions, configs);
+        Self::of(kafka, name, topic, partitions)
+    }
+
+    /// A new topic whose partitions' copies are on those brokers.
+    pub(crate) fn of_copies(
+        kafka: &'a Kafka,
+        name: &'static str,
+        brokers: &[&[i32]],
+        configs: &[(&str, &str)],
+    ) -> Self {
+        let topic = topic_name(name);
+        kafka.create_topic_on(&topic, brokers, configs);
+        Self::of(kafka, name, topic, brokers.len() as i32)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "figures have times")]
+    fn of(kafka: &'a Kafka, name: &'static str, topic: String, partitions: i32) -> Self {
         let from_clock = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
         let seed = std::env::var("WATERWHEEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(from_clock);
         let group = format!("group-{topic}");
@@ -95,6 +113,7 @@ impl<'a> Trial<'a> {
             figures: serde_json::Map::new(),
             faults: 0,
             by_hand: Vec::new(),
+            cut_off: Vec::new(),
         }
     }
 
@@ -151,6 +170,11 @@ impl<'a> Trial<'a> {
     pub(crate) fn commit(&mut self, commits: &[(i32, i64, &str)]) {
         self.kafka.commit(&self.group, &self.topic, commits);
         self.by_hand.extend(commits.iter().map(|(partition, offset, _)| (*partition, *offset)));
+    }
+
+    /// The partition's log was cut off: its commits go back once, on purpose.
+    pub(crate) fn may_go_back(&mut self, partition: i32) {
+        self.cut_off.push(partition);
     }
 
     /// A journal for one more member.
@@ -307,7 +331,7 @@ impl<'a> Trial<'a> {
         }
         let mut produced: Vec<_> = self.produced.places().collect();
         produced.sort_unstable();
-        let wrong = commits::judge(&written, &said, &self.by_hand, &produced);
+        let wrong = commits::judge(&written, &said, &self.by_hand, &self.cut_off, &produced);
         (written.iter().filter(|commit| commit.offset.is_some()).count() - self.by_hand.len(), wrong)
     }
 
