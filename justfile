@@ -32,6 +32,10 @@ simulate *ARGS:
 faults *NAMES:
     ./run faults {{ NAMES }}
 
+# Everything at once at random on a real Kafka: --for 10m --seed N.
+soak *ARGS:
+    ./run soak {{ ARGS }}
+
 # The ladder: the cost of single steps, without Kafka.
 bench *ARGS:
     ./run bench {{ ARGS }}

@@ -164,7 +164,10 @@ fn ten_stops_under_load_cost_nothing_in_the_consumer_protocol() {
 fn long_handlers(name: &'static str, protocol: Protocol) {
     let Some(kafka) = Kafka::shared() else { return };
     let mut trial = Trial::new(kafka, name, 4);
-    trial.produce(16, 8);
+    // Two of each key: 18 s.
+    let records: Vec<_> = (0..16).map(|n| (Some(format!("k{}", n % 8)), format!("v{n}"))).collect();
+    let produced = kafka.produce(&trial.topic, records);
+    trial.was_produced(produced);
     let mut properties = protocol.properties();
     properties.push(("max.poll.interval.ms", "6000"));
     let member = trial.member(&properties, &["--concurrency", "64", "--work-us", "9000000"]);

@@ -114,7 +114,7 @@ fn a_worker_that_gets_a_twentieth_of_a_processor_keeps_its_partitions() {
     let quota = [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "5000")];
     let Some(group) = Group::new("cpu", &quota) else { return };
     let mut trial = Trial::new(kafka, "little-time", 4);
-    trial.produce(40_000, 2_000);
+    trial.produce(200_000, 2_000);
     let properties = [("partition.assignment.strategy", "cooperative-sticky"), ("session.timeout.ms", "45000")];
     let member = trial.member(&properties, &["--concurrency", "64", "--work-us", "1000"]);
     trial.await_starts(member.number, 1_000);

@@ -156,6 +156,11 @@ impl<'a> Trial<'a> {
         &self.produced
     }
 
+    /// Seconds since its beginning.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.began.elapsed().as_millis() as f64 / 1000.0
+    }
+
     /// A number to be told with the verdict.
     pub(crate) fn figure(&mut self, name: &str, value: impl Into<serde_json::Value>) {
         self.figures.insert(name.to_owned(), value.into());
@@ -297,7 +302,7 @@ impl<'a> Trial<'a> {
         let (commits, wrong) = self.judge_commits();
         let mut line = serde_json::json!({
             "case": self.name, "seed": self.seed, "members": self.journals.len(),
-            "seconds": self.began.elapsed().as_millis() as f64 / 1000.0, "most_duplicates": most,
+            "seconds": self.seconds(), "most_duplicates": most,
         });
         for (key, value) in std::mem::take(&mut self.figures) {
             line[key] = value;
