@@ -36,6 +36,10 @@ faults *NAMES:
 fuzz *ARGS:
     ./run fuzz {{ ARGS }}
 
+# Everything at once at random on a real Kafka: --for 10m --seed N.
+soak *ARGS:
+    ./run soak {{ ARGS }}
+
 # The ladder: the cost of single steps, without Kafka.
 bench *ARGS:
     ./run bench {{ ARGS }}

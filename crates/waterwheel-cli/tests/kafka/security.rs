@@ -75,7 +75,7 @@ fn every_kind_of_login_works_and_wrong_ones_do_not() {
         let status = process.wait(PATIENCE);
         assert_eq!(status.code(), Some(0), "{config}: {}", process.stderr());
         trial.assert_all_committed();
-        trial.judge(0);
+        trial.judge_undisturbed();
     }
 
     let wrong = [

@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-use super::{Process, unique, wait_until};
+use super::{Process, unique, wait_for, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -129,9 +129,13 @@ impl Kafka {
         for (key, value) in configs {
             topic = topic.set(key, value);
         }
+        self.create(&topic, name, partitions.unsigned_abs() as usize);
+    }
+
+    fn create(&self, topic: &NewTopic<'_>, name: &str, partitions: usize) {
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
-        let created = runtime.block_on(self.admin.create_topics([&topic], &options));
+        let created = runtime.block_on(self.admin.create_topics([topic], &options));
         for result in created.expect("the cluster answers") {
             result.unwrap_or_else(|(topic, code)| panic!("cannot create {topic}: {code}"));
         }
@@ -141,9 +145,32 @@ impl Kafka {
                 let led = |topic: &rdkafka::metadata::MetadataTopic| {
                     topic.partitions().iter().filter(|partition| partition.leader() >= 0).count()
                 };
-                metadata.topics().iter().map(led).sum::<usize>() == partitions.unsigned_abs() as usize
+                metadata.topics().iter().map(led).sum::<usize>() == partitions
             })
         });
+    }
+
+    /// Creates a topic whose copies of each partition are on those brokers.
+    pub(crate) fn create_topic_on(&self, name: &str, brokers: &[&[i32]], configs: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, brokers.len() as i32, TopicReplication::Variable(brokers));
+        for (key, value) in configs {
+            topic = topic.set(key, value);
+        }
+        self.create(&topic, name, brokers.len());
+    }
+
+    /// The brokers that have a partition's records up to the end, by their numbers.
+    pub(crate) fn in_sync(&self, topic: &str, partition: usize) -> Vec<i32> {
+        let metadata = self.admin.inner().fetch_metadata(Some(topic), Duration::from_secs(5));
+        let of = |metadata: rdkafka::metadata::Metadata| {
+            Some(metadata.topics().first()?.partitions().get(partition)?.isr().to_vec())
+        };
+        metadata.ok().and_then(of).unwrap_or_default()
+    }
+
+    /// Sets a property of a topic.
+    pub(crate) fn set_topic(&self, name: &str, property: &str) {
+        self.tool("configs", &["--alter", "--entity-type", "topics", "--entity-name", name, "--add-config", property]);
     }
 
     /// Deletes a topic, and waits until it is gone.
@@ -158,6 +185,25 @@ impl Kafka {
             let metadata = self.admin.inner().fetch_metadata(None, Duration::from_secs(5));
             metadata.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.name() != name))
         });
+    }
+
+    /// Gives a topic more partitions, `partitions` in all.
+    pub(crate) fn add_partitions(&self, name: &str, partitions: i32) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let more = NewPartitions::new(name, partitions as usize);
+        for result in runtime.block_on(self.admin.create_partitions([&more], &options)).expect("the cluster answers") {
+            result.unwrap_or_else(|(topic, code)| panic!("cannot add partitions to {topic}: {code}"));
+        }
+    }
+
+    /// The brokers that lead a topic's partitions now, each by its number (from 1); 0 where nobody leads.
+    pub(crate) fn leaders(&self, topic: &str) -> Vec<usize> {
+        let metadata = wait_for(PATIENCE, "metadata", || {
+            self.admin.inner().fetch_metadata(Some(topic), Duration::from_secs(5)).ok()
+        });
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.map(|partition| usize::try_from(partition.leader()).unwrap_or(0)).collect()
     }
 
     /// Waits until so many brokers are in the cluster.

@@ -1,6 +1,7 @@
 //! What tests on a real Kafka share: brokers, topics, records, processes, waiting.
 
 mod cluster;
+pub(crate) mod commits;
 mod inside;
 mod offsets;
 mod process;
@@ -12,10 +13,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use cluster::{Cluster, Kafka};
-pub(crate) use process::Process;
+pub(crate) use process::{Process, Size};
 pub(crate) use produce::{Bytes, Produced};
-pub(crate) use trial::{Entry, PATIENCE, Protocol, Trial};
+pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Trial};
 pub(crate) use verifiable::{Consumers, Half, Source};
+
+/// Whether also the long forms of cases are to be run, and those that need much of the machine: `./run faults` does.
+pub(crate) fn is_whole() -> bool {
+    let whole = std::env::var("WATERWHEEL_FAULTS").is_ok_and(|asked| asked == "all");
+    if !whole {
+        eprintln!("SKIPPED: WATERWHEEL_FAULTS=all runs it");
+    }
+    whole
+}
 
 /// A number that no other call in any test process of this machine gets at the same time.
 fn unique() -> String {

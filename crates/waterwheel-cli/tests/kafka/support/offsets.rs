@@ -8,7 +8,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Kafka, wait_for};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a group has committed for a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use waterwheel_cli::audit::{Auditor, Line, Order, Records, Verdict};
 
+use super::commits::{self, Said};
 use super::produce::Produced;
 use super::{Kafka, Process, topic_name, wait_until};
 
@@ -57,6 +58,13 @@ pub(crate) struct Trial<'a> {
     journals: Vec<Tail>,
     finished: HashSet<(i32, i64)>,
     figures: serde_json::Map<String, serde_json::Value>,
+    faults: usize,
+    /// Where the group's log of commits ended before its first one.
+    commits_from: i64,
+    /// Commits that the test itself made.
+    by_hand: Vec<(i32, i64)>,
+    /// Partitions whose logs were cut off.
+    cut_off: Vec<i32>,
 }
 
 impl<'a> Trial<'a> {
@@ -65,16 +73,34 @@ impl<'a> Trial<'a> {
         Self::with(kafka, name, partitions, &[])
     }
 
-    #[expect(clippy::disallowed_methods, reason = "figures have times")]
     pub(crate) fn with(kafka: &'a Kafka, name: &'static str, partitions: i32, configs: &[(&str, &str)]) -> Self {
         let topic = topic_name(name);
         kafka.create_topic(&topic, partitions, configs);
+        Self::of(kafka, name, topic, partitions)
+    }
+
+    /// A new topic whose partitions' copies are on those brokers.
+    pub(crate) fn of_copies(
+        kafka: &'a Kafka,
+        name: &'static str,
+        brokers: &[&[i32]],
+        configs: &[(&str, &str)],
+    ) -> Self {
+        let topic = topic_name(name);
+        kafka.create_topic_on(&topic, brokers, configs);
+        Self::of(kafka, name, topic, brokers.len() as i32)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "figures have times")]
+    fn of(kafka: &'a Kafka, name: &'static str, topic: String, partitions: i32) -> Self {
         let from_clock = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
         let seed = std::env::var("WATERWHEEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(from_clock);
+        let group = format!("group-{topic}");
         Self {
             kafka,
             name,
-            group: format!("group-{topic}"),
+            commits_from: kafka.end_of_commits(&group).map_or(0, |(_, end)| end),
+            group,
             topic,
             partitions,
             seed,
@@ -85,6 +111,9 @@ impl<'a> Trial<'a> {
             journals: Vec::new(),
             finished: HashSet::new(),
             figures: serde_json::Map::new(),
+            faults: 0,
+            by_hand: Vec::new(),
+            cut_off: Vec::new(),
         }
     }
 
@@ -93,7 +122,8 @@ impl<'a> Trial<'a> {
         self.kafka.create_topic(&self.topic, self.partitions, &[]);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (produced, journals, finished) = Default::default();
-        Self { dir, produced, journals, finished, ..self }
+        let commits_from = self.kafka.end_of_commits(&self.group).map_or(0, |(_, end)| end);
+        Self { dir, produced, journals, finished, commits_from, by_hand: Vec::new(), ..self }
     }
 
     /// A random number below `end`.
@@ -126,9 +156,30 @@ impl<'a> Trial<'a> {
         &self.produced
     }
 
+    /// Seconds since its beginning.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.began.elapsed().as_millis() as f64 / 1000.0
+    }
+
     /// A number to be told with the verdict.
     pub(crate) fn figure(&mut self, name: &str, value: impl Into<serde_json::Value>) {
         self.figures.insert(name.to_owned(), value.into());
+    }
+
+    /// So many faults were injected, and happened. A case without any proves nothing, and fails.
+    pub(crate) fn injected(&mut self, faults: usize) {
+        self.faults += faults;
+    }
+
+    /// Commits for the group, which has no members now: partition, offset, metadata. The verdict knows of it.
+    pub(crate) fn commit(&mut self, commits: &[(i32, i64, &str)]) {
+        self.kafka.commit(&self.group, &self.topic, commits);
+        self.by_hand.extend(commits.iter().map(|(partition, offset, _)| (*partition, *offset)));
+    }
+
+    /// The partition's log was cut off: its commits go back once, on purpose.
+    pub(crate) fn may_go_back(&mut self, partition: i32) {
+        self.cut_off.push(partition);
     }
 
     /// A journal for one more member.
@@ -231,13 +282,27 @@ impl<'a> Trial<'a> {
         );
     }
 
-    /// Judges all journals. Fails the test unless the verdict holds, with no more duplicates than `most`.
+    /// Judges all journals, and the commits that the brokers wrote. Fails the test unless the verdict holds, with no more
+    /// duplicates than `most`, and some fault was injected.
     #[track_caller]
-    pub(crate) fn judge(mut self, most: u64) -> Verdict {
+    pub(crate) fn judge(self, most: u64) -> Verdict {
+        assert!(self.faults > 0, "{}: void: no fault was injected (seed {})", self.name, self.seed);
+        self.conclude(most)
+    }
+
+    /// Judges a case that is no fault: nothing may be lost, nothing done twice.
+    #[track_caller]
+    pub(crate) fn judge_undisturbed(self) -> Verdict {
+        self.conclude(0)
+    }
+
+    #[track_caller]
+    fn conclude(mut self, most: u64) -> Verdict {
         let verdict = self.audit();
+        let (commits, wrong) = self.judge_commits();
         let mut line = serde_json::json!({
             "case": self.name, "seed": self.seed, "members": self.journals.len(),
-            "seconds": self.began.elapsed().as_millis() as f64 / 1000.0, "most_duplicates": most,
+            "seconds": self.seconds(), "most_duplicates": most,
         });
         for (key, value) in std::mem::take(&mut self.figures) {
             line[key] = value;
@@ -247,17 +312,32 @@ impl<'a> Trial<'a> {
         line["lost"] = lost.into();
         line["duplicates"] = duplicates.into();
         line["interrupted"] = verdict.interrupted.into();
-        let holds = verdict.holds() && duplicates <= most;
+        line["faults"] = self.faults.into();
+        line["commits"] = commits.into();
+        let holds = verdict.holds() && duplicates <= most && commits > 0 && wrong.none();
         line["holds"] = holds.into();
         println!("{line}");
         if !holds {
             let kept = self.dir.keep();
             panic!(
-                "{line}\n{verdict:#?}\nThe journals and the produced list are kept in {}; `waterwheel audit` judges them.",
+                "{line}\n{verdict:#?}\nCommits as the brokers wrote them: {wrong:#?}\nThe journals and the produced list are kept in {}; `waterwheel audit` judges them.",
                 kept.display()
             );
         }
         verdict
+    }
+
+    /// How many commits the brokers wrote for the group, and what is wrong with them.
+    fn judge_commits(&self) -> (usize, commits::Faults) {
+        let written = self.kafka.written_commits(&self.group, &self.topic, self.commits_from);
+        let mut said = Said::default();
+        for tail in &self.journals {
+            said.read(&tail.path);
+        }
+        let mut produced: Vec<_> = self.produced.places().collect();
+        produced.sort_unstable();
+        let wrong = commits::judge(&written, &said, &self.by_hand, &self.cut_off, &produced);
+        (written.iter().filter(|commit| commit.offset.is_some()).count() - self.by_hand.len(), wrong)
     }
 
     fn audit(&self) -> Verdict {
