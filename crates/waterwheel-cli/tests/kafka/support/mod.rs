@@ -5,6 +5,7 @@ mod inside;
 mod offsets;
 mod process;
 mod produce;
+mod proxy;
 mod trial;
 mod verifiable;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) use cluster::{Cluster, Kafka};
 pub(crate) use process::Process;
 pub(crate) use produce::{Bytes, Produced};
+pub(crate) use proxy::{Counts, Proxy, Way};
 pub(crate) use trial::{Entry, PATIENCE, Protocol, Trial};
 pub(crate) use verifiable::{Consumers, Half, Source};
 
