@@ -11,6 +11,7 @@ mod commits;
 mod dead_letters;
 mod deaths;
 mod harness;
+mod hostile;
 mod network;
 mod rebalances;
 mod run;

@@ -1,6 +1,7 @@
 //! What tests on a real Kafka share: brokers, topics, records, processes, waiting.
 
 mod cluster;
+mod hostile;
 mod inside;
 mod offsets;
 mod process;
@@ -8,16 +9,19 @@ mod produce;
 mod proxy;
 mod trial;
 mod verifiable;
+mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use cluster::{Cluster, Kafka};
+pub(crate) use hostile::{Answer, Api, Hostile, TOPIC, fetched, topic};
 pub(crate) use process::Process;
 pub(crate) use produce::{Bytes, Produced};
-pub(crate) use proxy::{Counts, Proxy, Way};
-pub(crate) use trial::{Entry, PATIENCE, Protocol, Trial};
+pub(crate) use proxy::{Proxy, Way};
+pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Trial};
 pub(crate) use verifiable::{Consumers, Half, Source};
+pub(crate) use wire::{Body, Codec, Tells, batch, gzip_bomb, lz4_bomb, record, snappy_bomb, zstd_bomb};
 
 /// A number that no other call in any test process of this machine gets at the same time.
 fn unique() -> String {

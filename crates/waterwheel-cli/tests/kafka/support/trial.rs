@@ -131,6 +131,11 @@ impl<'a> Trial<'a> {
         self.figures.insert(name.to_owned(), value.into());
     }
 
+    /// Seconds since the trial began.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
     /// A journal for one more member.
     pub(crate) fn new_journal(&mut self) -> (usize, PathBuf) {
         let number = self.journals.len();
@@ -156,6 +161,12 @@ impl<'a> Trial<'a> {
         all.extend(arguments.iter().map(|&word| word.to_owned()));
         let words: Vec<&str> = all.iter().map(String::as_str).collect();
         Member { number, process: Process::waterwheel(&words) }
+    }
+
+    /// All that is in the journals.
+    pub(crate) fn journal_texts(&self) -> Vec<String> {
+        let text = |tail: &Tail| std::fs::read(&tail.path).expect("the journal was made at the start");
+        self.journals.iter().map(|tail| String::from_utf8_lossy(&text(tail)).into_owned()).collect()
     }
 
     /// Reads what members have written since the last look.
