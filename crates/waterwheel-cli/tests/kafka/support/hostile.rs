@@ -17,6 +17,7 @@ pub(crate) const TOPIC: &str = "t";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 pub(crate) enum Api {
+    Produce = 0,
     Fetch = 1,
     ListOffsets = 2,
     Metadata = 3,
@@ -33,7 +34,9 @@ pub(crate) enum Api {
 }
 
 /// All of them, and the only version in which each is understood here.
-const VERSIONS: [(Api, i16); 13] = [
+const VERSIONS: [(Api, i16); 14] = [
+    // Not answered; but without it librdkafka asks for another version of Fetch.
+    (Api::Produce, 3),
     (Api::Fetch, 4),
     (Api::ListOffsets, 1),
     (Api::Metadata, 1),
@@ -207,6 +210,7 @@ impl Shared {
             Api::OffsetCommit => partition(Body::default()).i16(0),
             Api::ListOffsets => partition(Body::default()).i16(0).i64(-1).i64(0),
             Api::Fetch => fetched(&[]),
+            Api::Produce => Body::default(),
             Api::SaslHandshake => Body::default().i16(0).i32(1).string("SCRAM-SHA-256"),
             Api::SaslAuthenticate => Body::default().i16(0).i16(-1).i32(0),
         }
