@@ -61,11 +61,11 @@ fn garbage() -> Answer {
 
 fn frames() -> Vec<Case> {
     vec![
-        case("versions: a frame of 2 GiB", Api::ApiVersions, long(i32::MAX), ""),
-        case("versions: a frame of -1", Api::ApiVersions, long(-1), ""),
-        case("versions: garbage", Api::ApiVersions, garbage(), ""),
-        case("versions: half an answer", Api::ApiVersions, Answer::Half, ""),
-        case("versions: another's answer", Api::ApiVersions, Answer::WrongNumber, ""),
+        case("versions: a frame of 2 GiB", Api::Versions, long(i32::MAX), ""),
+        case("versions: a frame of -1", Api::Versions, long(-1), ""),
+        case("versions: garbage", Api::Versions, garbage(), ""),
+        case("versions: half an answer", Api::Versions, Answer::Half, ""),
+        case("versions: another's answer", Api::Versions, Answer::WrongNumber, ""),
         case("metadata: a frame of 2 GiB", Api::Metadata, long(i32::MAX), ""),
         case("metadata: a frame of -1", Api::Metadata, long(-1), ""),
         case("metadata: a frame of 2", Api::Metadata, long(2), ""),
@@ -82,8 +82,8 @@ fn arrays() -> Vec<Case> {
     let members = |count| new().i16(0).i32(1).string("range").string("m").string("m").i32(count);
     let assigned = |count| new().i16(0).bytes(&new().i16(0).i32(count).string(TOPIC));
     vec![
-        body("versions: -1 of them", Api::ApiVersions, new().i16(0).u8(0).i32(0).u8(0), "").known(Known::Dies(6)),
-        body("versions: 2^31 of them", Api::ApiVersions, Body([0, 0, 0x80, 0x80, 0x80, 0x80, 8].to_vec()), ""),
+        body("versions: -1 of them", Api::Versions, new().i16(0).u8(0).i32(0).u8(0), "").known(Known::Dies(6)),
+        body("versions: 2^31 of them", Api::Versions, Body([0, 0, 0x80, 0x80, 0x80, 0x80, 8].to_vec()), ""),
         body("metadata: -1 brokers", Api::Metadata, new().i32(-1).i32(0).i32(0), "").known(Known::Dies(11)),
         body("metadata: 2^31-1 brokers", Api::Metadata, new().i32(i32::MAX).i32(0).i32(0), ""),
         body("metadata: -1 topics", Api::Metadata, brokers().i32(-1), ""),

@@ -252,7 +252,7 @@ fn strangers_are_told_within_five_seconds_and_get_no_byte_of_a_login() {
     drop(trusting);
 
     judge("plaintext to TLS", &login("plain-to-tls", &stranger.address, "plaintext", ""), "SSL");
-    let broker = Hostile::start(Api::ApiVersions, Answer::Half);
+    let broker = Hostile::start(Api::Versions, Answer::Half);
     let address = broker.address().to_string();
     judge("TLS to plaintext", &login("tls-to-plain", &address, "sasl_ssl", "ca.pem"), "SSL");
     let heard = broker.heard();

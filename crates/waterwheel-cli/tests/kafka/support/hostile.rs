@@ -29,7 +29,7 @@ pub(crate) enum Api {
     LeaveGroup = 13,
     SyncGroup = 14,
     SaslHandshake = 17,
-    ApiVersions = 18,
+    Versions = 18,
     SaslAuthenticate = 36,
 }
 
@@ -48,7 +48,7 @@ const VERSIONS: [(Api, i16); 14] = [
     (Api::LeaveGroup, 0),
     (Api::SyncGroup, 0),
     (Api::SaslHandshake, 1),
-    (Api::ApiVersions, 3),
+    (Api::Versions, 3),
     (Api::SaslAuthenticate, 0),
 ];
 
@@ -157,7 +157,7 @@ impl Shared {
             lock(&self.heard).extend(&request);
             let number = i16::from_be_bytes(request.get(..2)?.try_into().ok()?);
             let correlation: [u8; 4] = request.get(4..8)?.try_into().ok()?;
-            let Some((api, _)) = VERSIONS.into_iter().find(|(api, _)| *api as i16 == number) else { return None };
+            let (api, _) = VERSIONS.into_iter().find(|(api, _)| *api as i16 == number)?;
             steps += usize::from(api == Api::SaslAuthenticate);
             let honest = match api {
                 Api::SaslAuthenticate => sasl(&request, steps, |nonce| format!("r={nonce}x,s=c2FsdA==,i=4096")),
@@ -186,7 +186,7 @@ impl Shared {
     fn honest(&self, api: Api) -> Body {
         let host = |body: Body| body.string("127.0.0.1").i32(self.address.port().into());
         match api {
-            Api::ApiVersions => {
+            Api::Versions => {
                 let all = VERSIONS
                     .iter()
                     .fold(Body::default().i16(0).u8(VERSIONS.len() as u8 + 1), |body, (api, version)| {
