@@ -25,7 +25,8 @@ impl Group {
     }
 
     fn take(&self, process: &Process) {
-        fs::write(self.0.join("cgroup.procs"), process.id().to_string()).expect("a live process can be moved");
+        fs::write(self.0.join("cgroup.procs"), process.pid().as_raw_nonzero().to_string())
+            .expect("a live process can be moved");
     }
 
     fn read(&self, name: &str) -> String {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 
 use crate::support::{Cluster, Kafka, Member, Produced, Protocol, Size, Trial, wait_until};
@@ -261,7 +261,7 @@ fn write(kafka: &Kafka, topic: &str, seed: u64, is_over: &AtomicBool) -> Produce
 }
 
 /// Samples of a process, one a second.
-fn watch(pid: u32, is_over: &AtomicBool, samples: &Mutex<Vec<(f64, Size)>>) {
+fn watch(pid: Pid, is_over: &AtomicBool, samples: &Mutex<Vec<(f64, Size)>>) {
     let began = now();
     while !is_over.load(Ordering::SeqCst) {
         if let Some(size) = Size::of(pid) {
@@ -340,7 +340,7 @@ fn everything_at_once() {
     (0..3).for_each(|_| soak.join());
     let members: Vec<&Member> = soak.members.iter().collect();
     soak.trial.await_settled(&members);
-    let elder = soak.members[0].process.id();
+    let elder = soak.members[0].process.pid();
     let produced = std::thread::scope(|scope| {
         let over = Over(&is_over);
         let writer = scope.spawn(|| write(&kafka, &topic, seed, &is_over));

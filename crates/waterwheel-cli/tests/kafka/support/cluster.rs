@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-use super::{Process, unique, wait_for, wait_until};
+use super::{Process, Proxy, unique, wait_for, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,24 +22,36 @@ pub(crate) struct Kafka {
     dir: Option<PathBuf>,
     /// Whether the test may do harm to it.
     own: bool,
+    /// One a broker, if it was made so.
+    proxies: Vec<Proxy>,
     admin: AdminClient<DefaultClientContext>,
 }
 
 /// A cluster of a test's own, to be started.
 pub(crate) struct Cluster {
     brokers: usize,
+    proxies: Vec<Proxy>,
     arguments: Vec<String>,
 }
 
 impl Cluster {
     /// A cluster of so many brokers.
     pub(crate) fn of(brokers: usize) -> Self {
-        Self { brokers, arguments: vec!["--brokers".to_owned(), brokers.to_string()] }
+        Self { brokers, proxies: Vec::new(), arguments: vec!["--brokers".to_owned(), brokers.to_string()] }
     }
 
     /// With listeners for SASL and for client certificates.
     pub(crate) fn secure(mut self) -> Self {
         self.arguments.push("--secure".to_owned());
+        self
+    }
+
+    /// With a proxy before each broker, on one more listener: whoever begins at [`Kafka::bootstrap_proxied`] meets the
+    /// brokers there only.
+    pub(crate) fn proxied(mut self, seed: u64) -> Self {
+        self.proxies = (0..self.brokers as u64).map(|broker| Proxy::new(seed.wrapping_add(broker))).collect();
+        let ports: Vec<String> = self.proxies.iter().map(|proxy| proxy.address().port().to_string()).collect();
+        self.arguments.extend(["--proxied".to_owned(), ports.join(",")]);
         self
     }
 
@@ -64,7 +76,13 @@ impl Cluster {
         arguments.extend(self.arguments.iter().map(String::as_str));
         let bootstrap = script(&dir, &arguments)?.trim().to_owned();
         // From here on, dropping it takes the cluster down.
-        let kafka = Kafka { admin: admin(&bootstrap), bootstrap, dir: Some(dir), own };
+        let kafka = Kafka { admin: admin(&bootstrap), bootstrap, dir: Some(dir), own, proxies: self.proxies };
+        if !kafka.proxies.is_empty() {
+            let behind = kafka.script(&["bootstrap", "behind"]);
+            for (proxy, broker) in kafka.proxies.iter().zip(behind.trim().split(',')) {
+                proxy.lead_to(broker.parse().expect("the script prints addresses"));
+            }
+        }
         kafka.await_brokers(self.brokers);
         Ok(kafka)
     }
@@ -80,7 +98,7 @@ impl Kafka {
         }
         let shared = SHARED.get_or_init(|| match std::env::var("WATERWHEEL_BOOTSTRAP") {
             Ok(bootstrap) if !bootstrap.is_empty() => {
-                Ok(Kafka { admin: admin(&bootstrap), bootstrap, dir: None, own: false })
+                Ok(Kafka { admin: admin(&bootstrap), bootstrap, dir: None, own: false, proxies: Vec::new() })
             }
             _ => Cluster::of(1).launch(false),
         });
@@ -116,6 +134,16 @@ impl Kafka {
     /// The addresses for TLS with a client certificate.
     pub(crate) fn bootstrap_tls(&self) -> String {
         self.script(&["bootstrap", "tls"]).trim().to_owned()
+    }
+
+    /// The proxies' addresses.
+    pub(crate) fn bootstrap_proxied(&self) -> String {
+        self.proxies.iter().map(|proxy| proxy.address().to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The proxies: that of broker 1 first.
+    pub(crate) fn proxies(&self) -> &[Proxy] {
+        &self.proxies
     }
 
     /// One of ca.pem, client.pem, client.key and other-ca.pem.

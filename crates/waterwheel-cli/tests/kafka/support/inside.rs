@@ -1,5 +1,6 @@
 //! Members inside the test process, for handlers that a test steers. They keep journals like any other.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,12 +49,10 @@ impl Trial<'_> {
         configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
         handler: H,
     ) -> Inside {
-        let properties = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let client = Client::builder()
-            .properties(properties)
-            .property("bootstrap.servers", self.kafka.bootstrap())
-            .build()
-            .expect("the properties are right");
+        let mut properties: BTreeMap<String, String> =
+            properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        properties.entry("bootstrap.servers".to_owned()).or_insert_with(|| self.kafka.bootstrap().to_owned());
+        let client = Client::builder().properties(properties).build().expect("the properties are right");
         let mut builder = client.worker(&*self.group).topic(&*self.topic);
         if let Some(journal) = &journal {
             builder = builder.witness(journal.clone());

@@ -2,21 +2,27 @@
 
 mod cluster;
 pub(crate) mod commits;
+mod hostile;
 mod inside;
 mod offsets;
 mod process;
 mod produce;
+mod proxy;
 mod trial;
 mod verifiable;
+mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use cluster::{Cluster, Kafka};
+pub(crate) use hostile::{Answer, Api, Hostile, TOPIC, fetched, topic};
 pub(crate) use process::{Process, Size};
 pub(crate) use produce::{Bytes, Produced};
+pub(crate) use proxy::{Proxy, Way};
 pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Trial};
 pub(crate) use verifiable::{Consumers, Half, Source};
+pub(crate) use wire::{Body, Codec, Tells, batch, gzip_bomb, lz4_bomb, record, snappy_bomb, zstd_bomb};
 
 /// Whether also the long forms of cases are to be run, and those that need much of the machine: `./run faults` does.
 pub(crate) fn is_whole() -> bool {

@@ -55,6 +55,29 @@ impl Kafka {
         wait_for(PATIENCE, "a commit by another tool", || consumer.commit(&list, CommitMode::Sync).ok());
     }
 
+    /// How many members the group has, in the classic protocol.
+    pub(crate) fn members(&self, group: &str) -> usize {
+        let consumer = self.consumer("nobody");
+        wait_for(PATIENCE, "the group's members", || {
+            let groups = consumer.fetch_group_list(Some(group), Duration::from_secs(5)).ok()?;
+            groups.groups().iter().find(|found| found.name() == group).map(|found| found.members().len())
+        })
+    }
+
+    /// The number of the broker that coordinates the group.
+    pub(crate) fn coordinator(&self, group: &str) -> usize {
+        // Java's String.hashCode, as the brokers reckon.
+        let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+        let consumer = self.consumer("nobody");
+        wait_for(PATIENCE, "the group's coordinator", || {
+            let metadata = consumer.fetch_metadata(Some("__consumer_offsets"), Duration::from_secs(5)).ok()?;
+            let partitions = metadata.topics().first()?.partitions();
+            let number = i32::try_from(hash.unsigned_abs() as usize % partitions.len()).ok()?;
+            let partition = partitions.iter().find(|partition| partition.id() == number)?;
+            usize::try_from(partition.leader()).ok()
+        })
+    }
+
     /// The offset after the last record, by partition.
     pub(crate) fn ends(&self, topic: &str, partitions: i32) -> Vec<i64> {
         let consumer = self.consumer("nobody");

@@ -38,12 +38,12 @@ impl Process {
 
     /// What the system says of its size now; `None` once it has ended.
     pub(crate) fn size(&self) -> Option<Size> {
-        Size::of(self.child.id())
+        Size::of(self.pid())
     }
 
     /// Its number.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// What it has written to its standard output.
@@ -112,7 +112,8 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    pub(crate) fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn of(pid: Pid) -> Option<Self> {
+        let pid = pid.as_raw_nonzero();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let of = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;

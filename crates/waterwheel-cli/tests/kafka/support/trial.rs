@@ -209,6 +209,12 @@ impl<'a> Trial<'a> {
         Member { number, process: Process::waterwheel(&words) }
     }
 
+    /// All that is in the journals.
+    pub(crate) fn journal_texts(&self) -> Vec<String> {
+        let text = |tail: &Tail| std::fs::read(&tail.path).expect("the journal was made at the start");
+        self.journals.iter().map(|tail| String::from_utf8_lossy(&text(tail)).into_owned()).collect()
+    }
+
     /// Reads what members have written since the last look.
     pub(crate) fn look(&mut self) {
         for tail in &mut self.journals {
