@@ -32,6 +32,11 @@ simulate *ARGS:
 faults *NAMES:
     ./run faults {{ NAMES }}
 
+# This worker and other programs under the same faults: --only PART, NAME='PROGRAM MODE'.
+[positional-arguments]
+beside *ARGS:
+    ./run beside "$@"
+
 # The ladder: the cost of single steps, without Kafka.
 bench *ARGS:
     ./run bench {{ ARGS }}
