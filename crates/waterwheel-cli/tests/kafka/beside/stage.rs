@@ -23,6 +23,9 @@ const WORK_US: &str = "20000";
 /// A group that has had the same members for so long has all of them.
 const REST: Duration = Duration::from_secs(3);
 
+/// Between two questions to the group's coordinator.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(250);
+
 /// Between two looks at the journals.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -87,13 +90,14 @@ impl<'a> Stage<'a> {
             self.trial.await_settled(&[&first, &second]);
         } else {
             let (mut members, mut since) = (None, self.trial.reading().at);
-            self.wait("the group to come to rest", |stage| {
-                let (now, at) = (stage.trial.kafka.settled_members(&stage.trial.group), stage.trial.reading().at);
+            let settled = wait_each(BETWEEN_QUESTIONS, IN_VAIN, || {
+                let (now, at) = (self.trial.kafka.settled_members(&self.trial.group), self.trial.reading().at);
                 if now != members {
                     (members, since) = (now, at);
                 }
-                members >= Some(2) && at - since > REST
+                (members >= Some(2) && at - since > REST).then_some(())
             });
+            self.remarks.extend(settled.is_none().then(|| "the group did not come to rest".to_owned()));
         }
         self.since = Some(self.trial.reading().at);
         self.await_starts(&first, 100);

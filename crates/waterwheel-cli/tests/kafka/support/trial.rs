@@ -174,7 +174,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// The last look: its number, and when it was.
+    /// The number of the last look, and the time now.
     pub(crate) fn reading(&self) -> Reading {
         Reading { pass: self.pass, at: self.began.elapsed() }
     }
@@ -342,8 +342,8 @@ pub(crate) struct Tail {
     pub(crate) readings: Vec<Reading>,
 }
 
-/// A look at all journals, one after the other. What stands in one of them at a look, but not at the next one but one
-/// before, was written after all that the look before found.
+/// A look at all journals, one after the other. What a look finds was written after all that the last one but one had
+/// found: the look between them did not find it yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// Its number, from 1.
