@@ -28,7 +28,7 @@ const SCENARIOS: [Scenario; 7] = [
 
 /// One of two members is killed.
 fn killed(mut stage: Stage<'_>) {
-    let (victim, other) = stage.pair(Tail::None);
+    let Some((victim, other)) = stage.pair(Tail::None) else { return stage.judge() };
     stage.flow_on(3 * RATE + stage.some);
     stage.kill([victim]);
     stage.await_all_partitions(&other);
@@ -39,7 +39,7 @@ fn killed(mut stage: Stage<'_>) {
 
 /// Three times a member is stopped by SIGTERM and replaced.
 fn stopped(mut stage: Stage<'_>, tail: Tail) {
-    let (first, second) = stage.pair(tail);
+    let Some((first, second)) = stage.pair(tail) else { return stage.judge() };
     let mut members = VecDeque::from([first, second]);
     for _ in 0..3 {
         stage.flow_on(RATE);
@@ -55,7 +55,7 @@ fn stopped(mut stage: Stage<'_>, tail: Tail) {
 
 /// Beside two members that stay, a third one joins and leaves, three times.
 fn storm(mut stage: Stage<'_>, tail: Tail) {
-    let (first, second) = stage.pair(tail);
+    let Some((first, second)) = stage.pair(tail) else { return stage.judge() };
     for _ in 0..3 {
         let third = stage.join(tail);
         stage.await_starts(&third, 100);
@@ -67,7 +67,7 @@ fn storm(mut stage: Stage<'_>, tail: Tail) {
 
 /// One of two members is frozen until the other has its partitions, and then goes on.
 fn frozen(mut stage: Stage<'_>) {
-    let (frozen, other) = stage.pair(Tail::None);
+    let Some((frozen, other)) = stage.pair(Tail::None) else { return stage.judge() };
     stage.flow_on(3 * RATE + stage.some);
     stage.freeze(&frozen);
     let taken = stage.await_all_partitions(&other);
@@ -79,7 +79,7 @@ fn frozen(mut stage: Stage<'_>) {
 
 /// One record in a hundred never ends, and then both members are killed. Those that follow end them all.
 fn stuck_and_killed(mut stage: Stage<'_>) {
-    let (first, second) = stage.pair(Tail::Stuck);
+    let Some((first, second)) = stage.pair(Tail::Stuck) else { return stage.judge() };
     stage.flow_on(3 * RATE + stage.some);
     stage.kill([first, second]);
     let (third, fourth) = (stage.join(Tail::None), stage.join(Tail::None));

@@ -82,10 +82,11 @@ impl<'a> Stage<'a> {
         self.trial.member_of(&command, &[&load[..], &own].concat())
     }
 
-    /// Starts two members, waits until they share the partitions, and begins to send.
+    /// Starts two members, waits until they share the partitions, and begins to send. `None` if one of them ended, which
+    /// ours may not.
     #[track_caller]
-    pub(super) fn pair(&mut self, tail: Tail) -> (Member, Member) {
-        let (first, second) = (self.join(tail), self.join(tail));
+    pub(super) fn pair(&mut self, tail: Tail) -> Option<(Member, Member)> {
+        let (mut first, mut second) = (self.join(tail), self.join(tail));
         if self.arm.is_ours {
             self.trial.await_settled(&[&first, &second]);
         } else {
@@ -95,14 +96,23 @@ impl<'a> Stage<'a> {
                 if now != members {
                     (members, since) = (now, at);
                 }
-                (members >= Some(2) && at - since > REST).then_some(())
+                let ended = first.process.has_ended() || second.process.has_ended();
+                (ended || members >= Some(2) && at - since > REST).then_some(())
             });
             self.remarks.extend(settled.is_none().then(|| "the group did not come to rest".to_owned()));
+        }
+        for member in [&mut first, &mut second] {
+            if member.process.has_ended() {
+                let said = member.process.stderr();
+                assert!(!self.arm.is_ours, "a member ended by itself: {said}");
+                self.remarks.push(format!("void: it ended by itself: {}", said.lines().last().unwrap_or_default()));
+                return None;
+            }
         }
         self.since = Some(self.trial.reading().at);
         self.await_starts(&first, 100);
         self.await_starts(&second, 100);
-        (first, second)
+        Some((first, second))
     }
 
     /// Sends what is due, and reads the journals.
