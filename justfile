@@ -40,6 +40,11 @@ fuzz *ARGS:
 soak *ARGS:
     ./run soak {{ ARGS }}
 
+# This worker and other programs under the same faults: --only PART, NAME='PROGRAM MODE'.
+[positional-arguments]
+beside *ARGS:
+    ./run beside "$@"
+
 # The ladder: the cost of single steps, without Kafka.
 bench *ARGS:
     ./run bench {{ ARGS }}

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 pub(crate) use cluster::{Cluster, Kafka};
 pub(crate) use hostile::{Answer, Api, Hostile, TOPIC, fetched, topic};
 pub(crate) use process::{Process, Size};
-pub(crate) use produce::{Bytes, Produced};
+pub(crate) use produce::{Bytes, Flow, Produced};
 pub(crate) use proxy::{Proxy, Way};
-pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Trial};
+pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Reading, Tail, Trial};
 pub(crate) use verifiable::{Consumers, Half, Source};
 pub(crate) use wire::{Body, Codec, Tells, batch, gzip_bomb, lz4_bomb, record, snappy_bomb, zstd_bomb};
 
@@ -58,17 +58,23 @@ pub(crate) fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut(
 
 /// Waits until `attempt` gives something, and returns it; fails the test if it does not within `limit`.
 #[track_caller]
+pub(crate) fn wait_for<T>(limit: Duration, what: &str, attempt: impl FnMut() -> Option<T>) -> T {
+    wait_each(Duration::from_millis(20), limit, attempt)
+        .unwrap_or_else(|| panic!("waited {limit:?} in vain for {what}"))
+}
+
+/// Tries `attempt` again after each `pause` until it gives something; `None` if it does not within `limit`.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where tests wait, and they wait for what another process does"
 )]
-pub(crate) fn wait_for<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_each<T>(pause: Duration, limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
-        if let Some(found) = attempt() {
+        let found = attempt();
+        if found.is_some() || began.elapsed() >= limit {
             return found;
         }
-        assert!(began.elapsed() < limit, "waited {limit:?} in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(pause);
     }
 }

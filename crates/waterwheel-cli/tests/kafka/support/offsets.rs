@@ -43,6 +43,12 @@ impl Kafka {
         committed.collect()
     }
 
+    /// How many members a classic group has, if it is not rebalancing.
+    pub(crate) fn settled_members(&self, group: &str) -> Option<usize> {
+        let list = self.consumer(group).fetch_group_list(Some(group), Duration::from_secs(5)).ok()?;
+        list.groups().iter().find(|found| found.state() == "Stable").map(|found| found.members().len())
+    }
+
     /// Commits for a group that has no members, with that metadata.
     pub(crate) fn commit(&self, group: &str, topic: &str, commits: &[(i32, i64, &str)]) {
         let mut list = TopicPartitionList::new();

@@ -34,6 +34,33 @@ pub(crate) struct Bytes {
 
 type Acknowledged = (i32, i64, Option<String>);
 
+/// Records that are sent one by one, while other things happen.
+pub(crate) struct Flow {
+    producer: BaseProducer<Reports>,
+    topic: String,
+    sent: usize,
+}
+
+impl Flow {
+    /// How many were sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Sends one; it is acknowledged later.
+    pub(crate) fn send(&mut self, key: &str, value: &str) {
+        let sent = self.producer.send(BaseRecord::to(&self.topic).key(key).payload(value));
+        sent.map_err(|(error, _)| error).expect("room for a hundred thousand records");
+        self.sent += 1;
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Waits until every one is acknowledged, or the test fails.
+    pub(crate) fn end(self) -> Produced {
+        acknowledged(&self.producer, self.sent)
+    }
+}
+
 impl Produced {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -47,6 +74,11 @@ impl Produced {
     /// Those whose partition and offset `keep` says.
     pub(crate) fn filter(self, keep: impl Fn(i32, i64) -> bool) -> Self {
         Self(self.0.into_iter().filter(|(partition, offset, _)| keep(*partition, *offset)).collect())
+    }
+
+    /// Partition, offset and key of each.
+    pub(crate) fn keyed(&self) -> impl Iterator<Item = (i32, i64, Option<&str>)> {
+        self.0.iter().map(|(partition, offset, key)| (*partition, *offset, key.as_deref()))
     }
 
     /// Their partitions and offsets.
@@ -149,6 +181,11 @@ impl Kafka {
             }
         }
         committed
+    }
+
+    /// A producer that sends record by record.
+    pub(crate) fn flow(&self, topic: &str) -> Flow {
+        Flow { producer: self.producer(&[]), topic: topic.to_owned(), sent: 0 }
     }
 
     fn producer(&self, properties: &[(&str, &str)]) -> BaseProducer<Reports> {

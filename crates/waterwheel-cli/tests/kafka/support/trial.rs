@@ -53,6 +53,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) seed: u64,
     random: u64,
     began: Instant,
+    /// How often the journals were looked at.
+    pass: u32,
     dir: TempDir,
     produced: Produced,
     journals: Vec<Tail>,
@@ -106,6 +108,7 @@ impl<'a> Trial<'a> {
             seed,
             random: seed,
             began: Instant::now(),
+            pass: 0,
             dir: tempfile::tempdir().expect("a temporary directory"),
             produced: Produced::default(),
             journals: Vec::new(),
@@ -193,20 +196,24 @@ impl<'a> Trial<'a> {
 
     /// Starts a member as a process of its own: `bench consume` with a journal, until it is told to end.
     pub(crate) fn member(&mut self, properties: &[(&str, &str)], arguments: &[&str]) -> Member {
+        let properties: Vec<String> =
+            properties.iter().flat_map(|(key, value)| ["-X".to_owned(), format!("{key}={value}")]).collect();
+        let properties: Vec<&str> = properties.iter().map(String::as_str).collect();
+        let command = [env!("CARGO_BIN_EXE_waterwheel"), "bench"];
+        self.member_of(&command, &[&["-v"], &properties[..], arguments].concat())
+    }
+
+    /// Starts a member of a program that speaks the command line of `bench consume`; `command` is all before `consume`.
+    pub(crate) fn member_of(&mut self, command: &[&str], arguments: &[&str]) -> Member {
         let (number, path) = self.new_journal();
-        let mut all: Vec<String> = ["bench", "consume", "--count", "1000000000", "-v"].map(str::to_owned).to_vec();
-        if !properties.iter().any(|(key, _)| *key == "bootstrap.servers") {
-            all.extend(["--bootstrap".to_owned(), self.kafka.bootstrap().to_owned()]);
+        let path = path.to_string_lossy();
+        let mut words = [&command[1..], &["consume", "--count", "1000000000"]].concat();
+        if !arguments.iter().any(|word| word.starts_with("bootstrap.servers=")) {
+            words.extend(["--bootstrap", self.kafka.bootstrap()]);
         }
-        for (option, value) in
-            [("--topic", &*self.topic), ("--group", &*self.group), ("--journal", &*path.to_string_lossy())]
-        {
-            all.extend([option.to_owned(), value.to_owned()]);
-        }
-        all.extend(properties.iter().flat_map(|(key, value)| ["-X".to_owned(), format!("{key}={value}")]));
-        all.extend(arguments.iter().map(|&word| word.to_owned()));
-        let words: Vec<&str> = all.iter().map(String::as_str).collect();
-        Member { number, process: Process::waterwheel(&words) }
+        words.extend(["--topic", &self.topic, "--group", &self.group, "--journal", &path]);
+        words.extend(arguments);
+        Member { number, process: Process::start(command[0], &words) }
     }
 
     /// All that is in the journals.
@@ -217,9 +224,21 @@ impl<'a> Trial<'a> {
 
     /// Reads what members have written since the last look.
     pub(crate) fn look(&mut self) {
+        self.pass += 1;
+        let reading = Reading { pass: self.pass, at: self.began.elapsed() };
         for tail in &mut self.journals {
-            tail.read(&mut self.finished);
+            tail.read(&mut self.finished, reading);
         }
+    }
+
+    /// The number of the last look, and the time now.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading { pass: self.pass, at: self.began.elapsed() }
+    }
+
+    /// The journals, as far as they were read, by the members' numbers.
+    pub(crate) fn journals(&self) -> &[Tail] {
+        &self.journals
     }
 
     /// What is known of a member's journal, after a look at it.
@@ -232,6 +251,11 @@ impl<'a> Trial<'a> {
     pub(crate) fn finished(&mut self) -> usize {
         self.look();
         self.finished.len()
+    }
+
+    /// Whether that record is finished by the last look.
+    pub(crate) fn has_finished(&self, place: (i32, i64)) -> bool {
+        self.finished.contains(&place)
     }
 
     /// Whether everything that was produced is finished.
@@ -306,21 +330,11 @@ impl<'a> Trial<'a> {
     fn conclude(mut self, most: u64) -> Verdict {
         let verdict = self.audit();
         let (commits, wrong) = self.judge_commits();
-        let mut line = serde_json::json!({
-            "case": self.name, "seed": self.seed, "members": self.journals.len(),
-            "seconds": self.seconds(), "most_duplicates": most,
-        });
-        for (key, value) in std::mem::take(&mut self.figures) {
-            line[key] = value;
-        }
-        let (lost, duplicates) = (verdict.lost.count, verdict.duplicates.count);
-        line["produced"] = verdict.produced.into();
-        line["lost"] = lost.into();
-        line["duplicates"] = duplicates.into();
-        line["interrupted"] = verdict.interrupted.into();
+        let mut line = self.line(&verdict);
+        line["most_duplicates"] = most.into();
         line["faults"] = self.faults.into();
         line["commits"] = commits.into();
-        let holds = verdict.holds() && duplicates <= most && commits > 0 && wrong.none();
+        let holds = verdict.holds() && verdict.duplicates.count <= most && commits > 0 && wrong.none();
         line["holds"] = holds.into();
         println!("{line}");
         if !holds {
@@ -344,6 +358,27 @@ impl<'a> Trial<'a> {
         produced.sort_unstable();
         let wrong = commits::judge(&written, &said, &self.by_hand, &self.cut_off, &produced);
         (written.iter().filter(|commit| commit.offset.is_some()).count() - self.by_hand.len(), wrong)
+    }
+
+    /// Judges all journals, and tells what was found, whatever it is.
+    pub(crate) fn report(mut self) {
+        let verdict = self.audit();
+        println!("{}", self.line(&verdict));
+    }
+
+    fn line(&mut self, verdict: &Verdict) -> serde_json::Value {
+        let mut line = serde_json::json!({
+            "case": self.name, "seed": self.seed, "members": self.journals.len(),
+            "seconds": self.seconds(),
+        });
+        for (key, value) in std::mem::take(&mut self.figures) {
+            line[key] = value;
+        }
+        line["produced"] = verdict.produced.into();
+        line["lost"] = verdict.lost.count.into();
+        line["duplicates"] = verdict.duplicates.count.into();
+        line["interrupted"] = verdict.interrupted.into();
+        line
     }
 
     fn audit(&self) -> Verdict {
@@ -389,6 +424,18 @@ pub(crate) struct Tail {
     pub(crate) held: BTreeSet<i32>,
     /// Everything so far, without keys.
     pub(crate) entries: Vec<Entry>,
+    /// When each of them was read.
+    pub(crate) readings: Vec<Reading>,
+}
+
+/// A look at all journals, one after the other. What a look finds was written after all that the last one but one had
+/// found: the look between them did not find it yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Its number, from 1.
+    pub(crate) pass: u32,
+    /// Since the trial began.
+    pub(crate) at: Duration,
 }
 
 /// A line of a journal, without its key.
@@ -396,6 +443,7 @@ pub(crate) struct Tail {
 pub(crate) enum Entry {
     Start(i32, i64),
     End(i32, i64),
+    Cut(i32, i64),
     Assigned(i32, i64),
     Revoked(i32),
     Lost(i32),
@@ -413,10 +461,11 @@ impl Tail {
             starts: 0,
             held: BTreeSet::new(),
             entries: Vec::new(),
+            readings: Vec::new(),
         }
     }
 
-    fn read(&mut self, finished: &mut HashSet<(i32, i64)>) {
+    fn read(&mut self, finished: &mut HashSet<(i32, i64)>, reading: Reading) {
         let mut file = File::open(&self.path).expect("the journal was made at the start");
         file.seek(SeekFrom::Start(self.at)).expect("a file can be read from any place");
         self.at += file.read_to_end(&mut self.part).expect("a file can be read") as u64;
@@ -425,6 +474,7 @@ impl Tail {
         for line in part[..whole].split_inclusive(|byte| *byte == b'\n') {
             self.take(&line[..line.len() - 1], finished);
         }
+        self.readings.resize(self.entries.len(), reading);
         self.part = part[whole..].to_vec();
     }
 
@@ -462,7 +512,8 @@ impl Tail {
                 Entry::Lost(partition)
             }
             Line::Commit { partition, offset, .. } => Entry::Commit(partition, offset),
-            Line::Cut { .. } | Line::Remark => Entry::Other,
+            Line::Cut { partition, offset } => Entry::Cut(partition, offset),
+            Line::Remark => Entry::Other,
         };
         self.entries.push(entry);
     }
