@@ -36,6 +36,15 @@ faults *NAMES:
 fuzz *ARGS:
     ./run fuzz {{ ARGS }}
 
+# Everything at once at random on a real Kafka: --for 10m --seed N.
+soak *ARGS:
+    ./run soak {{ ARGS }}
+
+# This worker and other programs under the same faults: --only PART, NAME='PROGRAM MODE'.
+[positional-arguments]
+beside *ARGS:
+    ./run beside "$@"
+
 # The ladder: the cost of single steps, without Kafka.
 bench *ARGS:
     ./run bench {{ ARGS }}

@@ -94,6 +94,7 @@ impl From<Error> for Failure {
             Error::Config(_) => Exit::Usage,
             Error::Kafka(kafka) if kafka.is_unauthorised() => Exit::NotAuthorised,
             Error::Kafka(kafka) if kafka.is_unreachable() => Exit::Unreachable,
+            Error::Kafka(kafka) if kafka.is_fenced() => Exit::Refused,
             _ => Exit::Failed,
         };
         Failure::new(exit, error)

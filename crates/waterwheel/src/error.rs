@@ -37,6 +37,11 @@ impl KafkaError {
         code::UNAUTHORISED.contains(&self.code)
     }
 
+    /// Whether another member has this one's place: both were given the same `group.instance.id`.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self.code, code::FENCED_INSTANCE_ID | code::UNRELEASED_INSTANCE_ID)
+    }
+
     /// Whether the cluster has no such topic.
     pub fn is_unknown_topic(&self) -> bool {
         matches!(self.code, code::UNKNOWN_TOPIC_OR_PARTITION | code::LOCAL_UNKNOWN_TOPIC)
@@ -86,6 +91,7 @@ pub(crate) mod code {
     pub(crate) const OFFSET_NOT_AVAILABLE: i32 = 78;
     pub(crate) const FENCED_INSTANCE_ID: i32 = 82;
     pub(crate) const FENCED_MEMBER_EPOCH: i32 = 110;
+    pub(crate) const UNRELEASED_INSTANCE_ID: i32 = 111;
     pub(crate) const STALE_MEMBER_EPOCH: i32 = 113;
 
     pub(crate) const LOCAL_BAD_MSG: i32 = -199;

@@ -48,9 +48,11 @@
 //! [`WorkerHandle`] stops, pauses and resumes it, and shows what it does: [`Event`]s, [`Snapshot`]s, [`Health`],
 //! [`Counts`]. A [`Witness`] is told in place, for audits.
 //!
+//! A [`History`], made by [`Client::history`], is a worker without a group that reads everything, and tells when it has caught up.
+//!
 //! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand in batches.
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters` and `steering` run on it as they are.
+//! `dead_letters`, `steering` and `history` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -140,6 +142,11 @@ pub mod bench {
 #[doc = include_str!("../../../README.md")]
 #[cfg(doctest)]
 struct ReadmeDoctests;
+
+/// Compiles the examples in docs/history.md.
+#[doc = include_str!("../../../docs/history.md")]
+#[cfg(doctest)]
+struct HistoryDoctests;
 
 /// Compiles the examples in docs/security.md.
 #[doc = include_str!("../../../docs/security.md")]

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::journal::{Journal, Journaled};
-use waterwheel::{Error, Failure, Message, Order, Raw, Retry};
+use waterwheel::{DeadLetter, Error, Failure, Message, Order, Raw, Retry};
 
 use super::data::{Data, Spread};
 use super::place::Brokers;
@@ -14,6 +13,7 @@ use super::run::{Run, Seen};
 use super::{Mode, TOPIC, instant, needed};
 use crate::exit::{Exit, Failure as Ended};
 use crate::global::{Global, Output};
+use crate::journal::{Journal, Journaled};
 use crate::words::grouped;
 
 /// Read a topic: raw batches, or through a worker with commits
@@ -51,6 +51,12 @@ pub(crate) struct Consume {
     /// Percent of the records that fail the first time and are tried again after a second
     #[arg(long, value_name = "PERCENT", default_value_t = 0)]
     fail_pct: u64,
+    /// Percent of the records that go to the topic of --dead-letter
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, requires = "dead_letter")]
+    dead_pct: u64,
+    /// The dead-letter topic
+    #[arg(long, value_name = "TOPIC")]
+    dead_letter: Option<String>,
     /// Write a line for each handler's start and end, for `audit`
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
@@ -161,6 +167,7 @@ impl Consume {
             tail: Duration::from_micros(self.tail_us),
             tail_pct: self.tail_pct,
             fail_pct: self.fail_pct,
+            dead_pct: self.dead_pct,
             failed: Mutex::default(),
         };
         // For the rest of the process: no count is shared by the threads that run handlers.
@@ -182,6 +189,9 @@ impl Consume {
             .retry(Retry::fixed(Duration::from_secs(1)).forever());
         if let Some(journal) = &journal {
             builder = builder.witness(journal.clone());
+        }
+        if let Some(topic) = &self.dead_letter {
+            builder = builder.dead_letter(DeadLetter::topic(topic));
         }
         if let Some(lease) = self.lease_ms {
             builder = builder.lease(Duration::from_millis(lease));
@@ -265,6 +275,7 @@ struct Work {
     tail: Duration,
     tail_pct: u64,
     fail_pct: u64,
+    dead_pct: u64,
     failed: Mutex<HashSet<(i32, i64)>>,
 }
 
@@ -288,6 +299,9 @@ impl Work {
             }
         }
         self.run.handled(partition, offset);
+        if place(104_729) < self.dead_pct {
+            return Err(Failure::dead_letter("chosen for the dead-letter topic"));
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use waterwheel::{DeadLetter, Failure, Message, Raw};
+use waterwheel::{DeadLetter, Failure, Message, Raw, TooLarge};
 
 use crate::support::{Bytes, Kafka, PATIENCE, Protocol, Trial, topic_name, wait_until};
 
@@ -69,6 +69,7 @@ fn a_dead_letter_topic_that_is_missing_holds_its_partitions_until_it_is_made() {
         format!("{health:?}").contains("3 partitions are held because their dead letters cannot be written")
     });
     assert_eq!(committed(), reachable, "nothing is committed past a dead letter that is not written");
+    trial.injected(1);
 
     kafka.create_topic(&dead, 3, &[]);
     trial.await_done(PATIENCE);
@@ -133,6 +134,8 @@ fn a_dead_letter_topic_that_is_missing_delays_no_hand_over() {
         assert!(report.is_clean(), "{report:?}");
         let second = start(&mut trial);
         wait_until(PATIENCE, "the next member to get its share", || trial.journal(second.number).held.len() == 2);
+        // The topic that is missing, two members that join meanwhile, and one that leaves.
+        trial.injected(4);
         kafka.create_topic(&dead, 1, &[]);
         trial.await_done(PATIENCE);
         first.stop();
@@ -140,4 +143,69 @@ fn a_dead_letter_topic_that_is_missing_delays_no_hand_over() {
         trial.assert_all_committed();
         trial.judge(0);
     }
+}
+
+/// A record that its dead-letter topic does not take: by policy its partition is held until the topic takes it, or the
+/// letter is written without the value, and points to it.
+fn too_large(name: &'static str, policy: TooLarge) {
+    let Some(kafka) = Kafka::particular() else { return };
+    let mut trial = Trial::with(kafka, name, 2, &[("max.message.bytes", "12000000")]);
+    let value = [b"poison".to_vec(), vec![7; 10_000_000]].concat();
+    let headers = vec![("h".to_owned(), Some(b"1".to_vec()))];
+    let poison = Bytes { partition: 1, key: Some(b"k".to_vec()), value: Some(value), headers, ..Bytes::default() };
+    let written = kafka.produce_bytes(&trial.topic, std::slice::from_ref(&poison));
+    trial.was_produced(written);
+    trial.produce(1_000, 100);
+    let dead = topic_name("too-large-dead");
+    kafka.create_topic(&dead, 1, &[("compression.type", "uncompressed")]);
+    let worker = trial.inside(
+        // What a topic takes is for the broker to say.
+        &[&Protocol::Cooperative.properties()[..], &[("message.max.bytes", "20000000")]].concat(),
+        |builder| {
+            let letters = DeadLetter::topic(&dead).too_large(policy);
+            builder.dead_letter(letters).commit_every(Duration::from_millis(200))
+        },
+        refuse_poison,
+    );
+    if policy == TooLarge::Hold {
+        let ends = kafka.ends(&trial.topic, 2);
+        let (group, topic) = (trial.group.clone(), trial.topic.clone());
+        let committed =
+            || -> Vec<i64> { kafka.committed(&group, &topic, 2).iter().map(|c| c.offset.unwrap_or(0)).collect() };
+        wait_until(PATIENCE, "the other partition to be committed", || committed() == [ends[0], 0]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        wait_until(PATIENCE, "health to tell why the partition is held", || {
+            let health = format!("{:?}", runtime.block_on(worker.handle.health()));
+            health.contains("held because") && health.contains("dead letters cannot be written")
+        });
+        assert_eq!(committed(), [ends[0], 0], "nothing is committed past a dead letter that is not written");
+        kafka.set_topic(&dead, "max.message.bytes=12000000");
+    }
+    trial.await_done(PATIENCE);
+    let report = worker.stop();
+    assert!(report.counts.dead_letter_failures > 0, "void: the topic took it at once: {report:?}");
+    trial.injected(1);
+    trial.assert_all_committed();
+    let mut letters = kafka.read_all(&dead, 1);
+    assert_eq!(letters.len(), 1, "once");
+    let letter = letters.remove(0);
+    assert_eq!((&letter.key, &letter.headers[..1]), (&poison.key, &poison.headers[..]));
+    let omitted = letter.headers.iter().find(|(name, _)| name == "waterwheel-value-omitted");
+    match policy {
+        TooLarge::Hold => assert!(letter.value == poison.value && omitted.is_none(), "byte for byte"),
+        TooLarge::Pointer => {
+            assert_eq!((letter.value, omitted.and_then(|(_, size)| size.as_deref())), (None, Some(&b"10000006"[..])));
+        }
+    }
+    trial.judge(0);
+}
+
+#[test]
+fn a_dead_letter_too_large_for_its_topic_holds_its_partition_until_the_topic_takes_it() {
+    too_large("dlt-too-large-hold", TooLarge::Hold);
+}
+
+#[test]
+fn a_dead_letter_too_large_for_its_topic_points_to_its_value() {
+    too_large("dlt-too-large-pointer", TooLarge::Pointer);
 }

@@ -25,6 +25,7 @@ fn a_killed_member(name: &'static str, protocol: Protocol) {
     let mut process = victim.process;
     process.wait(PATIENCE);
     assert!(!trial.is_done(), "void: everything was finished before the member was killed");
+    trial.injected(1);
     let since = trial.journal(victim.number).ended_since_commit(8);
 
     trial.await_done(PATIENCE);
@@ -72,6 +73,7 @@ fn a_frozen_member(name: &'static str, protocol: Protocol) {
     wait_until(PATIENCE, "the other member to hold everything", || trial.journal(other.number).held.len() == 8);
     trial.await_starts(other.number, 500);
     assert!(!trial.is_done(), "void: everything was finished before the frozen member went on");
+    trial.injected(1);
     let stood_at = trial.journal(frozen.number).entries.len();
     let mut committed = kafka.committed(&trial.group, &trial.topic, trial.partitions);
     frozen.process.signal(Signal::CONT);
@@ -134,6 +136,7 @@ fn ten_stops(name: &'static str, protocol: Protocol) {
         trial.await_starts(member.number, 1_500);
         assert!(!trial.is_done(), "void: everything was finished before the tenth stop");
         trial.end(member);
+        trial.injected(1);
     }
     let last = trial.member(&protocol.properties(), &load);
     trial.await_done(PATIENCE);
@@ -161,11 +164,16 @@ fn ten_stops_under_load_cost_nothing_in_the_consumer_protocol() {
 fn long_handlers(name: &'static str, protocol: Protocol) {
     let Some(kafka) = Kafka::shared() else { return };
     let mut trial = Trial::new(kafka, name, 4);
-    trial.produce(16, 8);
+    // Two of each key: 18 s.
+    let records: Vec<_> = (0..16).map(|n| (Some(format!("k{}", n % 8)), format!("v{n}"))).collect();
+    let produced = kafka.produce(&trial.topic, records);
+    trial.was_produced(produced);
     let mut properties = protocol.properties();
     properties.push(("max.poll.interval.ms", "6000"));
     let member = trial.member(&properties, &["--concurrency", "64", "--work-us", "9000000"]);
     trial.await_done(PATIENCE);
+    // Each took longer than the poll interval.
+    trial.injected(16);
     let entries = &trial.journal(member.number).entries;
     let left = entries.iter().filter(|e| matches!(e, Entry::Revoked(_) | Entry::Lost(_))).count();
     assert_eq!(left, 0, "partitions left the member while its handlers ran");

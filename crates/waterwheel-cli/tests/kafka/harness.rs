@@ -5,7 +5,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use waterwheel_cli::audit::Records;
 
-use crate::support::{Cluster, Kafka, Process, topic_name, wait_until};
+use crate::support::commits::{Faults, Said, Written, java_hash, judge};
+use crate::support::{Cluster, Kafka, Process, Protocol, Trial, topic_name, wait_until};
 
 #[test]
 fn records_are_produced_and_their_places_told() {
@@ -66,4 +67,53 @@ fn a_process_is_watched_and_signalled() {
 fn the_command_runs() {
     let mut process = Process::waterwheel(&["--version"]);
     assert!(process.wait(Duration::from_secs(10)).success(), "{}", process.stderr());
+}
+
+/// A journal that says commits of 2 and 4 at 100 and 200, and ends of 0 to 3, the last one after 300.
+fn said() -> Said {
+    let mut said = Said::default();
+    [(2, 100), (4, 200)].into_iter().for_each(|(offset, ns)| said.committing((0, offset), ns));
+    [(0, 0), (1, 50), (2, 150), (3, 300)].into_iter().for_each(|(offset, ns)| said.finished((0, offset), ns));
+    said
+}
+
+#[test]
+fn commits_that_the_brokers_wrote_are_held_against_the_journals() {
+    let wrote = |offset| Written { partition: 0, offset };
+    let judged = |written: &[Written], by_hand: &[(i32, i64)]| {
+        judge(written, &said(), by_hand, &[], &[(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)])
+    };
+    let fault = |told: &str| vec![told.to_owned()];
+    assert!(judged(&[wrote(Some(2)), wrote(Some(2))], &[]).none());
+    let back = judged(&[wrote(Some(2)), wrote(Some(3)), wrote(Some(2))], &[(0, 3)]);
+    assert_eq!(back, Faults { back: fault("0@2 after 3"), ..Faults::default() });
+    let cut_off = judge(&[wrote(Some(4)), wrote(Some(2)), wrote(Some(1))], &said(), &[(0, 4), (0, 1)], &[0], &[]);
+    assert!(cut_off.none(), "{cut_off:?}");
+    assert!(judged(&[wrote(Some(2)), wrote(None), wrote(Some(2))], &[]).none(), "what was forgotten is no limit");
+    let unsaid = judged(&[wrote(Some(1))], &[]);
+    assert_eq!(unsaid, Faults { unsaid: fault("0@1"), ..Faults::default() });
+    let early = judged(&[wrote(Some(4))], &[]);
+    assert_eq!(early, Faults { early: fault("0@4 above 3"), ..Faults::default() });
+    assert!(judged(&[wrote(Some(4))], &[(0, 4)]).none(), "the test's own commits may say anything");
+}
+
+#[test]
+fn commits_are_read_from_the_brokers_own_topic() {
+    // As Java says: "group-a".hashCode().
+    assert_eq!((java_hash("group-a"), java_hash("")), (293_427_347, 0));
+    let Some(kafka) = Kafka::shared() else { return };
+    let mut trial = Trial::new(kafka, "harness-commits", 2);
+    trial.produce(100, 10);
+    trial.commit(&[(0, 3, "by hand"), (1, 7, "")]);
+    trial.commit(&[(0, 0, ""), (1, 0, "")]);
+    let from = kafka.end_of_commits(&trial.group).expect("the topic is there").1 - 4;
+    let written = kafka.written_commits(&trial.group, &trial.topic, from);
+    let wrote = |partition, offset| Written { partition, offset: Some(offset) };
+    for expected in [wrote(0, 3), wrote(1, 7), wrote(0, 0), wrote(1, 0)] {
+        assert!(written.contains(&expected), "{expected:?} is not among {written:?}");
+    }
+    let member = trial.member(&Protocol::Consumer.properties(), &[]);
+    trial.await_done(Duration::from_secs(60));
+    trial.end(member);
+    trial.judge_undisturbed();
 }

@@ -149,7 +149,7 @@ fn partitions_added_while_a_history_reads_are_read_from_their_start() {
     kafka.produce(&topic, records(200));
     let reading = read(builder(kafka, &topic));
     reading.await_caught_up();
-    kafka.tool("topics", &["--alter", "--topic", &topic, "--partitions", "6"]);
+    kafka.add_partitions(&topic, 6);
     kafka.produce(&topic, records(600));
     wait_until(PATIENCE, "the records of the new partitions", || reading.count() == 800);
     assert_eq!(reading.handle.progress().partitions.len(), 6);

@@ -6,15 +6,23 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
 
 mod bench;
+mod beside;
 mod brokers;
 mod commits;
 mod dead_letters;
 mod deaths;
+mod forgotten;
 mod harness;
 mod history;
+mod hostile;
+mod limits;
+mod network;
 mod rebalances;
+mod records;
 mod run;
 mod security;
+mod soak;
+mod statics;
 mod support;
 mod topics;
 mod verifiable;

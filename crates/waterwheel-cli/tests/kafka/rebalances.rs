@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use waterwheel::{Failure, Message, Raw, WorkerBuilder};
 
-use crate::support::{Entry, Kafka, PATIENCE, Protocol, Trial, wait_until};
+use crate::support::{Entry, Kafka, PATIENCE, Protocol, Trial, is_whole, wait_until};
 
 /// A hundred thousand keyed records through two members while a third joins and leaves again and again.
 fn a_third_member_comes_and_goes(name: &'static str, protocol: Protocol) {
@@ -29,6 +29,7 @@ fn a_third_member_comes_and_goes(name: &'static str, protocol: Protocol) {
         trial.end(member);
     }
     assert!(rounds >= 3, "void: only {rounds} members joined and left before everything was finished");
+    trial.injected(2 * rounds);
     trial.figure("rounds", rounds);
     trial.assert_all_committed();
     trial.judge(0);
@@ -78,6 +79,7 @@ fn kept_partitions_go_on(name: &'static str, protocol: Protocol) {
     let second = trial.member(&properties, &load);
     wait_until(PATIENCE, "the second member to get its share", || trial.journal(second.number).held.len() == 4);
     assert!(!trial.is_done(), "void: everything was finished before the hand-over");
+    trial.injected(1);
     let (drained, kept) = gate.told();
     assert!(!drained.is_empty(), "void: no handler ran in a partition that was drained");
     assert!(kept >= ENOUGH, "only {kept} records of the kept partitions were started during the drain");
@@ -139,4 +141,53 @@ fn partitions_that_stay_go_on_while_others_are_drained() {
 #[test]
 fn partitions_that_stay_go_on_while_others_are_drained_in_the_consumer_protocol() {
     kept_partitions_go_on("kept-consumer", Protocol::Consumer);
+}
+
+/// So many members, some of them coming and going all the time, share many partitions.
+fn a_big_group(name: &'static str, protocol: Protocol, members: usize, partitions: i32, records: usize) {
+    let Some(kafka) = Kafka::shared() else { return };
+    let mut trial = Trial::new(kafka, name, partitions);
+    trial.produce(records, 20_000);
+    // A handful of handlers a partition: it takes a while.
+    let load = ["--concurrency", "32", "--work-us", "40000"];
+    let properties = protocol.properties();
+    let mut all: Vec<_> = (0..members).map(|_| trial.member(&properties, &load)).collect();
+    let last = all[members - 1].number;
+    trial.await_starts_or_done(last, 100);
+    let mut rounds = 0;
+    while !trial.is_done() && rounds < members {
+        // The eldest leaves, and another one joins.
+        let eldest = all.remove(0);
+        trial.end(eldest);
+        let newest = trial.member(&properties, &load);
+        trial.await_starts_or_done(newest.number, 100);
+        rounds += usize::from(trial.journal(newest.number).starts >= 100);
+        all.push(newest);
+    }
+    trial.await_done(2 * PATIENCE);
+    all.into_iter().for_each(|member| trial.end(member));
+    assert!(rounds >= 2, "void: only {rounds} members left and joined before everything was finished");
+    trial.injected(2 * rounds);
+    trial.figure("rounds", rounds);
+    trial.assert_all_committed();
+    trial.judge(0);
+}
+
+#[test]
+fn a_big_group_whose_members_change_loses_nothing_when_partitions_move_by_and_by() {
+    a_big_group("big-cooperative", Protocol::Cooperative, 8, 40, 60_000);
+}
+
+#[test]
+fn a_bigger_group_whose_members_change_loses_nothing_when_all_is_revoked() {
+    if is_whole() {
+        a_big_group("bigger-eager", Protocol::Eager, 12, 80, 200_000);
+    }
+}
+
+#[test]
+fn a_bigger_group_whose_members_change_loses_nothing_in_the_consumer_protocol() {
+    if is_whole() {
+        a_big_group("bigger-consumer", Protocol::Consumer, 12, 80, 200_000);
+    }
 }

@@ -55,6 +55,7 @@ fn a_compacted_topic_is_handled_whole() {
         settled.then(|| earlier.clone())
     });
     trial.figure("written", all);
+    trial.injected(all - visible.len());
     every_visible_record_is_handled_once(kafka, trial, &visible);
 }
 
@@ -73,6 +74,7 @@ fn a_transactional_topic_is_handled_without_what_was_aborted() {
     let visible = kafka.read_all(&trial.topic, 2);
     assert_eq!(visible.len(), committed.len(), "a reader sees what was committed");
     assert!(visible.len() < batches.len() * 50, "void: nothing was aborted");
+    trial.injected(batches.iter().filter(|(commit, _)| !commit).count());
     every_visible_record_is_handled_once(kafka, trial, &visible);
 }
 
@@ -103,9 +105,10 @@ fn a_topic_made_again_under_a_committed_map_is_handled_whole() {
     kafka.delete_topic(&old.topic);
     let mut new = old.anew();
     // The broker forgets what was committed for a deleted topic, but maybe late, or another tool brings it back.
-    kafka.commit(&new.group, &new.topic, &[(0, 1_000, &committed.metadata)]);
+    new.commit(&[(0, 1_000, &committed.metadata)]);
     let kept = kafka.committed(&new.group, &new.topic, 1).remove(0);
     assert_eq!(kept, committed, "void: the old map is not there");
+    new.injected(1);
     new.produce(2_000, 100);
     let worker = new.inside(&properties, |builder| builder, |_: Message<Raw>| async { Ok::<(), Failure>(()) });
     new.await_done(PATIENCE);
@@ -185,6 +188,7 @@ fn partitions_added_under_load_are_worked_on_from_their_start() {
         trial.await_starts(member.number, 100);
         kafka.tool("topics", &["--alter", "--topic", &trial.topic, "--partitions", "12"]);
         trial.partitions = 12;
+        trial.injected(1);
         // What is written before a member knows of the new partitions is theirs, too.
         trial.produce(6_000, 400);
         trial.await_done(PATIENCE);

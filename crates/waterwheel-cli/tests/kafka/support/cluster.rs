@@ -8,11 +8,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Process, unique, wait_until};
+use super::{Process, Proxy, unique, wait_for, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,24 +23,36 @@ pub(crate) struct Kafka {
     dir: Option<PathBuf>,
     /// Whether the test may do harm to it.
     own: bool,
+    /// One a broker, if it was made so.
+    proxies: Vec<Proxy>,
     admin: AdminClient<DefaultClientContext>,
 }
 
 /// A cluster of a test's own, to be started.
 pub(crate) struct Cluster {
     brokers: usize,
+    proxies: Vec<Proxy>,
     arguments: Vec<String>,
 }
 
 impl Cluster {
     /// A cluster of so many brokers.
     pub(crate) fn of(brokers: usize) -> Self {
-        Self { brokers, arguments: vec!["--brokers".to_owned(), brokers.to_string()] }
+        Self { brokers, proxies: Vec::new(), arguments: vec!["--brokers".to_owned(), brokers.to_string()] }
     }
 
     /// With listeners for SASL and for client certificates.
     pub(crate) fn secure(mut self) -> Self {
         self.arguments.push("--secure".to_owned());
+        self
+    }
+
+    /// With a proxy before each broker, on one more listener: whoever begins at [`Kafka::bootstrap_proxied`] meets the
+    /// brokers there only.
+    pub(crate) fn proxied(mut self, seed: u64) -> Self {
+        self.proxies = (0..self.brokers as u64).map(|broker| Proxy::new(seed.wrapping_add(broker))).collect();
+        let ports: Vec<String> = self.proxies.iter().map(|proxy| proxy.address().port().to_string()).collect();
+        self.arguments.extend(["--proxied".to_owned(), ports.join(",")]);
         self
     }
 
@@ -65,7 +77,13 @@ impl Cluster {
         arguments.extend(self.arguments.iter().map(String::as_str));
         let bootstrap = script(&dir, &arguments)?.trim().to_owned();
         // From here on, dropping it takes the cluster down.
-        let kafka = Kafka { admin: admin(&bootstrap), bootstrap, dir: Some(dir), own };
+        let kafka = Kafka { admin: admin(&bootstrap), bootstrap, dir: Some(dir), own, proxies: self.proxies };
+        if !kafka.proxies.is_empty() {
+            let behind = kafka.script(&["bootstrap", "behind"]);
+            for (proxy, broker) in kafka.proxies.iter().zip(behind.trim().split(',')) {
+                proxy.lead_to(broker.parse().expect("the script prints addresses"));
+            }
+        }
         kafka.await_brokers(self.brokers);
         Ok(kafka)
     }
@@ -81,7 +99,7 @@ impl Kafka {
         }
         let shared = SHARED.get_or_init(|| match std::env::var("WATERWHEEL_BOOTSTRAP") {
             Ok(bootstrap) if !bootstrap.is_empty() => {
-                Ok(Kafka { admin: admin(&bootstrap), bootstrap, dir: None, own: false })
+                Ok(Kafka { admin: admin(&bootstrap), bootstrap, dir: None, own: false, proxies: Vec::new() })
             }
             _ => Cluster::of(1).launch(false),
         });
@@ -119,6 +137,16 @@ impl Kafka {
         self.script(&["bootstrap", "tls"]).trim().to_owned()
     }
 
+    /// The proxies' addresses.
+    pub(crate) fn bootstrap_proxied(&self) -> String {
+        self.proxies.iter().map(|proxy| proxy.address().to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The proxies: that of broker 1 first.
+    pub(crate) fn proxies(&self) -> &[Proxy] {
+        &self.proxies
+    }
+
     /// One of ca.pem, client.pem, client.key and other-ca.pem.
     pub(crate) fn tls_file(&self, name: &str) -> PathBuf {
         self.dir.as_deref().expect("a secure cluster is one of the test's own").join("tls").join(name)
@@ -130,9 +158,13 @@ impl Kafka {
         for (key, value) in configs {
             topic = topic.set(key, value);
         }
+        self.create(&topic, name, partitions.unsigned_abs() as usize);
+    }
+
+    fn create(&self, topic: &NewTopic<'_>, name: &str, partitions: usize) {
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
-        let created = runtime.block_on(self.admin.create_topics([&topic], &options));
+        let created = runtime.block_on(self.admin.create_topics([topic], &options));
         for result in created.expect("the cluster answers") {
             result.unwrap_or_else(|(topic, code)| panic!("cannot create {topic}: {code}"));
         }
@@ -142,9 +174,32 @@ impl Kafka {
                 let led = |topic: &rdkafka::metadata::MetadataTopic| {
                     topic.partitions().iter().filter(|partition| partition.leader() >= 0).count()
                 };
-                metadata.topics().iter().map(led).sum::<usize>() == partitions.unsigned_abs() as usize
+                metadata.topics().iter().map(led).sum::<usize>() == partitions
             })
         });
+    }
+
+    /// Creates a topic whose copies of each partition are on those brokers.
+    pub(crate) fn create_topic_on(&self, name: &str, brokers: &[&[i32]], configs: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, brokers.len() as i32, TopicReplication::Variable(brokers));
+        for (key, value) in configs {
+            topic = topic.set(key, value);
+        }
+        self.create(&topic, name, brokers.len());
+    }
+
+    /// The brokers that have a partition's records up to the end, by their numbers.
+    pub(crate) fn in_sync(&self, topic: &str, partition: usize) -> Vec<i32> {
+        let metadata = self.admin.inner().fetch_metadata(Some(topic), Duration::from_secs(5));
+        let of = |metadata: rdkafka::metadata::Metadata| {
+            Some(metadata.topics().first()?.partitions().get(partition)?.isr().to_vec())
+        };
+        metadata.ok().and_then(of).unwrap_or_default()
+    }
+
+    /// Sets a property of a topic.
+    pub(crate) fn set_topic(&self, name: &str, property: &str) {
+        self.tool("configs", &["--alter", "--entity-type", "topics", "--entity-name", name, "--add-config", property]);
     }
 
     /// Deletes a topic, and waits until it is gone.
@@ -173,6 +228,25 @@ impl Kafka {
         for element in deleted.expect("the cluster answers").elements() {
             element.error().unwrap_or_else(|error| panic!("cannot delete records of {topic}: {error}"));
         }
+    }
+
+    /// Gives a topic more partitions, `partitions` in all.
+    pub(crate) fn add_partitions(&self, name: &str, partitions: i32) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+        let more = NewPartitions::new(name, partitions as usize);
+        for result in runtime.block_on(self.admin.create_partitions([&more], &options)).expect("the cluster answers") {
+            result.unwrap_or_else(|(topic, code)| panic!("cannot add partitions to {topic}: {code}"));
+        }
+    }
+
+    /// The brokers that lead a topic's partitions now, each by its number (from 1); 0 where nobody leads.
+    pub(crate) fn leaders(&self, topic: &str) -> Vec<usize> {
+        let metadata = wait_for(PATIENCE, "metadata", || {
+            self.admin.inner().fetch_metadata(Some(topic), Duration::from_secs(5)).ok()
+        });
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.map(|partition| usize::try_from(partition.leader()).unwrap_or(0)).collect()
     }
 
     /// Waits until so many brokers are in the cluster.

@@ -1,11 +1,12 @@
 //! Members inside the test process, for handlers that a test steers. They keep journals like any other.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use waterwheel::{Client, Handler, Raw, Report, RunError, WorkerBuilder, WorkerHandle};
+use waterwheel::{Client, Error, Handler, Raw, Report, RunError, WorkerBuilder, WorkerHandle};
 use waterwheel_cli::journal::{Journal, Journaled};
 
 use super::{Trial, wait_until};
@@ -27,15 +28,36 @@ impl Trial<'_> {
         handler: H,
     ) -> Inside {
         let (number, path) = self.new_journal();
-        let journal = open(&path);
-        let properties = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let client = Client::builder()
-            .properties(properties)
-            .property("bootstrap.servers", self.kafka.bootstrap())
-            .build()
-            .expect("the properties are right");
-        let builder = client.worker(&*self.group).topic(&*self.topic).witness(journal.clone());
-        let worker = configure(builder).handler(Journaled::new(handler, Some(journal))).build().expect("a worker");
+        self.run(number, Some(open(&path)), properties, configure, handler)
+    }
+
+    /// The same without a journal, for more records than one would hold.
+    pub(crate) fn inside_unseen<H: Handler<Raw>>(
+        &mut self,
+        properties: &[(&str, &str)],
+        configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
+        handler: H,
+    ) -> Inside {
+        self.run(usize::MAX, None, properties, configure, handler)
+    }
+
+    fn run<H: Handler<Raw>>(
+        &mut self,
+        number: usize,
+        journal: Option<Arc<Journal>>,
+        properties: &[(&str, &str)],
+        configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
+        handler: H,
+    ) -> Inside {
+        let mut properties: BTreeMap<String, String> =
+            properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        properties.entry("bootstrap.servers".to_owned()).or_insert_with(|| self.kafka.bootstrap().to_owned());
+        let client = Client::builder().properties(properties).build().expect("the properties are right");
+        let mut builder = client.worker(&*self.group).topic(&*self.topic);
+        if let Some(journal) = &journal {
+            builder = builder.witness(journal.clone());
+        }
+        let worker = configure(builder).handler(Journaled::new(handler, journal)).build().expect("a worker");
         let handle = worker.handle();
         let (crash, crashed) = oneshot::channel();
         let run = move || {
@@ -73,6 +95,12 @@ impl Inside {
         // It may have ended already.
         let _ = self.crash.take().map(|crash| crash.send(()));
         self.join();
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Result<Report, Error> {
+        self.join().expect("it was not made to crash").map_err(|ended| ended.error)
     }
 
     fn join(&mut self) -> Option<Result<Report, RunError>> {

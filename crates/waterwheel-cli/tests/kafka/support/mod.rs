@@ -1,21 +1,37 @@
 //! What tests on a real Kafka share: brokers, topics, records, processes, waiting.
 
 mod cluster;
+pub(crate) mod commits;
+mod hostile;
 mod inside;
 mod offsets;
 mod process;
 mod produce;
+mod proxy;
 mod trial;
 mod verifiable;
+mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use cluster::{Cluster, Kafka};
-pub(crate) use process::Process;
-pub(crate) use produce::{Bytes, Produced};
-pub(crate) use trial::{Entry, PATIENCE, Protocol, Trial};
+pub(crate) use hostile::{Answer, Api, Hostile, TOPIC, fetched, topic};
+pub(crate) use process::{Process, Size};
+pub(crate) use produce::{Bytes, Flow, Produced};
+pub(crate) use proxy::{Proxy, Way};
+pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Reading, Tail, Trial};
 pub(crate) use verifiable::{Consumers, Half, Source};
+pub(crate) use wire::{Body, Codec, Tells, batch, gzip_bomb, lz4_bomb, record, snappy_bomb, zstd_bomb};
+
+/// Whether also the long forms of cases are to be run, and those that need much of the machine: `./run faults` does.
+pub(crate) fn is_whole() -> bool {
+    let whole = std::env::var("WATERWHEEL_FAULTS").is_ok_and(|asked| asked == "all");
+    if !whole {
+        eprintln!("SKIPPED: WATERWHEEL_FAULTS=all runs it");
+    }
+    whole
+}
 
 /// A number that no other call in any test process of this machine gets at the same time.
 fn unique() -> String {
@@ -42,17 +58,23 @@ pub(crate) fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut(
 
 /// Waits until `attempt` gives something, and returns it; fails the test if it does not within `limit`.
 #[track_caller]
+pub(crate) fn wait_for<T>(limit: Duration, what: &str, attempt: impl FnMut() -> Option<T>) -> T {
+    wait_each(Duration::from_millis(20), limit, attempt)
+        .unwrap_or_else(|| panic!("waited {limit:?} in vain for {what}"))
+}
+
+/// Tries `attempt` again after each `pause` until it gives something; `None` if it does not within `limit`.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where tests wait, and they wait for what another process does"
 )]
-pub(crate) fn wait_for<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_each<T>(pause: Duration, limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
-        if let Some(found) = attempt() {
+        let found = attempt();
+        if found.is_some() || began.elapsed() >= limit {
             return found;
         }
-        assert!(began.elapsed() < limit, "waited {limit:?} in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(pause);
     }
 }

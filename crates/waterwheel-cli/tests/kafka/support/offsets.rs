@@ -8,7 +8,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Kafka, wait_for};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a group has committed for a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,12 @@ impl Kafka {
         committed.collect()
     }
 
+    /// How many members a classic group has, if it is not rebalancing.
+    pub(crate) fn settled_members(&self, group: &str) -> Option<usize> {
+        let list = self.consumer(group).fetch_group_list(Some(group), Duration::from_secs(5)).ok()?;
+        list.groups().iter().find(|found| found.state() == "Stable").map(|found| found.members().len())
+    }
+
     /// Commits for a group that has no members, with that metadata.
     pub(crate) fn commit(&self, group: &str, topic: &str, commits: &[(i32, i64, &str)]) {
         let mut list = TopicPartitionList::new();
@@ -53,6 +59,29 @@ impl Kafka {
         }
         let consumer = self.consumer(group);
         wait_for(PATIENCE, "a commit by another tool", || consumer.commit(&list, CommitMode::Sync).ok());
+    }
+
+    /// How many members the group has, in the classic protocol.
+    pub(crate) fn members(&self, group: &str) -> usize {
+        let consumer = self.consumer("nobody");
+        wait_for(PATIENCE, "the group's members", || {
+            let groups = consumer.fetch_group_list(Some(group), Duration::from_secs(5)).ok()?;
+            groups.groups().iter().find(|found| found.name() == group).map(|found| found.members().len())
+        })
+    }
+
+    /// The number of the broker that coordinates the group.
+    pub(crate) fn coordinator(&self, group: &str) -> usize {
+        // Java's String.hashCode, as the brokers reckon.
+        let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+        let consumer = self.consumer("nobody");
+        wait_for(PATIENCE, "the group's coordinator", || {
+            let metadata = consumer.fetch_metadata(Some("__consumer_offsets"), Duration::from_secs(5)).ok()?;
+            let partitions = metadata.topics().first()?.partitions();
+            let number = i32::try_from(hash.unsigned_abs() as usize % partitions.len()).ok()?;
+            let partition = partitions.iter().find(|partition| partition.id() == number)?;
+            usize::try_from(partition.leader()).ok()
+        })
     }
 
     /// The offset after the last record, by partition.

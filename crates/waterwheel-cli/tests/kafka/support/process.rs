@@ -36,6 +36,16 @@ impl Process {
         Self { child, dir }
     }
 
+    /// What the system says of its size now; `None` once it has ended.
+    pub(crate) fn size(&self) -> Option<Size> {
+        Size::of(self.pid())
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// What it has written to its standard output.
     pub(crate) fn stdout(&self) -> String {
         self.read("stdout")
@@ -87,6 +97,34 @@ impl Process {
     #[track_caller]
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         wait_for(limit, "a process to end", || self.child.try_wait().expect("it is this process's child"))
+    }
+}
+
+/// How large a process is, as `/proc` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Memory that it has now, and the most that it ever had, in KiB.
+    pub(crate) rss: u64,
+    pub(crate) most_rss: u64,
+    pub(crate) threads: u64,
+    /// Open files.
+    pub(crate) files: u64,
+}
+
+impl Size {
+    pub(crate) fn of(pid: Pid) -> Option<Self> {
+        let pid = pid.as_raw_nonzero();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        Some(Self {
+            rss: of("VmRSS:")?,
+            most_rss: of("VmHWM:")?,
+            threads: of("Threads:")?,
+            files: fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64,
+        })
     }
 }
 

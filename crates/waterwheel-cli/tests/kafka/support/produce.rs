@@ -34,6 +34,33 @@ pub(crate) struct Bytes {
 
 type Acknowledged = (i32, i64, Option<String>);
 
+/// Records that are sent one by one, while other things happen.
+pub(crate) struct Flow {
+    producer: BaseProducer<Reports>,
+    topic: String,
+    sent: usize,
+}
+
+impl Flow {
+    /// How many were sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Sends one; it is acknowledged later.
+    pub(crate) fn send(&mut self, key: &str, value: &str) {
+        let sent = self.producer.send(BaseRecord::to(&self.topic).key(key).payload(value));
+        sent.map_err(|(error, _)| error).expect("room for a hundred thousand records");
+        self.sent += 1;
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Waits until every one is acknowledged, or the test fails.
+    pub(crate) fn end(self) -> Produced {
+        acknowledged(&self.producer, self.sent)
+    }
+}
+
 impl Produced {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -47,6 +74,11 @@ impl Produced {
     /// Those whose partition and offset `keep` says.
     pub(crate) fn filter(self, keep: impl Fn(i32, i64) -> bool) -> Self {
         Self(self.0.into_iter().filter(|(partition, offset, _)| keep(*partition, *offset)).collect())
+    }
+
+    /// Partition, offset and key of each.
+    pub(crate) fn keyed(&self) -> impl Iterator<Item = (i32, i64, Option<&str>)> {
+        self.0.iter().map(|(partition, offset, key)| (*partition, *offset, key.as_deref()))
     }
 
     /// Their partitions and offsets.
@@ -98,8 +130,33 @@ impl Kafka {
 
     /// Produces records byte for byte, each to its partition, in their order.
     pub(crate) fn produce_bytes(&self, topic: &str, records: &[Bytes]) -> Produced {
+        self.produce_at(topic, records.iter().map(|bytes| (bytes, None)))
+    }
+
+    /// Produces very many records, of a partition and a key each and without a value. Their places are not told.
+    pub(crate) fn produce_many<'r>(&self, topic: &str, records: impl Iterator<Item = (i32, &'r str)>) {
+        let producer: BaseProducer = self.configured(&[("compression.type", "lz4")]).create().expect("a producer");
+        for (partition, key) in records {
+            let mut record = BaseRecord::<str, [u8]>::to(topic).partition(partition).key(key);
+            while let Err((error, returned)) = producer.send(record) {
+                assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), "cannot send to {topic}");
+                producer.poll(Duration::from_millis(20));
+                record = returned;
+            }
+        }
+        producer.flush(PATIENCE).expect("all records are acknowledged in time");
+        assert_eq!(producer.in_flight_count(), 0);
+    }
+
+    /// The same, each with the time that it is said to have been created at, in milliseconds.
+    pub(crate) fn produce_at<'r>(
+        &self,
+        topic: &str,
+        records: impl ExactSizeIterator<Item = (&'r Bytes, Option<i64>)>,
+    ) -> Produced {
         let producer = self.producer(&[]);
-        for bytes in records {
+        let sent = records.len();
+        for (bytes, created) in records {
             let mut headers = OwnedHeaders::new();
             for (key, value) in &bytes.headers {
                 headers = headers.insert(Header { key, value: value.as_ref() });
@@ -107,9 +164,10 @@ impl Kafka {
             let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(bytes.partition).headers(headers);
             record.key = bytes.key.as_deref();
             record.payload = bytes.value.as_deref();
+            record.timestamp = created;
             producer.send(record).map_err(|(error, _)| error).expect("room for a hundred thousand records");
         }
-        acknowledged(&producer, records.len())
+        acknowledged(&producer, sent)
     }
 
     /// Produces records in transactions, one for each batch, which is committed or aborted. Tells the committed ones.
@@ -148,13 +206,23 @@ impl Kafka {
         OpenTransaction(producer)
     }
 
+    /// A producer that sends record by record.
+    pub(crate) fn flow(&self, topic: &str) -> Flow {
+        Flow { producer: self.producer(&[]), topic: topic.to_owned(), sent: 0 }
+    }
+
     fn producer(&self, properties: &[(&str, &str)]) -> BaseProducer<Reports> {
+        self.configured(properties).create_with_context(Reports::default()).expect("a producer")
+    }
+
+    fn configured(&self, properties: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap()).set("enable.idempotence", "true").set("linger.ms", "5");
+        config.set("message.max.bytes", "20000000").set("queue.buffering.max.kbytes", "1048576");
         for (key, value) in properties {
             config.set(*key, *value);
         }
-        config.create_with_context(Reports::default()).expect("a producer")
+        config
     }
 
     /// Everything that a reader of the topic sees now, by partition and offset; aborted records are not seen.

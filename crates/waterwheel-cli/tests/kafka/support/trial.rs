@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use waterwheel_cli::audit::{Auditor, Line, Order, Records, Verdict};
 
+use super::commits::{self, Said};
 use super::produce::Produced;
 use super::{Kafka, Process, topic_name, wait_until};
 
@@ -52,11 +53,20 @@ pub(crate) struct Trial<'a> {
     pub(crate) seed: u64,
     random: u64,
     began: Instant,
+    /// How often the journals were looked at.
+    pass: u32,
     dir: TempDir,
     produced: Produced,
     journals: Vec<Tail>,
     finished: HashSet<(i32, i64)>,
     figures: serde_json::Map<String, serde_json::Value>,
+    faults: usize,
+    /// Where the group's log of commits ended before its first one.
+    commits_from: i64,
+    /// Commits that the test itself made.
+    by_hand: Vec<(i32, i64)>,
+    /// Partitions whose logs were cut off.
+    cut_off: Vec<i32>,
 }
 
 impl<'a> Trial<'a> {
@@ -65,26 +75,48 @@ impl<'a> Trial<'a> {
         Self::with(kafka, name, partitions, &[])
     }
 
-    #[expect(clippy::disallowed_methods, reason = "figures have times")]
     pub(crate) fn with(kafka: &'a Kafka, name: &'static str, partitions: i32, configs: &[(&str, &str)]) -> Self {
         let topic = topic_name(name);
         kafka.create_topic(&topic, partitions, configs);
+        Self::of(kafka, name, topic, partitions)
+    }
+
+    /// A new topic whose partitions' copies are on those brokers.
+    pub(crate) fn of_copies(
+        kafka: &'a Kafka,
+        name: &'static str,
+        brokers: &[&[i32]],
+        configs: &[(&str, &str)],
+    ) -> Self {
+        let topic = topic_name(name);
+        kafka.create_topic_on(&topic, brokers, configs);
+        Self::of(kafka, name, topic, brokers.len() as i32)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "figures have times")]
+    fn of(kafka: &'a Kafka, name: &'static str, topic: String, partitions: i32) -> Self {
         let from_clock = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
         let seed = std::env::var("WATERWHEEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(from_clock);
+        let group = format!("group-{topic}");
         Self {
             kafka,
             name,
-            group: format!("group-{topic}"),
+            commits_from: kafka.end_of_commits(&group).map_or(0, |(_, end)| end),
+            group,
             topic,
             partitions,
             seed,
             random: seed,
             began: Instant::now(),
+            pass: 0,
             dir: tempfile::tempdir().expect("a temporary directory"),
             produced: Produced::default(),
             journals: Vec::new(),
             finished: HashSet::new(),
             figures: serde_json::Map::new(),
+            faults: 0,
+            by_hand: Vec::new(),
+            cut_off: Vec::new(),
         }
     }
 
@@ -93,7 +125,8 @@ impl<'a> Trial<'a> {
         self.kafka.create_topic(&self.topic, self.partitions, &[]);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (produced, journals, finished) = Default::default();
-        Self { dir, produced, journals, finished, ..self }
+        let commits_from = self.kafka.end_of_commits(&self.group).map_or(0, |(_, end)| end);
+        Self { dir, produced, journals, finished, commits_from, by_hand: Vec::new(), ..self }
     }
 
     /// A random number below `end`.
@@ -126,9 +159,30 @@ impl<'a> Trial<'a> {
         &self.produced
     }
 
+    /// Seconds since its beginning.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.began.elapsed().as_millis() as f64 / 1000.0
+    }
+
     /// A number to be told with the verdict.
     pub(crate) fn figure(&mut self, name: &str, value: impl Into<serde_json::Value>) {
         self.figures.insert(name.to_owned(), value.into());
+    }
+
+    /// So many faults were injected, and happened. A case without any proves nothing, and fails.
+    pub(crate) fn injected(&mut self, faults: usize) {
+        self.faults += faults;
+    }
+
+    /// Commits for the group, which has no members now: partition, offset, metadata. The verdict knows of it.
+    pub(crate) fn commit(&mut self, commits: &[(i32, i64, &str)]) {
+        self.kafka.commit(&self.group, &self.topic, commits);
+        self.by_hand.extend(commits.iter().map(|(partition, offset, _)| (*partition, *offset)));
+    }
+
+    /// The partition's log was cut off: its commits go back once, on purpose.
+    pub(crate) fn may_go_back(&mut self, partition: i32) {
+        self.cut_off.push(partition);
     }
 
     /// A journal for one more member.
@@ -142,27 +196,49 @@ impl<'a> Trial<'a> {
 
     /// Starts a member as a process of its own: `bench consume` with a journal, until it is told to end.
     pub(crate) fn member(&mut self, properties: &[(&str, &str)], arguments: &[&str]) -> Member {
+        let properties: Vec<String> =
+            properties.iter().flat_map(|(key, value)| ["-X".to_owned(), format!("{key}={value}")]).collect();
+        let properties: Vec<&str> = properties.iter().map(String::as_str).collect();
+        let command = [env!("CARGO_BIN_EXE_waterwheel"), "bench"];
+        self.member_of(&command, &[&["-v"], &properties[..], arguments].concat())
+    }
+
+    /// Starts a member of a program that speaks the command line of `bench consume`; `command` is all before `consume`.
+    pub(crate) fn member_of(&mut self, command: &[&str], arguments: &[&str]) -> Member {
         let (number, path) = self.new_journal();
-        let mut all: Vec<String> = ["bench", "consume", "--count", "1000000000", "-v"].map(str::to_owned).to_vec();
-        if !properties.iter().any(|(key, _)| *key == "bootstrap.servers") {
-            all.extend(["--bootstrap".to_owned(), self.kafka.bootstrap().to_owned()]);
+        let path = path.to_string_lossy();
+        let mut words = [&command[1..], &["consume", "--count", "1000000000"]].concat();
+        if !arguments.iter().any(|word| word.starts_with("bootstrap.servers=")) {
+            words.extend(["--bootstrap", self.kafka.bootstrap()]);
         }
-        for (option, value) in
-            [("--topic", &*self.topic), ("--group", &*self.group), ("--journal", &*path.to_string_lossy())]
-        {
-            all.extend([option.to_owned(), value.to_owned()]);
-        }
-        all.extend(properties.iter().flat_map(|(key, value)| ["-X".to_owned(), format!("{key}={value}")]));
-        all.extend(arguments.iter().map(|&word| word.to_owned()));
-        let words: Vec<&str> = all.iter().map(String::as_str).collect();
-        Member { number, process: Process::waterwheel(&words) }
+        words.extend(["--topic", &self.topic, "--group", &self.group, "--journal", &path]);
+        words.extend(arguments);
+        Member { number, process: Process::start(command[0], &words) }
+    }
+
+    /// All that is in the journals.
+    pub(crate) fn journal_texts(&self) -> Vec<String> {
+        let text = |tail: &Tail| std::fs::read(&tail.path).expect("the journal was made at the start");
+        self.journals.iter().map(|tail| String::from_utf8_lossy(&text(tail)).into_owned()).collect()
     }
 
     /// Reads what members have written since the last look.
     pub(crate) fn look(&mut self) {
+        self.pass += 1;
+        let reading = Reading { pass: self.pass, at: self.began.elapsed() };
         for tail in &mut self.journals {
-            tail.read(&mut self.finished);
+            tail.read(&mut self.finished, reading);
         }
+    }
+
+    /// The number of the last look, and the time now.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading { pass: self.pass, at: self.began.elapsed() }
+    }
+
+    /// The journals, as far as they were read, by the members' numbers.
+    pub(crate) fn journals(&self) -> &[Tail] {
+        &self.journals
     }
 
     /// What is known of a member's journal, after a look at it.
@@ -175,6 +251,11 @@ impl<'a> Trial<'a> {
     pub(crate) fn finished(&mut self) -> usize {
         self.look();
         self.finished.len()
+    }
+
+    /// Whether that record is finished by the last look.
+    pub(crate) fn has_finished(&self, place: (i32, i64)) -> bool {
+        self.finished.contains(&place)
     }
 
     /// Whether everything that was produced is finished.
@@ -231,33 +312,73 @@ impl<'a> Trial<'a> {
         );
     }
 
-    /// Judges all journals. Fails the test unless the verdict holds, with no more duplicates than `most`.
+    /// Judges all journals, and the commits that the brokers wrote. Fails the test unless the verdict holds, with no more
+    /// duplicates than `most`, and some fault was injected.
     #[track_caller]
-    pub(crate) fn judge(mut self, most: u64) -> Verdict {
+    pub(crate) fn judge(self, most: u64) -> Verdict {
+        assert!(self.faults > 0, "{}: void: no fault was injected (seed {})", self.name, self.seed);
+        self.conclude(most)
+    }
+
+    /// Judges a case that is no fault: nothing may be lost, nothing done twice.
+    #[track_caller]
+    pub(crate) fn judge_undisturbed(self) -> Verdict {
+        self.conclude(0)
+    }
+
+    #[track_caller]
+    fn conclude(mut self, most: u64) -> Verdict {
         let verdict = self.audit();
-        let mut line = serde_json::json!({
-            "case": self.name, "seed": self.seed, "members": self.journals.len(),
-            "seconds": self.began.elapsed().as_millis() as f64 / 1000.0, "most_duplicates": most,
-        });
-        for (key, value) in std::mem::take(&mut self.figures) {
-            line[key] = value;
-        }
-        let (lost, duplicates) = (verdict.lost.count, verdict.duplicates.count);
-        line["produced"] = verdict.produced.into();
-        line["lost"] = lost.into();
-        line["duplicates"] = duplicates.into();
-        line["interrupted"] = verdict.interrupted.into();
-        let holds = verdict.holds() && duplicates <= most;
+        let (commits, wrong) = self.judge_commits();
+        let mut line = self.line(&verdict);
+        line["most_duplicates"] = most.into();
+        line["faults"] = self.faults.into();
+        line["commits"] = commits.into();
+        let holds = verdict.holds() && verdict.duplicates.count <= most && commits > 0 && wrong.none();
         line["holds"] = holds.into();
         println!("{line}");
         if !holds {
             let kept = self.dir.keep();
             panic!(
-                "{line}\n{verdict:#?}\nThe journals and the produced list are kept in {}; `waterwheel audit` judges them.",
+                "{line}\n{verdict:#?}\nCommits as the brokers wrote them: {wrong:#?}\nThe journals and the produced list are kept in {}; `waterwheel audit` judges them.",
                 kept.display()
             );
         }
         verdict
+    }
+
+    /// How many commits the brokers wrote for the group, and what is wrong with them.
+    fn judge_commits(&self) -> (usize, commits::Faults) {
+        let written = self.kafka.written_commits(&self.group, &self.topic, self.commits_from);
+        let mut said = Said::default();
+        for tail in &self.journals {
+            said.read(&tail.path);
+        }
+        let mut produced: Vec<_> = self.produced.places().collect();
+        produced.sort_unstable();
+        let wrong = commits::judge(&written, &said, &self.by_hand, &self.cut_off, &produced);
+        (written.iter().filter(|commit| commit.offset.is_some()).count() - self.by_hand.len(), wrong)
+    }
+
+    /// Judges all journals, and tells what was found, whatever it is.
+    pub(crate) fn report(mut self) {
+        let verdict = self.audit();
+        println!("{}", self.line(&verdict));
+    }
+
+    fn line(&mut self, verdict: &Verdict) -> serde_json::Value {
+        let mut line = serde_json::json!({
+            "case": self.name, "seed": self.seed, "members": self.journals.len(),
+            "seconds": self.seconds(),
+        });
+        for (key, value) in std::mem::take(&mut self.figures) {
+            line[key] = value;
+        }
+        line["produced"] = verdict.produced.into();
+        line["lost"] = verdict.lost.count.into();
+        line["duplicates"] = verdict.duplicates.count.into();
+        line["interrupted"] = verdict.interrupted.into();
+        line
     }
 
     fn audit(&self) -> Verdict {
@@ -303,6 +424,18 @@ pub(crate) struct Tail {
     pub(crate) held: BTreeSet<i32>,
     /// Everything so far, without keys.
     pub(crate) entries: Vec<Entry>,
+    /// When each of them was read.
+    pub(crate) readings: Vec<Reading>,
+}
+
+/// A look at all journals, one after the other. What a look finds was written after all that the last one but one had
+/// found: the look between them did not find it yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Its number, from 1.
+    pub(crate) pass: u32,
+    /// Since the trial began.
+    pub(crate) at: Duration,
 }
 
 /// A line of a journal, without its key.
@@ -310,6 +443,7 @@ pub(crate) struct Tail {
 pub(crate) enum Entry {
     Start(i32, i64),
     End(i32, i64),
+    Cut(i32, i64),
     Assigned(i32, i64),
     Revoked(i32),
     Lost(i32),
@@ -327,10 +461,11 @@ impl Tail {
             starts: 0,
             held: BTreeSet::new(),
             entries: Vec::new(),
+            readings: Vec::new(),
         }
     }
 
-    fn read(&mut self, finished: &mut HashSet<(i32, i64)>) {
+    fn read(&mut self, finished: &mut HashSet<(i32, i64)>, reading: Reading) {
         let mut file = File::open(&self.path).expect("the journal was made at the start");
         file.seek(SeekFrom::Start(self.at)).expect("a file can be read from any place");
         self.at += file.read_to_end(&mut self.part).expect("a file can be read") as u64;
@@ -339,6 +474,7 @@ impl Tail {
         for line in part[..whole].split_inclusive(|byte| *byte == b'\n') {
             self.take(&line[..line.len() - 1], finished);
         }
+        self.readings.resize(self.entries.len(), reading);
         self.part = part[whole..].to_vec();
     }
 
@@ -376,7 +512,8 @@ impl Tail {
                 Entry::Lost(partition)
             }
             Line::Commit { partition, offset, .. } => Entry::Commit(partition, offset),
-            Line::Cut { .. } | Line::Remark => Entry::Other,
+            Line::Cut { partition, offset } => Entry::Cut(partition, offset),
+            Line::Remark => Entry::Other,
         };
         self.entries.push(entry);
     }

@@ -140,6 +140,31 @@ fn a_second_drain_brings_the_deadline_forward_only() {
 }
 
 #[test]
+fn a_second_drain_does_not_put_the_deadline_off() {
+    let mut rig = Rig::on_p0(settings());
+    rig.fetch("0a");
+    rig.start();
+    rig.drain(ms(100));
+    rig.drain(ms(500));
+    rig.pass(ms(99));
+    assert_eq!(rig.actions(), []);
+    rig.pass(ms(1));
+    assert_eq!(rig.actions().last(), Some(&drained(E1, 1)));
+}
+
+#[test]
+fn what_waits_is_not_held_during_a_drain() {
+    let mut rig = Rig::on_p0(settings());
+    rig.fetch("0a 1a 2a");
+    rig.start();
+    rig.fetch("3b 4a");
+    let all = rig.engine.views(rig.now)[0].bytes;
+    rig.drain(ms(100));
+    let left = rig.engine.views(rig.now)[0].bytes;
+    assert!(left > 0 && left < all, "the batch of the record that runs, of {all} bytes: {left}");
+}
+
+#[test]
 fn a_drain_without_patience_cuts_at_once() {
     let mut rig = Rig::on_p0(settings());
     rig.fetch("0a");

@@ -75,7 +75,9 @@ fn a_dead_letter_that_cannot_be_written_holds_its_partition_until_it_is() {
     rig.fetch("2c");
     rig.engine.fetched(P1, E2, batch("50a"), None);
     assert_eq!(rig.run_all(|_| Outcome::Ok), [(50, 1)], "only its own partition is held");
-    rig.pass(ms(10));
+    rig.pass(ms(9));
+    assert_eq!(rig.actions(), [], "not before its back-off is over");
+    rig.pass(ms(1));
     assert_eq!(rig.actions(), [Action::Settle { slot }]);
     assert_eq!(rig.run_all(|_| Outcome::Ok), [], "held until the answer");
     assert!(matches!(rig.engine.settled(slot, false, rig.now), Verdict::Retry { .. }));
