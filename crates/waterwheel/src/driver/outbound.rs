@@ -109,7 +109,7 @@ impl Letterbox {
         }
         match (self.make)() {
             Ok(producer) => {
-                tracing::warn!("dead letters time out again and again: their client is made anew");
+                tracing::warn!("dead letters fail again and again: their client is made anew");
                 *current = (Outbound::new(producer), number + 1);
             }
             Err(error) => tracing::warn!(%error, "the client for dead letters could not be made anew"),

@@ -112,8 +112,8 @@ struct Note {
     message: Option<String>,
     parked: bool,
     without_value: bool,
-    /// The client that its letter was given to last, and how often it timed out there.
-    timed_out: (u64, u32),
+    /// The client that its letter was given to last, and how often it failed there.
+    failed: (u64, u32),
 }
 
 /// Decides whether handlers are polled in place first.

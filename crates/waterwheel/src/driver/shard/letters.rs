@@ -14,15 +14,15 @@ use crate::failure::FailureClass;
 use crate::handler::Handler;
 use crate::witness::Settled;
 
-/// After so many time-outs of one letter at one client the client is made anew: one may have any reason.
-const TIME_OUTS: u32 = 2;
+/// After so many failures of one letter at one client the client is made anew: a few may have any reason.
+const FAILURES: u32 = 3;
 
 impl Note {
-    /// Counts a time-out of its letter; how many there were at that client.
-    fn timed_out_at(&mut self, client: u64) -> u32 {
-        let before = if self.timed_out.0 == client { self.timed_out.1 } else { 0 };
-        self.timed_out = (client, before + 1);
-        self.timed_out.1
+    /// Counts a failure of its letter; how many there were at that client.
+    fn failed_at(&mut self, client: u64) -> u32 {
+        let before = if self.failed.0 == client { self.failed.1 } else { 0 };
+        self.failed = (client, before + 1);
+        self.failed.1
     }
 }
 
@@ -58,17 +58,13 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             let now = self.now();
             let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
             let note = note_of(&mut self.notes, slot);
-            if let (Err(unsent), Some((writer, _)), Some(note)) = (&sent, &self.dead_letters, note)
-                && [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&unsent.why.error.code())
-                && writer.too_large() == TooLarge::Pointer
-            {
-                note.without_value = true;
-            }
-            if let (Err(unsent), Some((_, letterbox))) = (&sent, &self.dead_letters)
-                && unsent.why.error.code() == code::LOCAL_MSG_TIMED_OUT
-                && note_of(&mut self.notes, slot).is_some_and(|note| note.timed_out_at(client) >= TIME_OUTS)
-            {
-                letterbox.renew(client);
+            if let (Err(unsent), Some((writer, letterbox)), Some(note)) = (&sent, &self.dead_letters, note) {
+                let code = unsent.why.error.code();
+                if [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&code) {
+                    note.without_value |= writer.too_large() == TooLarge::Pointer;
+                } else if note.failed_at(client) >= FAILURES {
+                    letterbox.renew(client);
+                }
             }
             let class = self.note(slot).map_or(FailureClass::Handler, |n| n.class);
             let verdict = self.engine.settled(slot, sent.is_ok(), now);
