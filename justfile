@@ -45,6 +45,10 @@ soak *ARGS:
 beside *ARGS:
     ./run beside "$@"
 
+# Mutate the core; what no test notices is told.
+mutants *ARGS:
+    ./run mutants {{ ARGS }}
+
 # The ladder: the cost of single steps, without Kafka.
 bench *ARGS:
     ./run bench {{ ARGS }}

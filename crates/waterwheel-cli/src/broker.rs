@@ -62,7 +62,7 @@ impl Broker {
     }
 
     async fn serve(self, brokers: usize, global: &Global) -> Result<Exit, Failure> {
-        let (_requests, mut asked) = stop::requests();
+        let (_requests, asked) = stop::requests()?;
         let cluster = Cluster::start(brokers)?;
         for (name, partitions) in &self.topics {
             cluster.create_topic(name, *partitions)?;

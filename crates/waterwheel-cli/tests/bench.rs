@@ -208,6 +208,53 @@ fn an_interrupted_measurement_ends_its_consumer_and_tells_what_it_has() {
     assert!(!folder.exists());
 }
 
+/// The names of a process's threads, and whether it catches SIGTERM, in this order; `None` once it has ended.
+fn threads_and_catches(pid: u32) -> Option<(Vec<String>, bool)> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let threads = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok()).collect();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    Some((threads, u64::from_str_radix(caught.trim(), 16).ok()? >> 14 & 1 == 1))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_comes_before_any_client_is_made_ends_a_program_in_order() {
+    let dir = folder();
+    let file = dir.path().join("worker.toml");
+    let worker = "kafka.\"bootstrap.servers\" = \"127.0.0.1:1\"\n[[worker]]\nname = \"w\"\ntopics = [\"t\"]\ngroup = \"g\"\n\
+        handler.kind = \"print\"\n";
+    std::fs::write(&file, worker).expect("the folder can be written to");
+    let file = file.to_string_lossy();
+    for args in [
+        &["bench", "consume", "--brokers", "127.0.0.1:1", "--topic", "t", "--count", "9"][..],
+        &["bench", "consume", "--brokers", "127.0.0.1:1", "--topic", "t", "--count", "9", "--mode", "raw"],
+        &["bench", "consume"],
+        &["run", &file],
+        &["verifiable-consumer", "--bootstrap-server", "127.0.0.1:1", "--topic", "t", "--group-id", "g"],
+        &["verifiable-producer", "--bootstrap-server", "127.0.0.1:1", "--topic", "t"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+        command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command runs");
+        loop {
+            let (threads, catches) = threads_and_catches(child.id()).expect("it does not end by itself");
+            if catches {
+                break;
+            }
+            assert!(
+                !threads.iter().any(|name| name.starts_with("rdk:")),
+                "{args:?}: {threads:?} and no signal is caught"
+            );
+            assert!(child.try_wait().expect("it is a child").is_none(), "{args:?}: it ended by itself");
+        }
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("the command runs");
+        let ended = child.wait_with_output().expect("the command ends");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(0), "{args:?}: {}: {stderr}", ended.status);
+    }
+}
+
 #[test]
 fn without_brokers_workloads_are_cut_to_what_can_be_kept() {
     let dir = folder();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use waterwheel::{DeadLetter, Error, Failure, Message, Order, Raw, Retry};
+use waterwheel::{AssignedConsumer, DeadLetter, Error, Failure, Message, Order, Raw, Retry};
 
 use super::data::{Data, Spread};
 use super::place::Brokers;
@@ -14,6 +14,7 @@ use super::{Mode, TOPIC, instant, needed};
 use crate::exit::{Exit, Failure as Ended};
 use crate::global::{Global, Output};
 use crate::journal::{Journal, Journaled};
+use crate::stop::{self, Asked};
 use crate::words::grouped;
 
 /// Read a topic: raw batches, or through a worker with commits
@@ -83,20 +84,28 @@ struct Task {
     brokers: Brokers,
     topic: String,
     run: Arc<Run>,
+    asked: Asked,
 }
 
 impl Consume {
     pub(super) async fn run(self, global: &Global, mut started: Instant) -> Result<Exit, Ended> {
+        let (_requests, asked) = stop::requests()?;
         let brokers = Brokers::find(global, self.bootstrap.as_deref())?;
         let topic = needed("--topic", self.topic.clone(), TOPIC.to_owned(), &brokers)?;
         let count = needed("--count", self.count, super::COUNT, &brokers)?;
         let data = self.data(count, &brokers)?;
         if let Some(data) = data {
-            brokers.create_topic(&topic, data.partitions).await?;
-            brokers.fill(&topic, &data).await?;
+            let filled = async {
+                brokers.create_topic(&topic, data.partitions).await?;
+                brokers.fill(&topic, &data).await
+            };
+            tokio::select! {
+                filled = filled => filled?,
+                () = asked.reach(1) => {}
+            }
             started = instant();
         }
-        let task = Task { run: Arc::new(Run::new(count, started)), brokers, topic };
+        let task = Task { run: Arc::new(Run::new(count, started)), brokers, topic, asked };
         let mode = self.mode;
         let measured = async {
             match mode {
@@ -202,7 +211,7 @@ impl Consume {
         let ended = worker
             .run_until(async {
                 tokio::select! {
-                    ended = run.wait() => finished = ended,
+                    ended = run.wait(&task.asked) => finished = ended,
                     failure = task.missing() => missing = Some(failure),
                 }
             })
@@ -219,16 +228,24 @@ impl Consume {
 }
 
 impl Task {
-    /// Batches straight from the fetch port.
-    async fn raw(&self) -> Result<bool, Ended> {
-        let run = &*self.run;
-        let mut consumer = match self.brokers.client().read_topic(&*self.topic).await {
+    /// The fetch port on all partitions of the topic.
+    async fn open(&self) -> Result<AssignedConsumer, Ended> {
+        match self.brokers.client().read_topic(&*self.topic).await {
             Err(Error::Kafka(e)) if e.is_unknown_topic() => {
                 // Made a moment ago, or an error that says so.
                 self.brokers.partitions_of(&self.topic).await?;
-                self.brokers.client().read_topic(&*self.topic).await?
+                Ok(self.brokers.client().read_topic(&*self.topic).await?)
             }
-            consumer => consumer?,
+            consumer => Ok(consumer?),
+        }
+    }
+
+    /// Batches straight from the fetch port.
+    async fn raw(&self) -> Result<bool, Ended> {
+        let run = &*self.run;
+        let mut consumer = tokio::select! {
+            consumer = self.open() => consumer?,
+            finished = run.wait(&self.asked) => return Ok(finished),
         };
         let read = async {
             let (mut seen, mut bytes) = (Seen::default(), 0usize);
@@ -248,7 +265,7 @@ impl Task {
         };
         let finished = tokio::select! {
             read = read => read?,
-            finished = run.wait() => finished,
+            finished = run.wait(&self.asked) => finished,
         };
         consumer.close().await?;
         Ok(finished)

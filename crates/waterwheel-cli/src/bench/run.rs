@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
 use super::figures::Figures;
+use crate::stop::Asked;
 
 /// No progress for this long: the run is given up as stalled.
 const STALLED: Duration = Duration::from_secs(120);
@@ -193,9 +194,9 @@ impl Run {
         }
     }
 
-    /// Ends when all records are handled, at a signal, or (with `false`) when nothing has happened for two minutes, which
+    /// Ends when all records are handled, when someone asks to stop, or (with `false`) when nothing has happened for two minutes, which
     /// [`watch`](Self::watch) must be polled for.
-    pub(super) async fn wait(&self) -> bool {
+    pub(super) async fn wait(&self, asked: &Asked) -> bool {
         let stall = async {
             let began = self.ns();
             loop {
@@ -208,7 +209,7 @@ impl Run {
         };
         tokio::select! {
             () = self.done.notified() => true,
-            () = waterwheel::signal::shutdown() => true,
+            () = asked.reach(1) => true,
             () = stall => false,
         }
     }

@@ -82,10 +82,10 @@ impl Demo {
     }
 
     async fn play(self, global: &Global) -> Result<Exit, Failure> {
+        let (stop, asked) = stop::requests()?;
         let work = Duration::from_millis(self.handler_ms);
         let plan = Plan::new(self.seed, self.length, f64::from(self.rate), work);
         let mut journals = Journals::new(self.keep_journals.as_deref())?;
-        let (stop, asked) = stop::requests();
         let mut show = Show::open(plan.clone(), &mut journals)?;
         let mut stage = self.stage(global, &show, &plan, stop)?;
         let end = show.run(&mut stage, &asked).await;

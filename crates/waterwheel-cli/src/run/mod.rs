@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::journal::{Journal, Journaled};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use waterwheel::config::overlay;
 use waterwheel::{Client, Raw, Report, RunError, Worker, WorkerHandle};
@@ -25,6 +24,7 @@ use crate::exit::{Exit, Failure, say};
 use crate::file::{HandlerSpec, WorkerFile, WorkerSpec};
 use crate::global::Global;
 use crate::runtime;
+use crate::stop::Signals;
 
 /// How long copies may take to be acknowledged at the end.
 const FORWARD_CLOSE: Duration = Duration::from_secs(5);
@@ -295,23 +295,4 @@ async fn run(files: Vec<WorkerFile>, journal: Option<Arc<Journal>>, global: &Glo
         return Err(Failure::new(Exit::Failed, format!("the journal is not whole: {error}")));
     }
     Ok(if outcome.is_late { Exit::DrainedLate } else { Exit::Done })
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    term: Signal,
-    int: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
-        }
-    }
 }

@@ -84,6 +84,7 @@ impl Consumer {
     }
 
     async fn consume(self, global: &Global) -> Result<Exit, Failure> {
+        let (_requests, asked) = stop::requests()?;
         let start = match self.reset_policy {
             Reset::Earliest => Start::Earliest,
             Reset::Latest => Start::Latest,
@@ -120,7 +121,6 @@ impl Consumer {
             .build()?;
         reporter.begin();
 
-        let (_, mut asked) = stop::requests();
         let handle = worker.handle();
         let run = worker.run();
         tokio::pin!(run);

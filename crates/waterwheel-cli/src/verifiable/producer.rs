@@ -90,12 +90,12 @@ impl Producer {
     }
 
     async fn produce(self, global: &Global) -> Result<Exit, Failure> {
+        let (_requests, asked) = stop::requests()?;
         let producer = Client::builder().properties(self.properties(global)?).build()?.producer()?;
         let mut run = Run { topic: &self.topic, lines: Lines::default(), sent: 0, acked: 0 };
         run.lines.add("startup_complete", Nothing {});
         run.lines.write();
 
-        let (_, mut asked) = stop::requests();
         let (began, began_ms) = (Instant::now(), now_ms());
         let mut create_time = self.message_create_time;
         let mut sends = FuturesUnordered::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use waterwheel::{DeadLetter, Failure, Message, Raw, TooLarge};
 
-use crate::support::{Bytes, Kafka, PATIENCE, Protocol, Trial, topic_name, wait_until};
+use crate::support::{Bytes, Cluster, Kafka, PATIENCE, Protocol, Trial, topic_name, wait_until};
 
 /// Fails for ever where the value begins with `poison`.
 async fn refuse_poison(message: Message<Raw>) -> Result<(), Failure> {
@@ -143,6 +143,46 @@ fn a_dead_letter_topic_that_is_missing_delays_no_hand_over() {
         trial.assert_all_committed();
         trial.judge(0);
     }
+}
+
+/// The leader's epoch of a topic made again begins at 0, and librdkafka believes no leader of an epoch below one it knows: a
+/// client that did not see the topic missing sends to the old leader for ever. The letter is written all the same.
+#[test]
+fn a_dead_letter_topic_made_again_with_another_leader_is_found() {
+    let Some(kafka) = Cluster::of(3).property("auto.create.topics.enable=false").start() else { return };
+    let mut trial = Trial::new(&kafka, "dlt-again", 1);
+    let dead = topic_name("dlt-again-dead");
+    kafka.create_topic_on(&dead, &[&[1]], &[]);
+    // Its only leader goes and comes back: two epochs later.
+    kafka.kill(1);
+    wait_until(PATIENCE, "the topic to be without a leader", || kafka.leaders(&dead) == [0]);
+    kafka.boot(1);
+    kafka.await_brokers(3);
+    wait_until(PATIENCE, "the topic to have its leader again", || kafka.leaders(&dead) == [1]);
+
+    let worker = trial.inside(
+        &[&Protocol::Cooperative.properties()[..], &[("message.timeout.ms", "3000")]].concat(),
+        |builder| builder.dead_letter(DeadLetter::topic(&dead)).commit_every(Duration::from_millis(200)),
+        refuse_poison,
+    );
+    let poison = |trial: &mut Trial<'_>| {
+        let poison = Bytes { key: Some(b"k".to_vec()), value: Some(b"poison".to_vec()), ..Bytes::default() };
+        let written = kafka.produce_bytes(&trial.topic, std::slice::from_ref(&poison));
+        trial.was_produced(written);
+    };
+    poison(&mut trial);
+    trial.await_done(PATIENCE);
+    kafka.delete_topic(&dead);
+    kafka.create_topic_on(&dead, &[&[3]], &[]);
+    trial.injected(1);
+    poison(&mut trial);
+    trial.await_done(PATIENCE);
+    let report = worker.stop();
+    trial.figure("dead_letter_failures", report.counts.dead_letter_failures);
+    assert_eq!(report.counts.dead_lettered, 2);
+    assert_eq!(kafka.read_all(&dead, 1).len(), 1, "the second one is in the topic made again, once");
+    trial.assert_all_committed();
+    trial.judge(0);
 }
 
 /// A record that its dead-letter topic does not take: by policy its partition is held until the topic takes it, or the

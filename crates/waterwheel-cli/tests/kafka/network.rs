@@ -103,14 +103,12 @@ fn connections_that_break_all_the_time_cost_nothing_when_partitions_move_by_and_
 }
 
 #[test]
-#[ignore = "not seen to pass yet"]
 fn connections_that_break_all_the_time_cost_nothing_in_the_consumer_protocol() {
     short_lived_connections("short-lived-consumer", Protocol::Consumer);
 }
 
 /// 100 ms and 3 Mbit/s each way; then nothing passes until the group has lost both members; then it passes again.
 #[test]
-#[ignore = "not seen to pass yet"]
 fn a_slow_network_that_falls_silent_for_longer_than_the_session_loses_nothing() {
     const RATE: u64 = 375_000;
     let Some(kafka) = one_broker() else { return };

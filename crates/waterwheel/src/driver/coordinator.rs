@@ -370,7 +370,12 @@ impl Coordinator {
             // An unknown place counts as one below the log's start.
             FetchFailure::OutOfRange { position } => Some(position.unwrap_or(i64::MIN)),
             FetchFailure::Failed(error) if passes(&error) => {
-                self.trouble.client(&error, self.now());
+                let now = self.now();
+                self.trouble.client(&error, now);
+                // A damaged batch comes again and again, and nothing else would be said of it.
+                if self.quiet.is_news(error.code(), now) {
+                    tracing::warn!(partition = %name, %error, "cannot be fetched, tried again");
+                }
                 self.tell(Event::Trouble { error });
                 None
             }

@@ -1,7 +1,7 @@
 //! Records out, one by one or many at once, on top of the producer port.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -63,6 +63,62 @@ impl Outbound {
             tracing::warn!(records = left, "the producer ends with records unanswered");
         }
         self.producer.close().await
+    }
+}
+
+/// Makes a client for dead letters.
+type Make = Box<dyn Fn() -> Result<Arc<dyn Producer>, KafkaError> + Send + Sync>;
+
+/// What dead letters go out by, shared by all shards: a client that is made anew when it finds no way any more.
+///
+/// librdkafka believes no leader of an epoch below one that it knows. A topic made again begins at epoch 0: a client that
+/// did not see it missing goes on sending to the old leaders, for as long as it lives.
+pub(crate) struct Letterbox {
+    make: Make,
+    /// The client and its number.
+    current: Mutex<(Outbound, u64)>,
+}
+
+impl Letterbox {
+    pub(crate) fn new(make: Make) -> Result<Self, KafkaError> {
+        let current = Mutex::new((Outbound::new(make()?), 0));
+        Ok(Self { make, current })
+    }
+
+    fn current(&self) -> (Outbound, u64) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts a letter in the send queue; the answer tells the number of the client that it was given to.
+    pub(crate) fn send(&self, letter: Outgoing) -> impl Future<Output = (Sent, u64)> + Send + use<> {
+        let (outbound, number) = self.current();
+        let answer = outbound.send(letter);
+        async move {
+            let sent = answer.await;
+            // A client that is not the current one any more ends behind its last answer.
+            drop(outbound);
+            (sent, number)
+        }
+    }
+
+    /// Makes the client anew, unless that was done since `number`. Letters that have no answer yet get it from their own.
+    pub(crate) fn renew(&self, number: u64) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.1 != number {
+            return;
+        }
+        match (self.make)() {
+            Ok(producer) => {
+                tracing::warn!("dead letters fail again and again: their client is made anew");
+                *current = (Outbound::new(producer), number + 1);
+            }
+            Err(error) => tracing::warn!(%error, "the client for dead letters could not be made anew"),
+        }
+    }
+
+    /// Ends the client; what is not acknowledged by then is answered as failed.
+    pub(crate) async fn close(&self) -> Result<(), KafkaError> {
+        self.current().0.close().await
     }
 }
 

@@ -25,7 +25,7 @@ use waterwheel_core::{Epoch, Now, PartitionId};
 use super::attempt::{Done, InPlace};
 use super::clock::Clock;
 use super::mailbox::Mailbox;
-use super::outbound::{Outbound, Sent};
+use super::outbound::{Letterbox, Sent};
 use super::pool::Pool;
 use super::quiet::Quiet;
 use super::tally::{Counts, Tally};
@@ -112,6 +112,8 @@ struct Note {
     message: Option<String>,
     parked: bool,
     without_value: bool,
+    /// The client that its letter was given to last, and how often it failed there.
+    failed: (u64, u32),
 }
 
 /// Decides whether handlers are polled in place first.
@@ -141,8 +143,8 @@ pub(crate) struct Shard<T: Decode, H: Handler<T>> {
     fenced: HashSet<SlotId>,
     /// By slot: why its record failed last. One of a slot that is used anew, or not at all, is of nobody.
     notes: Vec<Option<(SlotId, Note)>>,
-    dead_letters: Option<(Writer, Outbound)>,
-    sends: FuturesUnordered<BoxFuture<'static, (SlotId, Sent)>>,
+    dead_letters: Option<(Writer, Arc<Letterbox>)>,
+    sends: FuturesUnordered<BoxFuture<'static, (SlotId, (Sent, u64))>>,
     /// A send was added that was not polled yet, and so wakes nobody.
     unpolled: bool,
     /// The coordinator ended the shard, in order.
@@ -167,7 +169,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         handler: Arc<H>,
         inbox: Mailbox<ToShard>,
         coordinator: Mailbox<FromShard>,
-        dead_letters: Option<(Writer, Outbound)>,
+        dead_letters: Option<(Writer, Arc<Letterbox>)>,
     ) -> Self {
         let now = common.clock.now();
         let spawning = common.execution != Execution::Inline;

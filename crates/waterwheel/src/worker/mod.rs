@@ -24,7 +24,7 @@ use crate::driver::coordinator::{Ask, Coordinator, Ended, Wishes};
 use crate::driver::groupless::{Course, Groupless};
 use crate::driver::mailbox::Mailbox;
 use crate::driver::opening::Opener;
-use crate::driver::outbound::Outbound;
+use crate::driver::outbound::Letterbox;
 use crate::driver::pool::Pool;
 use crate::driver::shard::{Common, Shard};
 use crate::driver::tally::{Counts, Tally};
@@ -430,9 +430,11 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
             }
         };
         let fetcher = backend.fetcher(&properties).map_err(|e| fail(e.into()))?;
-        let outbound = match &builder.dead_letter {
+        let letterbox = match &builder.dead_letter {
             Some(_) => {
-                Some(Outbound::new(backend.producer(&for_dead_letters(&properties)).map_err(|e| fail(e.into()))?))
+                let (backend, properties) = (backend.clone(), for_dead_letters(&properties));
+                let make = Box::new(move || backend.producer(&properties));
+                Some(Arc::new(Letterbox::new(make).map_err(|e| fail(e.into()))?))
             }
             None => None,
         };
@@ -450,7 +452,7 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
                 .dead_letter
                 .clone()
                 .map(|d| Writer::new(d, builder.group_name().to_owned()))
-                .zip(outbound.clone());
+                .zip(letterbox.clone());
             let shard = Shard::new(
                 number,
                 common.clone(),
@@ -493,7 +495,7 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
         tasks.all_ended().await;
         // Without partitions there is little to tell the group, and perhaps nobody to tell it to.
         let leaving = if handle.trouble.has_joined() { LAST_STEPS } else { LAST_STEPS / 5 };
-        close(&*membership, leaving, &*fetcher, outbound.as_ref()).await;
+        close(&*membership, leaving, &*fetcher, letterbox.as_deref()).await;
         drop(state);
         let report = Report { counts: common.tally.read(), cut_off: ended.cut_off };
         match ended.error {
@@ -525,15 +527,15 @@ fn for_dead_letters(properties: &Properties) -> Properties {
 }
 
 /// Ends the clients, each within its time; one that does not end by then ends on a thread of its own.
-async fn close(membership: &dyn Membership, leaving: Duration, fetcher: &dyn Fetcher, outbound: Option<&Outbound>) {
+async fn close(membership: &dyn Membership, leaving: Duration, fetcher: &dyn Fetcher, letterbox: Option<&Letterbox>) {
     if tokio::time::timeout(leaving, membership.close()).await.is_err() {
         tracing::warn!("the group did not answer in time: it learns of the end when the session time-out passes");
     }
     let rest = async {
         // What could not be ended in order is not the user's trouble any more.
         let _ = fetcher.close().await;
-        if let Some(outbound) = outbound {
-            let _ = outbound.close().await;
+        if let Some(letterbox) = letterbox {
+            let _ = letterbox.close().await;
         }
     };
     if tokio::time::timeout(LAST_STEPS, rest).await.is_err() {

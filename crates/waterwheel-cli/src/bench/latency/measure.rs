@@ -66,7 +66,7 @@ impl Measurement {
         records: Vec<ProducerRecord>,
         shared: &Shared,
         clock: Clock,
-        asked: &mut Asked,
+        asked: &Asked,
     ) -> Result<Ended, Failure> {
         tokio::select! {
             ready = self.await_ready(shared) => ready?,

@@ -126,10 +126,10 @@ fn patience(text: &str) -> Result<Duration, String> {
 
 impl Latency {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let (_requests, mut asked) = stop::requests();
+        let (_requests, asked) = stop::requests()?;
         let brokers = Brokers::find(global, None)?;
         let mut topics = Topics::new(&brokers);
-        let measured = self.measure(global, &brokers, &mut topics, &mut asked).await;
+        let measured = self.measure(global, &brokers, &mut topics, &asked).await;
         topics.leave();
         let report = measured?;
         if report.is_empty() {
@@ -144,7 +144,7 @@ impl Latency {
         global: &Global,
         brokers: &Brokers,
         topics: &mut Topics<'_>,
-        asked: &mut stop::Asked,
+        asked: &stop::Asked,
     ) -> Result<Report, Failure> {
         let arm = match &self.arm {
             Some(arm) => arm.clone(),

@@ -58,7 +58,7 @@ fn scale(text: &str) -> Result<f64, String> {
 
 impl Worker {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let (_requests, mut asked) = stop::requests();
+        let (_requests, asked) = stop::requests()?;
         let brokers = Brokers::find(global, None)?;
         let mut workloads = self.workloads.0;
         for workload in &mut workloads {
@@ -76,7 +76,7 @@ impl Worker {
         };
         let (mut rows, mut failure, mut is_interrupted) = (Vec::new(), None, false);
         for workload in &workloads {
-            match bench.rounds(workload, self.rounds, &mut asked).await {
+            match bench.rounds(workload, self.rounds, &asked).await {
                 Ok(row) => rows.push(row),
                 Err(Stop::Interrupted) => is_interrupted = true,
                 Err(Stop::Failed(f)) => failure = Some(f),
@@ -132,7 +132,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    async fn rounds(&mut self, workload: &Workload, rounds: u32, asked: &mut Asked) -> Result<Row, Stop> {
+    async fn rounds(&mut self, workload: &Workload, rounds: u32, asked: &Asked) -> Result<Row, Stop> {
         let topic = tokio::select! {
             topic = self.fill(workload) => topic.map_err(Stop::Failed)?,
             () = asked.reach(1) => return Err(Stop::Interrupted),
@@ -169,7 +169,7 @@ impl Bench<'_> {
         workload: &Workload,
         topic: &str,
         round: u32,
-        asked: &mut Asked,
+        asked: &Asked,
     ) -> Result<Result<Told, String>, Stop> {
         let options = [
             ("--bootstrap", self.brokers.servers().to_owned()),

@@ -45,6 +45,7 @@ fn stopped(mut stage: Stage<'_>, tail: Tail) {
         stage.flow_on(RATE);
         if let Some(oldest) = members.pop_front() {
             stage.stop(oldest);
+            stage.trial.injected(1);
         }
         let next = stage.join(tail);
         stage.await_starts(&next, 100);
@@ -60,6 +61,7 @@ fn storm(mut stage: Stage<'_>, tail: Tail) {
         let third = stage.join(tail);
         stage.await_starts(&third, 100);
         stage.stop(third);
+        stage.trial.injected(1);
         stage.await_starts(&first, 100);
     }
     end_all(stage, [first, second]);

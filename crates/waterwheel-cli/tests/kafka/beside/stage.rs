@@ -234,6 +234,7 @@ impl<'a> Stage<'a> {
     fn strike(&mut self, member: &Member, since: Duration) {
         let from = self.trial.reading();
         self.struck.push(Struck { member: member.number, from, until: None });
+        self.trial.injected(1);
         let (in_work, finished) = exposed(&self.trial.journals()[member.number], since);
         self.exposed = (self.exposed.0 + in_work, self.exposed.1 + finished);
     }

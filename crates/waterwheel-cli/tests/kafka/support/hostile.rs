@@ -107,8 +107,12 @@ impl Hostile {
                 }
                 let serving = accepting.clone();
                 lock(&accepting.connections).extend(client.try_clone());
-                // A client that goes away ends its connection.
-                std::thread::spawn(move || serving.serve(client));
+                std::thread::spawn(move || {
+                    // A client that goes away ends its connection, and so does what is not Kafka's protocol.
+                    let kept = client.try_clone();
+                    serving.serve(client);
+                    drop(kept.map(|kept| kept.shutdown(std::net::Shutdown::Both)));
+                });
             }
         });
         Self { address, shared }

@@ -14,6 +14,18 @@ use crate::failure::FailureClass;
 use crate::handler::Handler;
 use crate::witness::Settled;
 
+/// After so many failures of one letter at one client the client is made anew: a few may have any reason.
+const FAILURES: u32 = 3;
+
+impl Note {
+    /// Counts a failure of its letter; how many there were at that client.
+    fn failed_at(&mut self, client: u64) -> u32 {
+        let before = if self.failed.0 == client { self.failed.1 } else { 0 };
+        self.failed = (client, before + 1);
+        self.failed.1
+    }
+}
+
 impl<T: Decode, H: Handler<T>> Shard<T, H> {
     pub(super) fn send_dead_letter(&mut self, slot: SlotId) {
         let (Some((batch, index)), Some((attempts, first_failed))) =
@@ -22,7 +34,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             return;
         };
         let note = note_of(&mut self.notes, slot);
-        let Some(((writer, outbound), note)) = self.dead_letters.as_mut().zip(note) else { return };
+        let Some(((writer, letterbox), note)) = self.dead_letters.as_mut().zip(note) else { return };
         let cause = Cause {
             class: note.class,
             message: note.message.clone(),
@@ -30,7 +42,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             first_failed_ms: first_failed.unwrap_or_default(),
         };
         let answer = match writer.letter(&batch.record(index), &cause, note.without_value) {
-            Ok(letter) => outbound.send(letter),
+            Ok(letter) => letterbox.send(letter),
             Err(error) => {
                 self.coordinator.post(FromShard::StopAsked(error));
                 return;
@@ -42,15 +54,17 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
 
     pub(super) fn read_answers(&mut self, cx: &mut Context<'_>) {
         self.unpolled = false;
-        while let Poll::Ready(Some((slot, sent))) = self.sends.poll_next_unpin(cx) {
+        while let Poll::Ready(Some((slot, (sent, client)))) = self.sends.poll_next_unpin(cx) {
             let now = self.now();
             let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
             let note = note_of(&mut self.notes, slot);
-            if let (Err(unsent), Some((writer, _)), Some(note)) = (&sent, &self.dead_letters, note)
-                && [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&unsent.why.error.code())
-                && writer.too_large() == TooLarge::Pointer
-            {
-                note.without_value = true;
+            if let (Err(unsent), Some((writer, letterbox)), Some(note)) = (&sent, &self.dead_letters, note) {
+                let code = unsent.why.error.code();
+                if [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&code) {
+                    note.without_value |= writer.too_large() == TooLarge::Pointer;
+                } else if note.failed_at(client) >= FAILURES {
+                    letterbox.renew(client);
+                }
             }
             let class = self.note(slot).map_or(FailureClass::Handler, |n| n.class);
             let verdict = self.engine.settled(slot, sent.is_ok(), now);

@@ -167,7 +167,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         let note = |parked| {
             let keeps = self.dead_letters.as_ref().is_some_and(|(writer, _)| writer.keeps_messages());
             let message = keeps.then(|| text_of(&failure));
-            Note { class, message, parked, without_value: false }
+            Note { class, message, parked, without_value: false, failed: (0, 0) }
         };
         match verdict {
             Verdict::Retry { slot, after } => {
