@@ -24,14 +24,14 @@ async fn main() -> anyhow::Result<()> {
     let history = orders.client.history("orders").handler(keep).build()?;
     let handle = history.handle();
 
-    history
-        .run_until(async move {
-            // A server would answer its first request now, and let the history run on.
-            assert!(handle.caught_up().await, "it ends by itself only with an error");
-            let progress = handle.progress();
-            println!("{} records read, {} to go", progress.total(), progress.remaining());
-        })
-        .await?;
+    let ready = async {
+        assert!(handle.caught_up().await, "it ends by itself only with an error");
+        let progress = handle.progress();
+        println!("{} records read, {} to go", progress.total(), progress.remaining());
+        // A server would answer its first request now, while the history goes on.
+        orders.finished(handle.worker().clone()).await;
+    };
+    history.run_until(ready).await?;
     let prices = prices.lock().unwrap_or_else(PoisonError::into_inner);
     println!("{} prices, apple at {}", prices.len(), prices["apple"]);
     Ok(())

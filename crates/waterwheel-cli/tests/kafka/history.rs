@@ -10,7 +10,7 @@ use crate::support::{Kafka, PATIENCE, topic_name, wait_until};
 struct Reading {
     handle: HistoryHandle,
     seen: Seen,
-    thread: std::thread::JoinHandle<Result<Report, RunError>>,
+    thread: std::thread::JoinHandle<Result<Report, Box<RunError>>>,
 }
 
 /// Partition, offset and value of every record handled.
@@ -32,7 +32,7 @@ fn read(history: HistoryBuilder) -> Reading {
     let history = history.handler(handler).build().expect("a history");
     let handle = history.handle();
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let thread = std::thread::spawn(move || runtime().expect("a runtime").block_on(history.run()));
+    let thread = std::thread::spawn(move || runtime().expect("a runtime").block_on(history.run()).map_err(Box::new));
     Reading { handle, seen, thread }
 }
 

@@ -4,14 +4,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use waterwheel::{
-    DeadLetter, Error, Failure, HistoryBuilder, HistoryHandle, Message, Order, Raw, Report, RunError, Start,
-    WorkerState,
-};
+use waterwheel::{DeadLetter, Failure, HistoryBuilder, HistoryHandle, Message, Order, Raw, Report, RunError, Start};
 
-use crate::support::{
-    Diary, Gate, boxed, client, committed, eventually, fill, record, run, send, spawn, topic, unique,
-};
+use crate::support::{Diary, Gate, boxed, client, committed, eventually, fill, record, run, send, spawn, topic};
 
 fn writing(diary: &Diary) -> impl waterwheel::Handler<Raw> + use<> {
     let diary = diary.clone();
