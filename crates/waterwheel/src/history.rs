@@ -116,7 +116,7 @@ impl HistoryHandle {
     /// that is cut off or made again meanwhile is caught up at its new end. A parked record holds it up
     /// ([`OnExhausted::Park`](crate::OnExhausted::Park)); health says so.
     ///
-    /// Told within 0.2 s of the last record, usually. Dropping the future has no effect.
+    /// Told when positions are noted, ten times a second. Dropping the future has no effect.
     pub async fn caught_up(&self) -> bool {
         let mut caught_up = self.course.caught_up();
         let ended = self.worker.wait_for(WorkerState::Closed);
