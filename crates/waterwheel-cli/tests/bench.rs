@@ -208,13 +208,15 @@ fn an_interrupted_measurement_ends_its_consumer_and_tells_what_it_has() {
     assert!(!folder.exists());
 }
 
-/// The names of a process's threads, and whether it catches SIGTERM, in this order; `None` once it has ended.
+/// The names of a process's threads, and whether it catches SIGTERM and SIGINT, in this order; `None` once it has ended.
+/// SIGINT is caught last: by then whoever counts SIGTERM hears of it.
 fn threads_and_catches(pid: u32) -> Option<(Vec<String>, bool)> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
     let threads = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok()).collect();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
-    Some((threads, u64::from_str_radix(caught.trim(), 16).ok()? >> 14 & 1 == 1))
+    let both = 1 << (Signal::TERM.as_raw() - 1) | 1 << (Signal::INT.as_raw() - 1);
+    Some((threads, u64::from_str_radix(caught.trim(), 16).ok()? & both == both))
 }
 
 #[cfg(target_os = "linux")]

@@ -76,7 +76,7 @@ type Make = Box<dyn Fn() -> Result<Arc<dyn Producer>, KafkaError> + Send + Sync>
 pub(crate) struct Letterbox {
     make: Make,
     /// The client and its number.
-    current: Mutex<(Outbound, u64)>,
+    current: Mutex<(Outbound, u16)>,
 }
 
 impl Letterbox {
@@ -85,12 +85,12 @@ impl Letterbox {
         Ok(Self { make, current })
     }
 
-    fn current(&self) -> (Outbound, u64) {
+    fn current(&self) -> (Outbound, u16) {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts a letter in the send queue; the answer tells the number of the client that it was given to.
-    pub(crate) fn send(&self, letter: Outgoing) -> impl Future<Output = (Sent, u64)> + Send + use<> {
+    pub(crate) fn send(&self, letter: Outgoing) -> impl Future<Output = (Sent, u16)> + Send + use<> {
         let (outbound, number) = self.current();
         let answer = outbound.send(letter);
         async move {
@@ -102,7 +102,7 @@ impl Letterbox {
     }
 
     /// Makes the client anew, unless that was done since `number`. Letters that have no answer yet get it from their own.
-    pub(crate) fn renew(&self, number: u64) {
+    pub(crate) fn renew(&self, number: u16) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.1 != number {
             return;
@@ -110,7 +110,7 @@ impl Letterbox {
         match (self.make)() {
             Ok(producer) => {
                 tracing::warn!("dead letters fail again and again: their client is made anew");
-                *current = (Outbound::new(producer), number + 1);
+                *current = (Outbound::new(producer), number.wrapping_add(1));
             }
             Err(error) => tracing::warn!(%error, "the client for dead letters could not be made anew"),
         }

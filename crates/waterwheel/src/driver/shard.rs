@@ -112,8 +112,8 @@ struct Note {
     message: Option<String>,
     parked: bool,
     without_value: bool,
-    /// The client that its letter was given to last, and how often it failed there.
-    failed: (u64, u32),
+    /// The client that its letter was given to last, and how often it failed there. Small: many records may be noted.
+    failed: (u16, u8),
 }
 
 /// Decides whether handlers are polled in place first.
@@ -144,7 +144,7 @@ pub(crate) struct Shard<T: Decode, H: Handler<T>> {
     /// By slot: why its record failed last. One of a slot that is used anew, or not at all, is of nobody.
     notes: Vec<Option<(SlotId, Note)>>,
     dead_letters: Option<(Writer, Arc<Letterbox>)>,
-    sends: FuturesUnordered<BoxFuture<'static, (SlotId, (Sent, u64))>>,
+    sends: FuturesUnordered<BoxFuture<'static, (SlotId, (Sent, u16))>>,
     /// A send was added that was not polled yet, and so wakes nobody.
     unpolled: bool,
     /// The coordinator ended the shard, in order.

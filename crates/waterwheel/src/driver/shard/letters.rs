@@ -15,13 +15,13 @@ use crate::handler::Handler;
 use crate::witness::Settled;
 
 /// After so many failures of one letter at one client the client is made anew: a few may have any reason.
-const FAILURES: u32 = 3;
+const FAILURES: u8 = 3;
 
 impl Note {
     /// Counts a failure of its letter; how many there were at that client.
-    fn failed_at(&mut self, client: u64) -> u32 {
+    fn failed_at(&mut self, client: u16) -> u8 {
         let before = if self.failed.0 == client { self.failed.1 } else { 0 };
-        self.failed = (client, before + 1);
+        self.failed = (client, before.saturating_add(1));
         self.failed.1
     }
 }
