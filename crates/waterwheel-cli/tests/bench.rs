@@ -228,13 +228,17 @@ fn a_signal_that_comes_before_any_client_is_made_ends_a_program_in_order() {
         handler.kind = \"print\"\n";
     std::fs::write(&file, worker).expect("the folder can be written to");
     let file = file.to_string_lossy();
+    // A producer waits for the answers to what it has sent by then.
+    let hasty = dir.path().join("hasty.properties");
+    std::fs::write(&hasty, "delivery.timeout.ms=1000\nlinger.ms=0\n").expect("the folder can be written to");
+    let hasty = hasty.to_string_lossy();
     for args in [
         &["bench", "consume", "--brokers", "127.0.0.1:1", "--topic", "t", "--count", "9"][..],
         &["bench", "consume", "--brokers", "127.0.0.1:1", "--topic", "t", "--count", "9", "--mode", "raw"],
         &["bench", "consume"],
         &["run", &file],
         &["verifiable-consumer", "--bootstrap-server", "127.0.0.1:1", "--topic", "t", "--group-id", "g"],
-        &["verifiable-producer", "--bootstrap-server", "127.0.0.1:1", "--topic", "t"],
+        &["verifiable-producer", "--bootstrap-server", "127.0.0.1:1", "--topic", "t", "--producer.config", &hasty],
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
         command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
