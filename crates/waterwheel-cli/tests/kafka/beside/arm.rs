@@ -15,6 +15,9 @@ pub(super) struct Arm {
     arguments: Vec<String>,
     /// Whether it is this worker, which is held to the promises.
     pub(super) is_ours: bool,
+    /// Whether the client below is known to stall for minutes now and then in this group protocol (`docs/hand-over.md`): its
+    /// promises hold, but what a trial waits for may not come in time.
+    pub(super) may_stall: bool,
 }
 
 impl Arm {
@@ -33,6 +36,7 @@ impl Arm {
             command: [env!("CARGO_BIN_EXE_waterwheel"), "bench"].map(str::to_owned).to_vec(),
             arguments,
             is_ours: true,
+            may_stall: protocol == Protocol::Consumer,
         }
     }
 
@@ -43,7 +47,7 @@ impl Arm {
         let mut words = command.split_whitespace().map(str::to_owned);
         let (Some(program), Some(mode)) = (words.next(), words.next()) else { usage() };
         let arguments = ["--mode".to_owned(), mode].into_iter().chain(words).collect();
-        Self { name: name.to_owned(), command: vec![program], arguments, is_ours: false }
+        Self { name: name.to_owned(), command: vec![program], arguments, is_ours: false, may_stall: false }
     }
 
     /// The words before `consume`, and those behind the ones that every arm gets.

@@ -478,7 +478,7 @@ impl<'a> Consumers<'a> {
         let status = self.members[number].told.process.wait(PATIENCE);
         let said = self.members[number].told.process.stderr();
         if self.members[number].told.half == Half::Ours {
-            assert_eq!(status.code(), Some(1), "{said}");
+            assert_eq!(status.code(), Some(8), "{said}");
         }
         self.await_that("the end to be told", |all| all.members[number].shut_down);
         said
