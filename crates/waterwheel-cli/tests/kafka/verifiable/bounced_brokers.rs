@@ -1,7 +1,7 @@
 //! Brokers that are restarted one after the other, and one that dies, under groups of all kinds: nothing moves a partition,
 //! and nothing is read twice or not at all. Three brokers, one partition with three copies.
 
-use crate::support::{Cluster, Consumers, Half, Kafka, Protocol, Source};
+use crate::support::{Cluster, Consumers, Half, Kafka, Protocol, Source, is_whole};
 
 const BROKERS: usize = 3;
 
@@ -102,22 +102,28 @@ fn bounce_all(kafka: &Kafka, groups: &mut Groups<'_>) {
 
 /// `test_broker_rolling_bounce`, with the assertions of `test_broker_failure` while each broker is away.
 #[test]
-#[ignore = "slow: not seen to end within 100 s on two loaded cores"]
 fn brokers_that_bounce_move_no_partition_of_classic_groups() {
+    if !is_whole() {
+        return;
+    }
     under_groups(&[(Protocol::Eager, false), (Protocol::Cooperative, false)], bounce_all);
 }
 
 #[test]
-#[ignore = "slow: not seen to end within 100 s on two loaded cores"]
 fn brokers_that_bounce_move_no_partition_in_the_consumer_protocol() {
+    if !is_whole() {
+        return;
+    }
     under_groups(&[(Protocol::Consumer, false)], bounce_all);
 }
 
 /// `test_static_consumer_persisted_after_rejoin`, all and rolling: the broker gives a static member that comes again another
 /// member id, which it has to keep.
 #[test]
-#[ignore = "slow: not seen to end within 100 s on two loaded cores"]
 fn brokers_that_bounce_keep_static_members_that_came_again() {
+    if !is_whole() {
+        return;
+    }
     under_groups(&[(Protocol::Eager, true), (Protocol::Consumer, true)], |kafka, groups| {
         let [together, rolling] = &mut groups.all[..] else { unreachable!("two groups were asked for") };
         together.consumers.stop_together(&together.members);
