@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 
-/// Longer than this no setting makes sense, and arithmetic with instants stays far from overflow.
+/// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
+/// Longer than this no setting makes sense, and arithmetic with instants stays far from overflow.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// A duration such as `"200ms"`, `"25s"`, `"1.5h"` or `"1h30m"`; units `us`, `ms`, `s`, `m`, `h`, `d`; at most 10 years.
