@@ -32,6 +32,11 @@ impl KafkaError {
         code::RETRIABLE.contains(&self.code)
     }
 
+    /// Whether it may be over in a moment by itself.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.is_retriable() || self.is_unreachable()
+    }
+
     /// Whether the cluster refused for lack of rights or of valid credentials.
     pub fn is_unauthorised(&self) -> bool {
         code::UNAUTHORISED.contains(&self.code)

@@ -642,5 +642,5 @@ fn trouble_of(error: &KafkaError) -> CommitTrouble {
 
 /// Whether the partition may be there, and led by somebody, in a moment: one that was just added is not at first.
 fn passes(error: &KafkaError) -> bool {
-    error.is_retriable() || error.is_unreachable() || error.code() == code::LOCAL_UNKNOWN_PARTITION
+    error.may_pass() || error.code() == code::LOCAL_UNKNOWN_PARTITION
 }

@@ -184,14 +184,16 @@ impl Finder {
                     }
                     self.told.push_back(MembershipEvent::CoordinatorAnswered { ago: Duration::ZERO });
                 }
-                // A topic that is gone may be on its way to be made again; the fetch client says if it is not.
-                Err(error) if passes(&error, first) => {
-                    self.wait = Some(SOON);
-                    self.told.push_back(MembershipEvent::Trouble(error));
-                }
                 Err(error) => {
-                    self.failed = true;
-                    self.told.push_back(MembershipEvent::Fatal(error));
+                    // A topic that is gone may be on its way to be made again; the fetch client says if it is not.
+                    let passes = if error.is_unknown_topic() { !first } else { error.may_pass() };
+                    if passes {
+                        self.wait = Some(SOON);
+                        self.told.push_back(MembershipEvent::Trouble(error));
+                    } else {
+                        self.failed = true;
+                        self.told.push_back(MembershipEvent::Fatal(error));
+                    }
                 }
             }
         }
@@ -235,9 +237,4 @@ impl Finder {
         });
         Ok(new)
     }
-}
-
-/// Whether a failure to look may be over the next time. A topic that has never been there is no such failure.
-fn passes(error: &KafkaError, first: bool) -> bool {
-    if error.is_unknown_topic() { !first } else { error.is_retriable() || error.is_unreachable() }
 }

@@ -211,7 +211,7 @@ where
     let mut tries = 0;
     loop {
         match ask().await {
-            Err(error) if error.is_retriable() || error.is_unreachable() => {
+            Err(error) if error.may_pass() => {
                 tries += 1;
                 tracing::warn!(%error, tries, "cannot open partitions yet");
                 #[expect(clippy::cast_sign_loss, reason = "a seed")]
