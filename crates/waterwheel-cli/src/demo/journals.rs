@@ -5,10 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::journal::Journal;
-
 use crate::exit::{Exit, Failure};
 use crate::folder::temporary;
+use crate::journal::Journal;
 
 /// The folder of one run's journals.
 pub(super) struct Journals {

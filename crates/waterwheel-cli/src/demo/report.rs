@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use crate::audit::{AuditError, Auditor, Finding, Order, Records, Verdict};
 use serde::Serialize;
 use waterwheel::Counts;
 
 use super::journals::Journals;
+use crate::audit::{AuditError, Auditor, Finding, Order, Records, Verdict};
 use crate::exit::{Exit, Failure};
 use crate::words::grouped;
 

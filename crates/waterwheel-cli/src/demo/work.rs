@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::journal::{Journal, Journaled};
 use tokio::task::JoinSet;
 use waterwheel::{Client, DeadLetter, Error, Failure, Json, Message, Report, Retry, RunError, WorkerHandle};
 
 use super::plan::{DEAD_LETTERS, GROUP, MARK, Order, Plan, TOPIC};
+use crate::journal::{Journal, Journaled};
 
 /// Handlers that a member runs at once.
 const CONCURRENCY: usize = 64;

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::journal::{Journal, Journaled};
 use tokio::task::JoinSet;
 use waterwheel::config::overlay;
 use waterwheel::{Client, Raw, Report, RunError, Worker, WorkerHandle};
@@ -23,6 +22,7 @@ use self::worker::{Declared, Work};
 use crate::exit::{Exit, Failure, say};
 use crate::file::{HandlerSpec, WorkerFile, WorkerSpec};
 use crate::global::Global;
+use crate::journal::{Journal, Journaled};
 use crate::runtime;
 use crate::stop::Signals;
 

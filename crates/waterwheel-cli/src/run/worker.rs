@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::journal::{Journal, Journaled};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::de::IgnoredAny;
@@ -18,6 +17,7 @@ use crate::file::{
     DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge, ValueSpec,
     WorkerSpec,
 };
+use crate::journal::{Journal, Journaled};
 
 /// What works on the records.
 #[derive(Clone)]
