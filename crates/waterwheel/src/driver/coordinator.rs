@@ -66,7 +66,7 @@ const REFETCH_AFTER: Duration = Duration::from_millis(500);
 
 type CommitAnswer = (u64, Now, Vec<(PartitionId, TopicPartition, i64)>, Result<Vec<CommitOutcome>, KafkaError>);
 
-pub(crate) struct Coordinator {
+pub(crate) struct Coordinator<'a> {
     common: Arc<Common>,
     group: Group,
     membership: Arc<dyn Membership>,
@@ -76,7 +76,7 @@ pub(crate) struct Coordinator {
     wishes: watch::Receiver<Wishes>,
     /// The wishes that were carried out.
     granted: Wishes,
-    asks: mpsc::Receiver<Ask>,
+    asks: &'a mut mpsc::Receiver<Ask>,
     state: Arc<watch::Sender<WorkerState>>,
     trouble: Arc<Trouble>,
     on_gap: OnGap,
@@ -99,7 +99,7 @@ pub(crate) struct Coordinator {
     quiet: Quiet,
 }
 
-impl Coordinator {
+impl<'a> Coordinator<'a> {
     #[expect(clippy::too_many_arguments, reason = "made in one place, from what the worker has built")]
     pub(crate) fn new(
         common: Arc<Common>,
@@ -109,7 +109,7 @@ impl Coordinator {
         shards: Vec<Mailbox<ToShard>>,
         inbox: Mailbox<FromShard>,
         wishes: watch::Receiver<Wishes>,
-        asks: mpsc::Receiver<Ask>,
+        asks: &'a mut mpsc::Receiver<Ask>,
         state: Arc<watch::Sender<WorkerState>>,
         trouble: Arc<Trouble>,
         on_gap: OnGap,
