@@ -98,6 +98,9 @@ mod failure;
 mod handler;
 mod health;
 mod history;
+pub mod metrics;
+#[cfg(feature = "ops")]
+pub mod ops;
 mod producer;
 mod record;
 mod settings;
@@ -116,7 +119,7 @@ pub use error::{Error, KafkaError};
 pub use events::Event;
 pub use failure::{BoxError, Failure, FailureClass};
 pub use handler::{Handler, Message};
-pub use health::{Health, HealthLevel};
+pub use health::{Cause, CheckKind, Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
 pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
 pub use record::{Headers, Record, TopicPartition};

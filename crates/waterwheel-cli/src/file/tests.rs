@@ -53,6 +53,8 @@ in_work_bytes = "32MiB"
 process_delay = "0s"
 commit_every = "2s"
 drain_timeout = "20s"
+stall_after = "1m"
+start_when_healthy = true
 on_drain_deadline = "abandon"
 [worker.retry]
 attempts = 7
@@ -81,6 +83,8 @@ timeout = "10s"
         in_work_bytes: 32 << 20,
         commit_every: Duration::from_secs(2),
         drain_timeout: Duration::from_secs(20),
+        stall_after: Duration::from_secs(60),
+        start_when_healthy: true,
         on_drain_deadline: OnDrainDeadline::Abandon,
         retry: RetrySpec {
             attempts: 7,

@@ -39,6 +39,11 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Whether anyone else holds an end of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Moves all letters to `into` (which has to be empty) and sees to it that the next one wakes the task of `cx`.
     pub(crate) fn take(&self, cx: &mut Context<'_>, into: &mut Vec<T>) {
         debug_assert!(into.is_empty(), "letters would get lost");

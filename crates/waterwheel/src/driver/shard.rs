@@ -97,11 +97,25 @@ pub(crate) struct View {
 pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) execution: Execution,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) witness: Option<Arc<dyn Witness>>,
+}
+
+impl Common {
+    /// Whether attempts can be cut off and none is let go on.
+    pub(crate) fn can_cut(&self) -> bool {
+        self.execution != Execution::Blocking && self.on_drain_deadline == OnDrainDeadline::Cancel
+    }
+
+    /// The same with credits of its own, for another session.
+    pub(crate) fn with(&self, pool: Pool) -> Self {
+        let (tally, events, witness) = (self.tally.clone(), self.events.clone(), self.witness.clone());
+        let (clock, execution, on_drain_deadline) = (self.clock, self.execution, self.on_drain_deadline);
+        Self { clock, pool, tally, events, execution, on_drain_deadline, witness }
+    }
 }
 
 /// Why the record in a slot failed last.
@@ -201,6 +215,11 @@ impl<W: Work> Shard<W> {
             quiet: Quiet::default(),
             common,
         }
+    }
+
+    /// Where the shard's attempts report their ends: held by each until its future is dropped.
+    pub(crate) fn attempts(&self) -> Mailbox<Done> {
+        self.done.clone()
     }
 
     fn now(&self) -> Now {

@@ -21,5 +21,6 @@ mod history;
 mod life;
 mod order;
 mod restarts;
+mod states;
 mod steering;
 mod support;
