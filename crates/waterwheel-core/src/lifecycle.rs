@@ -1,14 +1,14 @@
 //! The life of a worker.
 //!
 //! ```text
-//!   Initialising ──run──▶ Starting ◀─────start────── Stopped ◀──run, if it is to begin stopped
-//!        │                │     │                      ▲ │
-//!        │            assigned  └──stop──▶ Stopping ─rested
-//!        │                ▼                   ▲ │        │
-//!      close          Consuming ─────stop─────┘ │        │
-//!        │                └────────close──────┐ │ close  │ close
-//!        ▼                                    ▼ ▼        ▼
-//!      Closing ◀───────────────────────────── Closing ───end──▶ Closed
+//!   Initialising ─────────── run, if it is to begin stopped ───────────┐
+//!        │ run                                                         ▼
+//!        ├───────▶ Starting ── assigned ──▶ Consuming               Stopped
+//!        │           ▲ │                        │                    ▲ │
+//!        │           │ └────────── stop ────────┴─▶ Stopping ─rested─┘ │
+//!        │           └─────────────────────── start ───────────────────┘
+//!        │
+//!        └─ close, from every state but Closed ─▶ Closing ─ end ─▶ Closed
 //! ```
 //!
 //! Owns **I11**: the state moves only along these lines; whatever else is asked for changes nothing. The end can come from
