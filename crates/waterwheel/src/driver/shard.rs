@@ -4,6 +4,7 @@
 //! One task, on the caller's runtime. A turn of it serves, in this order: control letters, ends of attempts, answers to
 //! dead letters, timers, then up to [`TURN`] starts, then one fetch. Control is so never later than `TURN` starts.
 
+pub(crate) mod deliveries;
 pub(crate) mod handlers;
 mod letters;
 mod starts;
@@ -35,6 +36,7 @@ use crate::dead_letter::Writer;
 use crate::error::{Error, KafkaError};
 use crate::events::Event;
 use crate::failure::FailureClass;
+use crate::notifications::Notification;
 use crate::record::{Assignment, Batch, Record, TopicPartition};
 use crate::settings::{Execution, OnDrainDeadline};
 use crate::witness::{Settled, Witness};
@@ -66,6 +68,18 @@ pub(crate) enum ToShard {
         partition: PartitionId,
         epoch: Epoch,
         full: bool,
+    },
+    /// Everything up to that offset that was taken up is finished.
+    Mark {
+        partition: PartitionId,
+        epoch: Epoch,
+        last: i64,
+    },
+    /// Yield nothing of a partition, or yield again.
+    PauseOf {
+        partition: PartitionId,
+        epoch: Epoch,
+        paused: bool,
     },
     Lose(Vec<PartitionId>),
     Close(Vec<PartitionId>),
@@ -99,6 +113,7 @@ pub(crate) struct Common {
     pub(crate) pool: Pool,
     pub(crate) tally: Tally,
     pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) notifications: broadcast::Sender<Notification>,
     pub(crate) execution: Execution,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) witness: Option<Arc<dyn Witness>>,
@@ -122,6 +137,23 @@ pub(crate) trait Work: Sized + Send + Unpin + 'static {
 
     /// A stretch of starts begins.
     fn begin(&mut self, _now: Now) {}
+
+    /// A stretch of starts is over.
+    fn rest(&mut self) {}
+
+    /// A partition came.
+    fn assigned(&mut self, _assignment: &Assignment) {}
+
+    /// A partition is about to be drained, or leaves.
+    fn leaving(_shard: &mut Shard<Self>, _id: PartitionId) {}
+
+    /// A partition is paused, or resumed.
+    fn pause(&mut self, _id: PartitionId, _paused: bool) {}
+
+    /// Whether the attempt in that slot waits to be taken up.
+    fn is_waiting(&self, _id: PartitionId, _slot: SlotId) -> bool {
+        false
+    }
 
     /// A record was started. Returns the time if it was looked at.
     fn started(_shard: &mut Shard<Self>) -> Option<Now> {
@@ -247,7 +279,13 @@ impl<W: Work> Shard<W> {
                         self.engine.close(id);
                     }
                 }
-                ToShard::Collect => self.collect(),
+                ToShard::Mark { partition, epoch, last } => self.mark(partition, epoch, last, now),
+                ToShard::PauseOf { partition, epoch, paused } => self.pause_of(partition, epoch, paused),
+                ToShard::Collect => {
+                    // What was finished before it was asked for belongs to it.
+                    self.read_ends(cx);
+                    self.collect();
+                }
                 ToShard::WorkerPartitions(n) => self.engine.set_worker_partitions(n),
                 ToShard::Lease(until) => self.engine.set_lease(Some(until)),
                 ToShard::Pause => self.engine.pause(),
@@ -274,7 +312,25 @@ impl<W: Work> Shard<W> {
         }
         self.engine.assign(id, epoch, resume, now);
         self.add(assignment.clone(), offset);
+        self.work.assigned(&assignment);
         self.assignments.insert(id, assignment);
+    }
+
+    fn mark(&mut self, id: PartitionId, epoch: Epoch, last: i64, now: Now) {
+        if self.assignments.get(&id).is_some_and(|a| a.epoch == epoch) {
+            for slot in self.engine.running_up_to(id, last) {
+                if !self.work.is_waiting(id, slot) {
+                    self.end(slot, Ending::Result(Ok(())), now);
+                }
+            }
+        }
+    }
+
+    fn pause_of(&mut self, id: PartitionId, epoch: Epoch, paused: bool) {
+        if self.assignments.get(&id).is_some_and(|a| a.epoch == epoch) {
+            self.engine.set_paused(id, epoch, paused);
+            self.work.pause(id, paused);
+        }
     }
 
     fn refetch(&mut self, id: PartitionId, epoch: Epoch, from: Option<i64>) {
@@ -314,6 +370,7 @@ impl<W: Work> Shard<W> {
                     sooner
                 });
             }
+            W::leaving(self, *id);
             self.engine.drain(*id, deadline, now);
         }
     }
@@ -321,6 +378,7 @@ impl<W: Work> Shard<W> {
     /// Ends the fetching of a partition; if `at` is given, without a drain, which its handlers are told.
     fn leave(&mut self, id: PartitionId, at: Option<Now>) {
         self.fetch.remove(id);
+        W::leaving(self, id);
         if let Some(assignment) = self.assignments.remove(&id)
             && let Some(at) = at
         {

@@ -61,6 +61,7 @@ impl Built {
             pool: Pool::new(builder.concurrency, shards),
             tally: Tally::default(),
             events: broadcast::Sender::new(EVENTS),
+            notifications: broadcast::Sender::new(EVENTS),
             execution: builder.execution,
             on_drain_deadline: builder.on_drain_deadline,
             witness: builder.witness.clone(),
@@ -137,7 +138,7 @@ impl Built {
             tasks.spawn(shard);
         }
         let group = Group::new(group_settings(&builder, &properties), common.clock.now());
-        let opener = Opener { membership: membership.clone(), admin, start: builder.start };
+        let opener = Opener { membership: membership.clone(), admin, start: builder.start, metadata: builder.metadata };
         let coordinator = Coordinator::new(
             common.clone(),
             group,
@@ -151,6 +152,8 @@ impl Built {
             handle.trouble.clone(),
             builder.on_gap,
             builder.on_map_full,
+            builder.metadata,
+            builder.hooks.clone(),
         );
         let ended = tokio::select! {
             ended = coordinator.run() => ended,
