@@ -89,6 +89,7 @@ mod body;
 mod client;
 pub mod config;
 mod connection;
+mod consumer;
 mod dead_letter;
 mod driver;
 pub mod embedded;
@@ -99,6 +100,7 @@ mod handler;
 mod health;
 mod history;
 pub mod metrics;
+mod notifications;
 #[cfg(feature = "ops")]
 pub mod ops;
 mod producer;
@@ -113,7 +115,12 @@ pub use assigned::{AssignedConsumer, RecordBatch};
 pub use body::Json;
 pub use body::{Decode, DecodeError, Raw, Utf8};
 pub use connection::{Client, ClientBuilder};
+pub use consumer::{
+    CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, Notifications, PartitionStream, Partitions,
+    Watermarks,
+};
 pub use dead_letter::{DeadLetter, DeadLetterOrigin, OriginError, TooLarge};
+pub use driver::delivery::{Acker, Delivery};
 pub use driver::tally::Counts;
 pub use error::{Error, KafkaError};
 pub use events::Event;
@@ -121,9 +128,10 @@ pub use failure::{BoxError, Failure, FailureClass};
 pub use handler::{Handler, Message};
 pub use health::{Cause, CheckKind, Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
+pub use notifications::Notification;
 pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
 pub use record::{Headers, Record, TopicPartition};
-pub use settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
+pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;

@@ -1,5 +1,7 @@
 //! The listener for probes and metrics, on the cluster in this process.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -43,6 +43,7 @@ impl<H: Handler<Raw>> LoneShard<H> {
             pool: Pool::new(settings.concurrency, 1),
             tally: Arc::default(),
             events: broadcast::Sender::new(16),
+            notifications: broadcast::Sender::new(16),
             execution: Execution::Inline,
             on_drain_deadline: OnDrainDeadline::Cancel,
             witness: None,

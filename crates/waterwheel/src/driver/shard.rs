@@ -4,6 +4,7 @@
 //! One task, on the caller's runtime. A turn of it serves, in this order: control letters, ends of attempts, answers to
 //! dead letters, timers, then up to [`TURN`] starts, then one fetch. Control is so never later than `TURN` starts.
 
+pub(crate) mod deliveries;
 pub(crate) mod handlers;
 mod letters;
 mod starts;
@@ -35,6 +36,7 @@ use crate::dead_letter::Writer;
 use crate::error::{Error, KafkaError};
 use crate::events::Event;
 use crate::failure::FailureClass;
+use crate::notifications::Notification;
 use crate::record::{Assignment, Batch, Record, TopicPartition};
 use crate::settings::{Execution, OnDrainDeadline};
 use crate::witness::{Settled, Witness};
@@ -66,6 +68,18 @@ pub(crate) enum ToShard {
         partition: PartitionId,
         epoch: Epoch,
         full: bool,
+    },
+    /// Everything up to that offset that was taken up is finished.
+    Mark {
+        partition: PartitionId,
+        epoch: Epoch,
+        last: i64,
+    },
+    /// Yield nothing of a partition, or yield again.
+    PauseOf {
+        partition: PartitionId,
+        epoch: Epoch,
+        paused: bool,
     },
     Lose(Vec<PartitionId>),
     Close(Vec<PartitionId>),
@@ -99,22 +113,19 @@ pub(crate) struct Common {
     pub(crate) pool: Pool,
     pub(crate) tally: Arc<Tally>,
     pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) notifications: broadcast::Sender<Notification>,
     pub(crate) execution: Execution,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) witness: Option<Arc<dyn Witness>>,
 }
 
 impl Common {
-    /// Whether attempts can be cut off and none is let go on.
-    pub(crate) fn can_cut(&self) -> bool {
-        self.execution != Execution::Blocking && self.on_drain_deadline == OnDrainDeadline::Cancel
-    }
-
     /// The same with credits of its own, for another session.
     pub(crate) fn with(&self, pool: Pool) -> Self {
-        let (tally, events, witness) = (self.tally.clone(), self.events.clone(), self.witness.clone());
+        let (tally, witness) = (self.tally.clone(), self.witness.clone());
+        let (events, notifications) = (self.events.clone(), self.notifications.clone());
         let (clock, execution, on_drain_deadline) = (self.clock, self.execution, self.on_drain_deadline);
-        Self { clock, pool, tally, events, execution, on_drain_deadline, witness }
+        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness }
     }
 }
 
@@ -137,6 +148,23 @@ pub(crate) trait Work: Sized + Send + Unpin + 'static {
     /// A stretch of starts begins.
     fn begin(&mut self, _now: Now) {}
 
+    /// A stretch of starts is over.
+    fn rest(&mut self) {}
+
+    /// A partition came.
+    fn assigned(&mut self, _assignment: &Assignment) {}
+
+    /// A partition is about to be drained, or leaves.
+    fn leaving(_shard: &mut Shard<Self>, _id: PartitionId) {}
+
+    /// A partition is paused, or resumed.
+    fn pause(&mut self, _id: PartitionId, _paused: bool) {}
+
+    /// Whether the attempt in that slot waits to be taken up.
+    fn is_waiting(&self, _id: PartitionId, _slot: SlotId) -> bool {
+        false
+    }
+
     /// A record was started. Returns the time if it was looked at.
     fn started(_shard: &mut Shard<Self>) -> Option<Now> {
         None
@@ -152,6 +180,11 @@ pub(crate) trait Work: Sized + Send + Unpin + 'static {
 
     /// The shard is dropped, and not in order: takes its attempts with it.
     fn abort(&mut self);
+
+    /// Whether all of an attempt that is cut off is dropped, so that nothing of it goes on.
+    fn drops_what_is_cut(_common: &Common) -> bool {
+        false
+    }
 }
 
 /// One shard. See the module's documentation.
@@ -266,7 +299,13 @@ impl<W: Work> Shard<W> {
                         self.engine.close(id);
                     }
                 }
-                ToShard::Collect => self.collect(),
+                ToShard::Mark { partition, epoch, last } => self.mark(partition, epoch, last, now),
+                ToShard::PauseOf { partition, epoch, paused } => self.pause_of(partition, epoch, paused),
+                ToShard::Collect => {
+                    // What was finished before it was asked for belongs to it.
+                    self.read_ends(cx);
+                    self.collect();
+                }
                 ToShard::WorkerPartitions(n) => self.engine.set_worker_partitions(n),
                 ToShard::Lease(until) => self.engine.set_lease(Some(until)),
                 ToShard::Pause => self.engine.pause(),
@@ -293,7 +332,25 @@ impl<W: Work> Shard<W> {
         }
         self.engine.assign(id, epoch, resume, now);
         self.add(assignment.clone(), offset);
+        self.work.assigned(&assignment);
         self.assignments.insert(id, assignment);
+    }
+
+    fn mark(&mut self, id: PartitionId, epoch: Epoch, last: i64, now: Now) {
+        if self.assignments.get(&id).is_some_and(|a| a.epoch == epoch) {
+            for slot in self.engine.running_up_to(id, last) {
+                if !self.work.is_waiting(id, slot) {
+                    self.end(slot, Ending::Result(Ok(())), now);
+                }
+            }
+        }
+    }
+
+    fn pause_of(&mut self, id: PartitionId, epoch: Epoch, paused: bool) {
+        if self.assignments.get(&id).is_some_and(|a| a.epoch == epoch) {
+            self.engine.set_paused(id, epoch, paused);
+            self.work.pause(id, paused);
+        }
     }
 
     fn refetch(&mut self, id: PartitionId, epoch: Epoch, from: Option<i64>) {
@@ -333,6 +390,7 @@ impl<W: Work> Shard<W> {
                     sooner
                 });
             }
+            W::leaving(self, *id);
             self.engine.drain(*id, deadline, now);
         }
     }
@@ -340,6 +398,7 @@ impl<W: Work> Shard<W> {
     /// Ends the fetching of a partition; if `at` is given, without a drain, which its handlers are told.
     fn leave(&mut self, id: PartitionId, at: Option<Now>) {
         self.fetch.remove(id);
+        W::leaving(self, id);
         if let Some(assignment) = self.assignments.remove(&id)
             && let Some(at) = at
         {

@@ -23,6 +23,9 @@ use crate::record::TopicPartition;
 /// Events that a reader may be behind before it misses some.
 const EVENTS: usize = 1024;
 
+/// What may be asked and not be answered yet, of a session, or between two of them.
+const ASKS: usize = 16;
+
 /// The longest wait between two looks whether the cluster is there.
 const BACK_OFF_CAP: Duration = Duration::from_secs(30);
 
@@ -32,6 +35,8 @@ pub(crate) struct Built {
     pub(super) properties: Properties,
     pub(super) shards: usize,
     pub(super) asks: mpsc::Receiver<Ask>,
+    /// What was asked while there was no session, for the next one.
+    pub(super) held: Vec<Ask>,
     pub(super) state: ClosedWhenDropped,
     pub(super) handle: WorkerHandle,
     /// What is asked about the cluster, once the worker has been started.
@@ -49,12 +54,13 @@ impl Built {
             pool: Pool::new(builder.concurrency, shards),
             tally: Arc::default(),
             events: broadcast::Sender::new(EVENTS),
+            notifications: broadcast::Sender::new(EVENTS),
             execution: builder.execution,
             on_drain_deadline: builder.on_drain_deadline,
             witness: builder.witness.clone(),
         });
         let wishes = Wishes { stopped: builder.start_stopped, ..Wishes::default() };
-        let (asks, asks_in) = mpsc::channel(16);
+        let (asks, asks_in) = mpsc::channel(ASKS);
         let state = Arc::new(watch::Sender::new(WorkerState::Initialising));
         let handle = WorkerHandle {
             name: builder.name.clone(),
@@ -66,7 +72,8 @@ impl Built {
             trouble: Arc::new(Trouble::new(builder.stall_after)),
         };
         let survey = Arc::default();
-        Ok(Self { builder, properties, shards, asks: asks_in, state: ClosedWhenDropped(state), handle, survey })
+        let (state, held) = (ClosedWhenDropped(state), Vec::new());
+        Ok(Self { builder, properties, shards, asks: asks_in, held, state, handle, survey })
     }
 
     pub(crate) fn handle(&self) -> &WorkerHandle {
@@ -159,7 +166,8 @@ impl Built {
         Ok(self.survey.get_or_init(|| Survey { admin, topics, dead_letters }).clone())
     }
 
-    /// Waits for a wish. Whoever asks for a view meanwhile hears that there is none.
+    /// Waits for a wish. Whoever asks for a view meanwhile hears that there is none; what else is asked is for the next
+    /// session.
     async fn wished(&mut self, wishes: &mut watch::Receiver<Wishes>, is: impl FnMut(&Wishes) -> bool) {
         let wished = wishes.wait_for(is);
         tokio::pin!(wished);
@@ -168,7 +176,11 @@ impl Built {
                 biased;
                 // The handle here keeps the sender.
                 _ = &mut wished => return,
-                Some(ask) = self.asks.recv() => drop(ask),
+                Some(ask) = self.asks.recv(), if self.held.len() < ASKS => {
+                    if !matches!(ask, Ask::View(_)) {
+                        self.held.push(ask);
+                    }
+                }
             }
         }
     }

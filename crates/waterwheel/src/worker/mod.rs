@@ -20,13 +20,14 @@ use crate::client::Properties;
 use crate::config::{ConfigError, names};
 use crate::connection::Client;
 use crate::dead_letter::DeadLetter;
+use crate::driver::coordinator::Hooks;
 use crate::driver::groupless::Course;
 use crate::driver::shard::handlers::Handlers;
 use crate::driver::tally::Counts;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::record::TopicPartition;
-use crate::settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
+use crate::settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 use crate::witness::Witness;
 
 /// Describes a worker. Made by [`Client::worker`].
@@ -35,6 +36,7 @@ pub struct WorkerBuilder {
     name: Arc<str>,
     group: Option<String>,
     topics: Vec<String>,
+    excluded: Vec<String>,
     properties: BTreeMap<String, String>,
     order: Order,
     concurrency: usize,
@@ -60,6 +62,8 @@ pub struct WorkerBuilder {
     witness: Option<Arc<dyn Witness>>,
     /// Reads all partitions without a group, and tells it how far it has come.
     course: Option<Arc<Course>>,
+    metadata: CommitMetadata,
+    hooks: Hooks,
 }
 
 impl Client {
@@ -70,6 +74,7 @@ impl Client {
             name: name.into().into(),
             group: None,
             topics: Vec::new(),
+            excluded: Vec::new(),
             properties: BTreeMap::new(),
             order: Order::Key,
             concurrency: 256,
@@ -94,6 +99,8 @@ impl Client {
             check_every: Duration::from_secs(5),
             witness: None,
             course: None,
+            metadata: CommitMetadata::Map,
+            hooks: Hooks::default(),
         }
     }
 }
@@ -114,6 +121,13 @@ impl WorkerBuilder {
     /// Adds topics.
     pub fn topics<S: Into<String>>(mut self, topics: impl IntoIterator<Item = S>) -> Self {
         self.topics.extend(topics.into_iter().map(Into::into));
+        self
+    }
+
+    /// Leaves out the topics whose names match a regular expression, where topics are named by one. With the classic group
+    /// protocol; in `group.protocol=consumer` brokers match the names, and know no exceptions.
+    pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
+        self.excluded.push(pattern.into());
         self
     }
 
@@ -225,6 +239,12 @@ impl WorkerBuilder {
         self
     }
 
+    /// What commits say beside their offset. Default: [`CommitMetadata::Map`].
+    pub fn metadata(mut self, metadata: CommitMetadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
     /// Tasks that the partitions are spread over. Default: one a core.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
@@ -275,6 +295,19 @@ impl WorkerBuilder {
     pub(crate) fn groupless(mut self, course: Arc<Course>) -> Self {
         (self.course, self.commit_every) = (Some(course), Duration::from_millis(100));
         self
+    }
+
+    pub(crate) fn hooks(mut self, set: impl FnOnce(&mut Hooks)) -> Self {
+        set(&mut self.hooks);
+        self
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn has_handler_timeout(&self) -> bool {
+        self.handler_timeout.is_some()
     }
 
     fn group_name(&self) -> &str {
@@ -344,7 +377,34 @@ impl WorkerBuilder {
             properties.insert(name.clone(), value.clone());
         }
         properties.insert("group.id".to_owned(), self.group_name().to_owned());
+        self.exclude_from(&mut properties)?;
         Ok(properties)
+    }
+
+    /// Excluded topics are ones that the clients do not see.
+    fn exclude_from(&self, properties: &mut Properties) -> Result<(), ConfigError> {
+        if self.excluded.is_empty() {
+            return Ok(());
+        }
+        let mistake = |problem: String, remedy: &str| Err(ConfigError::new("exclude", problem).remedy(remedy));
+        if properties.get("group.protocol").is_some_and(|p| p.eq_ignore_ascii_case("consumer")) {
+            let problem = "is not for group.protocol=consumer, in which brokers match topics' names".to_owned();
+            return mistake(problem, "write a pattern that leaves them out, or use the classic protocol");
+        }
+        if !self.topics.iter().any(|topic| topic.starts_with('^')) {
+            return mistake("excludes from patterns, and there is none".to_owned(), "leave it out");
+        }
+        for pattern in &self.excluded {
+            names::check_topic_or_pattern(&format!("^{}", pattern.trim_start_matches('^')))?;
+            if pattern.contains(',') {
+                return mistake(format!("{pattern:?} has a comma, which no topic's name has"), "take it out");
+            }
+            if let Some(topic) = self.topics.iter().find(|topic| *topic == pattern) {
+                return mistake(format!("{topic:?} is excluded and wanted"), "leave one of them out");
+            }
+        }
+        properties.insert("topic.blacklist".to_owned(), self.excluded.join(","));
+        Ok(())
     }
 
     /// What only a member of a group can have.

@@ -56,7 +56,7 @@ impl Built {
         admin: Arc<dyn Admin>,
         work: &mut impl FnMut() -> W,
     ) -> Result<impl Future<Output = SessionEnd> + 'a, KafkaError> {
-        let Built { builder, properties, shards, asks, state, handle, .. } = self;
+        let Built { builder, properties, shards, asks, held, state, handle, .. } = self;
         let common = Arc::new(handle.common.with(Pool::new(builder.concurrency, *shards)));
         let backend = builder.client.backend().clone();
         let membership: Arc<dyn Membership> = match &builder.course {
@@ -105,8 +105,8 @@ impl Built {
             tasks.spawn(shard);
         }
         let group = Group::new(group_settings(builder, properties), common.clock.now());
-        let opener = Opener { membership: membership.clone(), admin, start: builder.start };
-        let coordinator = Coordinator::new(
+        let opener = Opener { membership: membership.clone(), admin, start: builder.start, metadata: builder.metadata };
+        let mut coordinator = Coordinator::new(
             common.clone(),
             group,
             membership.clone(),
@@ -119,7 +119,10 @@ impl Built {
             handle.trouble.clone(),
             builder.on_gap,
             builder.on_map_full,
+            builder.metadata,
+            builder.hooks.clone(),
         );
+        held.drain(..).for_each(|ask| coordinator.ask(ask));
         let trouble = handle.trouble.clone();
         Ok(async move {
             let ended = tokio::select! {
@@ -134,7 +137,7 @@ impl Built {
                 tasks.abort();
             }
             tasks.all_ended().await;
-            if common.can_cut() {
+            if W::drops_what_is_cut(&common) {
                 all_dropped(&attempts).await;
             }
             // Without partitions there is little to tell the group, and perhaps nobody to tell it to.

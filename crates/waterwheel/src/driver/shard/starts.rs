@@ -24,6 +24,7 @@ impl<W: Work> Shard<W> {
         self.work.begin(now);
         for _ in 0..TURN {
             let Some(Start { records, index, attempt, first_failed_ms }) = self.engine.next_start(now) else {
+                self.work.rest();
                 return false;
             };
             let record = records.record(index);
@@ -32,6 +33,7 @@ impl<W: Work> Shard<W> {
                 now = at;
             }
         }
+        self.work.rest();
         true
     }
 
@@ -93,7 +95,7 @@ impl<W: Work> Shard<W> {
                 FailureClass::Panic => self.counts.panicked += 1,
                 FailureClass::Timeout => self.counts.timed_out += 1,
                 FailureClass::Decode => self.counts.undecodable += 1,
-                FailureClass::Handler => {}
+                FailureClass::Handler | FailureClass::Dropped => {}
             }
         }
         let note = |parked| {
