@@ -107,6 +107,24 @@ timeout = "10s"
 }
 
 #[test]
+fn a_bad_listener_says_where_and_what() {
+    let table = [
+        ("", "w.toml:1:2: ops.listen: is missing; write listen = \"127.0.0.1:9464\""),
+        (
+            "listen = \"9464\"",
+            "w.toml:2:1: ops.listen: is not an address and a port; write \"127.0.0.1:9464\", or \"0.0.0.0:9464\" for all",
+        ),
+        ("listen = 9464", "w.toml:2:1: ops.listen: is of type integer; write a text in quotes"),
+    ];
+    for (line, expected) in table {
+        let told = errors(&format!("[ops]\n{line}\n{HEAD}{WORKER}"));
+        assert_eq!(told, [expected], "{line}");
+    }
+    let file = parse(&format!("[ops]\nlisten = \"[::1]:0\"\n{HEAD}{WORKER}")).unwrap();
+    assert_eq!(file.ops.map(|address| address.to_string()).as_deref(), Some("[::1]:0"));
+}
+
+#[test]
 fn the_template_is_sound_and_its_comments_name_the_defaults() {
     let plain = parse(crate::init::TEMPLATE).unwrap();
     assert_eq!(plain.workers.len(), 1);
@@ -131,7 +149,7 @@ fn a_bad_worker_says_where_and_what() {
     let table = [
         (
             "atempts = 3",
-            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, on_drain_deadline, on_exhausted, retry, dead_letter, handler",
+            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, start_when_healthy, on_drain_deadline, on_exhausted, retry, dead_letter, handler",
         ),
         ("[worker.retry]\natempts = 3", "w.toml:9:1: worker.retry.atempts: unknown key; did you mean \"attempts\"?"),
         ("retry = { attempts = 0 }", "w.toml:8:11: worker.retry.attempts: is 0, out of range; from 1 to 1000000"),
