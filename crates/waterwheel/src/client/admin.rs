@@ -63,6 +63,9 @@ pub(crate) trait Admin: Send + Sync {
     /// Commits for a group without being a member of it. The broker refuses where the group has members.
     fn commit(&self, group: String, commits: Vec<Commit>) -> PortFuture<Vec<CommitOutcome>>;
 
+    /// Takes back what a group has committed for partitions. The broker refuses where a member subscribes to the topic.
+    fn delete_offsets(&self, group: String, partitions: Vec<TopicPartition>) -> PortFuture<Vec<CommitOutcome>>;
+
     /// Deletes groups with all that they committed. The broker refuses where a group has members.
     fn delete_groups(&self, groups: Vec<String>) -> PortFuture<Vec<Result<(), KafkaError>>>;
 }

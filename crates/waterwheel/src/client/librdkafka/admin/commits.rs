@@ -89,16 +89,48 @@ impl Asker {
             let result = sys::rd_kafka_event_AlterConsumerGroupOffsets_result(event.as_ptr());
             entries(sys::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &raw mut count), count, group)
         }?;
-        let missing = |p: &TopicPartition| Err(errors::error(code::LOCAL_UNKNOWN_PARTITION, p.to_string()));
-        let outcome = |commit: &Commit| {
-            let partition = commit.partition.clone();
-            let result = told
-                .get(&partition)
-                .map_or_else(|| missing(&partition), |entry| errors::check(entry.code, &partition.to_string()));
-            CommitOutcome { partition, result }
-        };
-        Ok(commits.iter().map(outcome).collect())
+        Ok(outcomes(commits.iter().map(|commit| &commit.partition), &told))
     }
+
+    pub(super) fn delete_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<CommitOutcome>, KafkaError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (name, list) = (c_string(group)?, List::of_partitions(partitions)?);
+        // SAFETY: the name ends in NUL; name and list are copied; what is made is ours to free.
+        let mut order = unsafe { sys::rd_kafka_DeleteConsumerGroupOffsets_new(name.as_ptr(), list.as_ptr()) };
+        let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DELETECONSUMERGROUPOFFSETS;
+        let event = self.request(kind, WAIT, |rk, options, queue| {
+            // SAFETY: all pointers are live; the order is copied.
+            unsafe { sys::rd_kafka_DeleteConsumerGroupOffsets(rk, &raw mut order, 1, options, queue) }
+        });
+        // SAFETY: made above, freed once.
+        unsafe { sys::rd_kafka_DeleteConsumerGroupOffsets_destroy(order) };
+        let event = event?;
+        // SAFETY: the event is live and is the answer to that question; all that is read lives with it.
+        let told = unsafe {
+            let mut count = 0;
+            let result = sys::rd_kafka_event_DeleteConsumerGroupOffsets_result(event.as_ptr());
+            entries(sys::rd_kafka_DeleteConsumerGroupOffsets_result_groups(result, &raw mut count), count, group)
+        }?;
+        Ok(outcomes(partitions, &told))
+    }
+}
+
+/// What was said to each partition, in the order asked.
+fn outcomes<'a>(
+    partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    told: &HashMap<TopicPartition, Entry>,
+) -> Vec<CommitOutcome> {
+    let outcome = |partition: &TopicPartition| {
+        let code = told.get(partition).map_or(code::LOCAL_UNKNOWN_PARTITION, |entry| entry.code);
+        CommitOutcome { partition: partition.clone(), result: errors::check(code, &partition.to_string()) }
+    };
+    partitions.into_iter().map(outcome).collect()
 }
 
 /// The partitions of an answer about one group, or the group's error.

@@ -108,6 +108,10 @@ impl Admin for AdminClient {
         self.ask(move |asker| asker.commit(&group, &commits))
     }
 
+    fn delete_offsets(&self, group: String, partitions: Vec<TopicPartition>) -> PortFuture<Vec<CommitOutcome>> {
+        self.ask(move |asker| asker.delete_offsets(&group, &partitions))
+    }
+
     fn delete_groups(&self, groups: Vec<String>) -> PortFuture<Vec<Result<(), KafkaError>>> {
         self.ask(move |asker| asker.delete_groups(&groups))
     }
