@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asking;
 pub mod audit;
 mod bench;
 mod broker;
@@ -13,8 +14,10 @@ mod folder;
 #[doc(hidden)]
 pub mod fuzz;
 mod global;
+mod group;
 mod init;
 pub mod journal;
+mod lag;
 mod log;
 mod program;
 mod run;
@@ -46,7 +49,9 @@ enum Verb {
     Broker(broker::Broker),
     Check(check::Check),
     Demo(demo::Demo),
+    Group(group::Group),
     Init(init::Init),
+    Lag(lag::Lag),
     Run(run::Run),
     VerifiableConsumer(verifiable::Consumer),
     VerifiableProducer(verifiable::Producer),
@@ -66,7 +71,9 @@ pub fn main() -> ExitCode {
         Verb::Broker(broker) => broker.run(&global),
         Verb::Check(check) => check.run(&global),
         Verb::Demo(demo) => demo.run(&global),
+        Verb::Group(group) => group.run(&global),
         Verb::Init(init) => init.run(),
+        Verb::Lag(lag) => lag.run(&global),
         Verb::Run(run) => run.run(&global),
         Verb::VerifiableConsumer(consumer) => consumer.run(&global),
         Verb::VerifiableProducer(producer) => producer.run(&global),
