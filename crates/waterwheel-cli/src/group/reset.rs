@@ -229,7 +229,7 @@ fn print(
                 step.partition().to_string(),
                 or_dash(step.before.offset),
                 or_dash(step.offset()),
-                or_dash(step.change().map(|change| format!("{change:+}"))),
+                or_dash(step.change().map(|change| if change == 0 { "0".to_owned() } else { format!("{change:+}") })),
                 step.note.clone(),
             ]);
         }

@@ -220,7 +220,11 @@ impl Asker {
     /// after the last call.
     fn listen(&self, slice: i32, refused: &mut i32) -> Result<(), KafkaError> {
         while let Some(event) = self.told.poll(0) {
-            *lock(&self.trouble) = Some(event.error(&self.handle));
+            let mut trouble = lock(&self.trouble);
+            // That no broker is left says less than why the last one is gone.
+            if event.code() != code::LOCAL_ALL_BROKERS_DOWN || trouble.is_none() {
+                *trouble = Some(event.error(&self.handle));
+            }
         }
         let trouble = lock(&self.trouble).clone();
         match trouble.filter(KafkaError::is_unauthorised) {
