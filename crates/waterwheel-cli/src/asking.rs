@@ -37,7 +37,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 impl Asking {
     /// Connects at the first question.
     pub(crate) fn admin(&self, global: &Global) -> Result<Admin, Failure> {
-        let client = Client::builder().properties(global.properties()?).build()?;
+        self.admin_of(&Client::builder().properties(global.properties()?).build()?)
+    }
+
+    /// The same of a client that is there.
+    pub(crate) fn admin_of(&self, client: &Client) -> Result<Admin, Failure> {
         Ok(client.admin()?.deadline(self.timeout))
     }
 }

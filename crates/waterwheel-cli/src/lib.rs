@@ -8,6 +8,7 @@ mod bench;
 mod broker;
 mod check;
 mod demo;
+mod doctor;
 mod exit;
 mod file;
 mod folder;
@@ -49,6 +50,7 @@ enum Verb {
     Broker(broker::Broker),
     Check(check::Check),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
     Group(group::Group),
     Init(init::Init),
     Lag(lag::Lag),
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Verb::Broker(broker) => broker.run(&global),
         Verb::Check(check) => check.run(&global),
         Verb::Demo(demo) => demo.run(&global),
+        Verb::Doctor(doctor) => doctor.run(&global),
         Verb::Group(group) => group.run(&global),
         Verb::Init(init) => init.run(),
         Verb::Lag(lag) => lag.run(&global),

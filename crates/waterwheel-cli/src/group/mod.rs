@@ -13,7 +13,7 @@ mod undo;
 
 use clap::Subcommand;
 
-pub(crate) use standing::{Place, Standing, protocol, standings};
+pub(crate) use standing::{Found, Place, Standing, protocol, standings};
 
 use crate::exit::{Exit, Failure};
 use crate::global::Global;

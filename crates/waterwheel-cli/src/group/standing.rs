@@ -10,6 +10,9 @@ use waterwheel::{Error, KafkaError, TopicPartition};
 
 use crate::words::now_ms;
 
+/// A group's name, and what was found of it, or why nothing was.
+pub(crate) type Found<T> = (String, Result<T, KafkaError>);
+
 /// Groups that are asked about at once.
 const AT_ONCE: usize = 8;
 
@@ -100,10 +103,7 @@ pub(crate) fn protocol(of: Option<GroupType>) -> Option<&'static str> {
 }
 
 /// Where each of these groups stands, in their order, or why it cannot be told.
-pub(crate) async fn standings(
-    admin: &Admin,
-    groups: Vec<String>,
-) -> Result<Vec<(String, Result<Standing, KafkaError>)>, Error> {
+pub(crate) async fn standings(admin: &Admin, groups: Vec<String>) -> Result<Vec<Found<Standing>>, Error> {
     let described = admin.describe_groups(groups.clone()).await?;
     let committed = |(name, described): (String, Result<GroupDescription, KafkaError>)| async move {
         let group = match described {
@@ -117,7 +117,7 @@ pub(crate) async fn standings(
         };
         Ok::<_, Error>((name, found.map(|committed| begun(group, committed))))
     };
-    let mut all: Vec<(String, Result<(Standing, Vec<Committed>), KafkaError>)> =
+    let mut all: Vec<Found<(Standing, Vec<Committed>)>> =
         stream::iter(groups.into_iter().zip(described)).map(committed).buffered(AT_ONCE).try_collect().await?;
 
     let logs = Logs::ask(admin, all.iter().filter_map(|(_, found)| Some(&found.as_ref().ok()?.0))).await?;

@@ -7,14 +7,13 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use waterwheel::KafkaError;
 use waterwheel::admin::Admin;
 
 use self::trend::Trend;
 use crate::asking::{self, Asking, or_dash, print_json, print_table, table};
 use crate::exit::{Exit, Failure, say};
 use crate::global::{Global, Output};
-use crate::group::{Place, Standing, standings};
+use crate::group::{Found, Place, Standing, standings};
 use crate::runtime;
 use crate::stop;
 use crate::words::{about, grouped, now_ms};
@@ -161,7 +160,7 @@ impl Lag {
     fn print(
         &self,
         global: &Global,
-        found: &[(String, Result<Standing, KafkaError>)],
+        found: &[Found<Standing>],
         trends: &BTreeMap<String, Trend>,
     ) -> Result<(), Failure> {
         let known = || found.iter().filter_map(|(name, standing)| Some((name, standing.as_ref().ok()?)));

@@ -110,6 +110,7 @@ fn what_is_finished_above_the_committed_offset_is_not_unfinished() {
         }
     };
     let member = trial.inside_unseen(&[], |builder| builder, handler);
+    wait_until(PATIENCE, "the group to be there", || kafka.settled_members(&trial.group) == Some(1));
     // Until the 99 others are in the commit map of offset 0.
     let lag = || verb(kafka, &["lag", &trial.group]).json(0).remove(0);
     wait_until(PATIENCE, "one unfinished record", || lag()["unfinished"] == 1);
