@@ -2,19 +2,23 @@
 
 #![forbid(unsafe_code)]
 
+mod asking;
 pub mod audit;
 mod bench;
 mod broker;
 mod check;
 mod demo;
+mod doctor;
 mod exit;
 mod file;
 mod folder;
 #[doc(hidden)]
 pub mod fuzz;
 mod global;
+mod group;
 mod init;
 pub mod journal;
+mod lag;
 mod log;
 mod program;
 mod run;
@@ -46,7 +50,10 @@ enum Verb {
     Broker(broker::Broker),
     Check(check::Check),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
+    Group(group::Group),
     Init(init::Init),
+    Lag(lag::Lag),
     Run(run::Run),
     VerifiableConsumer(verifiable::Consumer),
     VerifiableProducer(verifiable::Producer),
@@ -66,7 +73,10 @@ pub fn main() -> ExitCode {
         Verb::Broker(broker) => broker.run(&global),
         Verb::Check(check) => check.run(&global),
         Verb::Demo(demo) => demo.run(&global),
+        Verb::Doctor(doctor) => doctor.run(&global),
+        Verb::Group(group) => group.run(&global),
         Verb::Init(init) => init.run(),
+        Verb::Lag(lag) => lag.run(&global),
         Verb::Run(run) => run.run(&global),
         Verb::VerifiableConsumer(consumer) => consumer.run(&global),
         Verb::VerifiableProducer(producer) => producer.run(&global),

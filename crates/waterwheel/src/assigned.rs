@@ -69,7 +69,7 @@ impl Client {
             ))
         })?;
         let mut queue = fetcher.queue()?;
-        for n in 0..description.partitions {
+        for n in 0..description.partitions.len() {
             let partition = TopicPartition::new(topic.as_str(), n as i32);
             queue.add(Assignment::new(PartitionId(n as u32), Epoch(1), partition), Position::Beginning)?;
         }

@@ -50,6 +50,8 @@
 //!
 //! A [`History`], made by [`Client::history`], is a worker without a group that reads everything, and tells when it has caught up.
 //!
+//! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
+//!
 //! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand in batches.
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
 //! `dead_letters`, `steering` and `history` run on it as they are.
@@ -84,6 +86,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod admin;
 mod assigned;
 mod body;
 mod client;

@@ -22,6 +22,8 @@ pub(crate) use spec::{
     WorkerSpec,
 };
 
+pub(crate) use instant::parse_instant;
+
 use fields::{Document, Table};
 
 /// The TOML library makes up to 700 bytes of one (dotted keys): 160 MiB of memory for a file that means harm.

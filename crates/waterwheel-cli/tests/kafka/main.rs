@@ -12,6 +12,7 @@ mod commits;
 mod dead_letters;
 mod deaths;
 mod forgotten;
+mod groups;
 mod harness;
 mod history;
 mod hostile;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use waterwheel::{CheckKind, Client, DeadLetter, Error, Failure, HealthLevel, Message, Raw, WorkerHandle, WorkerState};
 
-use crate::support::{Kafka, PATIENCE, Process, Protocol, Trial, is_whole, topic_name, wait_for, wait_until};
+use crate::support::{Cluster, Kafka, PATIENCE, Process, Protocol, Trial, is_whole, topic_name, wait_for, wait_until};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
@@ -66,6 +66,38 @@ fn health_names_missing_topics_and_makes_none() {
     assert_eq!(check(&handle, CheckKind::DeadLetters).0, HealthLevel::Warning, "that one is still missing");
     handle.close();
     thread.join().expect("it does not panic").expect("it ends in order");
+}
+
+#[test]
+fn a_wrong_password_is_not_retried_for_ever_by_a_worker_that_waits_for_health_or_not() {
+    let Some(kafka) = Cluster::of(1).secure().start() else { return };
+    let client = Client::builder()
+        .property("bootstrap.servers", kafka.bootstrap_sasl())
+        .property("security.protocol", "sasl_ssl")
+        .property("ssl.ca.location", kafka.tls_file("ca.pem").to_string_lossy().into_owned())
+        .property("sasl.mechanism", "PLAIN")
+        .property("sasl.username", "alice")
+        .property("sasl.password", "not-it");
+    let client = client.build().expect("sound properties");
+    for waits in [true, false] {
+        let worker = client.worker("refused").topic("t");
+        let worker = if waits { worker.start_when_healthy() } else { worker };
+        let worker = worker.handler(fine).build().expect("a worker");
+        let handle = worker.handle();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let ended = runtime.expect("a runtime").block_on(async { tokio::time::timeout(PATIENCE, worker.run()).await });
+        let Ok(ended) = ended else { panic!("it is tried for ever (waits for health: {waits})") };
+        let Err(failed) = ended else { panic!("it ended as if it were well") };
+        assert!(matches!(&failed.error, Error::Kafka(error) if error.is_unauthorised()), "{}", failed.error);
+        assert_eq!(handle.state(), WorkerState::Closed);
+        let (level, why) = check(&handle, CheckKind::Worker);
+        assert_eq!((level, why.contains("uthenticat")), (HealthLevel::Critical, true), "{why}");
+        assert!(!runtime_is_live(&handle), "a worker that failed is of no use");
+    }
+}
+
+fn runtime_is_live(handle: &WorkerHandle) -> bool {
+    runtime().block_on(handle.is_live())
 }
 
 /// Status and body of a request.

@@ -225,7 +225,7 @@ impl Finder {
         let mut all = Vec::new();
         for description in self.admin.describe_topics(self.topics.clone()).await? {
             let topic = description?;
-            all.extend((0..topic.partitions).map(|n| TopicPartition::new(topic.name.as_str(), n as i32)));
+            all.extend((0..topic.partitions.len()).map(|n| TopicPartition::new(topic.name.as_str(), n as i32)));
         }
         let (mut new, mut behind) = (Vec::new(), Vec::new());
         self.course.read(|targets, _| {

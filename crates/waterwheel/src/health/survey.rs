@@ -35,15 +35,20 @@ impl Survey {
     /// Asks once; answers within [`PATIENCE`].
     pub(crate) async fn look(&self) -> Surveyed {
         let names: Vec<String> = self.topics.iter().chain(&self.dead_letters).cloned().collect();
-        let answer = tokio::time::timeout(PATIENCE, self.admin.describe_topics(names.clone())).await;
+        let ask = async {
+            // With patterns alone there is nothing to describe.
+            if names.is_empty() {
+                return self.admin.describe_cluster().await.map(|_| Vec::new());
+            }
+            self.admin.describe_topics(names.clone()).await
+        };
+        let silence = || KafkaError::new(code::LOCAL_TIMED_OUT, "no answer within 10 s", "describing topics");
+        let answer = tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(silence()));
         let mut found = Surveyed::default();
         let described = match answer {
-            Ok(Ok(described)) => described,
-            Ok(Err(error)) => return Surveyed { unanswered: Some(error), ..found },
-            Err(_) => {
-                let error = KafkaError::new(code::LOCAL_TIMED_OUT, "no answer within 10 s", "describing topics");
-                return Surveyed { unanswered: Some(error), ..found };
-            }
+            Ok(described) => described,
+            // What the client met says more than that it took too long.
+            Err(error) => return Surveyed { unanswered: Some(self.admin.trouble().unwrap_or(error)), ..found },
         };
         for (at, (name, answer)) in names.into_iter().zip(described).enumerate() {
             let (missing, refused) = if at < self.topics.len() {
