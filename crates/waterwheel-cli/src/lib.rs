@@ -6,6 +6,7 @@ pub mod audit;
 mod bench;
 mod broker;
 mod check;
+mod consume;
 mod demo;
 mod exit;
 mod file;
@@ -13,10 +14,12 @@ mod folder;
 #[doc(hidden)]
 pub mod fuzz;
 mod global;
+mod history;
 mod init;
 pub mod journal;
 mod log;
 mod program;
+mod records;
 mod run;
 mod runtime;
 mod stop;
@@ -45,7 +48,9 @@ enum Verb {
     Bench(bench::Bench),
     Broker(broker::Broker),
     Check(check::Check),
+    Consume(consume::Consume),
     Demo(demo::Demo),
+    History(history::History),
     Init(init::Init),
     Run(run::Run),
     VerifiableConsumer(verifiable::Consumer),
@@ -65,7 +70,9 @@ pub fn main() -> ExitCode {
         Verb::Bench(bench) => bench.run(&global, started),
         Verb::Broker(broker) => broker.run(&global),
         Verb::Check(check) => check.run(&global),
+        Verb::Consume(consume) => consume.run(&global),
         Verb::Demo(demo) => demo.run(&global),
+        Verb::History(history) => history.run(&global),
         Verb::Init(init) => init.run(),
         Verb::Run(run) => run.run(&global),
         Verb::VerifiableConsumer(consumer) => consumer.run(&global),
