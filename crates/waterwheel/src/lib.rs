@@ -90,6 +90,7 @@ mod body;
 mod client;
 pub mod config;
 mod connection;
+mod consumer;
 mod dead_letter;
 mod driver;
 pub mod embedded;
@@ -99,6 +100,7 @@ mod failure;
 mod handler;
 mod health;
 mod history;
+mod notifications;
 mod producer;
 mod record;
 mod settings;
@@ -107,12 +109,17 @@ mod table;
 mod witness;
 mod worker;
 
-pub use assigned::{AssignedBuilder, AssignedConsumer, PartitionPosition, ReadEvent, RecordBatch, Until, Watermarks};
+pub use assigned::{AssignedBuilder, AssignedConsumer, PartitionPosition, ReadEvent, RecordBatch, Until};
 #[cfg(feature = "json")]
 pub use body::Json;
 pub use body::{Decode, DecodeError, Raw, Utf8};
 pub use connection::{Client, ClientBuilder};
+pub use consumer::{
+    CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, Notifications, PartitionStream, Partitions,
+};
 pub use dead_letter::{DeadLetter, DeadLetterOrigin, OriginError, TooLarge};
+pub use driver::delivery::{Acker, Delivery};
+pub use driver::places::Watermarks;
 pub use driver::tally::Counts;
 pub use error::{Error, KafkaError};
 pub use events::Event;
@@ -120,9 +127,10 @@ pub use failure::{BoxError, Failure, FailureClass};
 pub use handler::{Handler, Message};
 pub use health::{Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
+pub use notifications::Notification;
 pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
 pub use record::{Headers, Record, TopicPartition};
-pub use settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
+pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;

@@ -24,7 +24,7 @@ use self::mending::{Found, Mending, gone, unread};
 use self::part::Part;
 pub use self::part::PartitionPosition;
 use crate::client::{FetchFailure, FetchQueue, Fetched, Fetcher, OffsetSpec};
-use crate::driver::places::no_answer;
+use crate::driver::places::{Watermarks, no_answer};
 use crate::error::{Error, KafkaError};
 use crate::record::{Record, TopicPartition};
 use crate::settings::{OnGap, Start};
@@ -402,15 +402,6 @@ impl AssignedConsumer {
 enum More {
     Told(ReadEvent),
     Batch(RecordBatch),
-}
-
-/// Where a partition begins and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watermarks {
-    /// The first offset that it still has.
-    pub low: i64,
-    /// One past the last offset that can be read.
-    pub high: i64,
 }
 
 impl Stream for AssignedConsumer {

@@ -8,6 +8,17 @@ use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
 use crate::settings::Start;
 
+/// The offsets that a partition has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Watermarks {
+    /// The first offset that it still has.
+    pub low: i64,
+    /// The offset of the next record that will be written; under `isolation.level=read_committed`, of the first record
+    /// that belongs to an open transaction, where there is one.
+    pub high: i64,
+}
+
 /// For each, in the order asked: the offset at which reading begins.
 pub(crate) async fn places(
     admin: &dyn Admin,

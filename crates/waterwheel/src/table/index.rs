@@ -83,7 +83,7 @@ impl Index {
 
     /// Where a hash belongs: slots are in the order of hashes, so that growing moves through memory from front to end.
     fn home(&self, hash: u32) -> usize {
-        (u64::from(hash) * self.hashes.len() as u64 >> 32) as usize
+        ((u64::from(hash) * self.hashes.len() as u64) >> 32) as usize
     }
 
     fn grow(&mut self) {

@@ -14,6 +14,7 @@ mod assigned;
 mod bodies;
 mod canary;
 mod concurrency;
+mod consumer;
 mod dead_letters;
 mod examples;
 mod failures;
