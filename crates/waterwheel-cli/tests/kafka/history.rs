@@ -93,7 +93,7 @@ fn a_history_neither_resumes_nor_waits_where_a_group_has_committed_or_another_on
     kafka.produce(&topic, records(400));
     // The group that a worker of the history's name would have, at the end of everything.
     let to_the_end = ["--reset-offsets", "--to-latest", "--group", &topic, "--topic", &topic, "--execute"];
-    kafka.tool("consumer-groups", &to_the_end);
+    kafka.tool("groups", &to_the_end);
     for _ in 0..2 {
         let both = [read(builder(kafka, &topic)), read(builder(kafka, &topic))];
         for reading in both {

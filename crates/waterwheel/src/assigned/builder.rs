@@ -1,6 +1,6 @@
 //! What to read by hand, and from where to where.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use futures_util::future;
 
 use super::AssignedConsumer;
 use super::mending::Mending;
-use crate::client::{Admin, OffsetSpec};
+use crate::client::{Admin, OffsetSpec, TopicDescription};
 use crate::config::{ConfigError, check_topic};
 use crate::connection::Client;
 use crate::driver::places::{no_answer, places};
@@ -106,19 +106,19 @@ impl AssignedBuilder {
         self.check()?;
         let (backend, properties) = (self.client.backend(), self.client.properties());
         let fetcher = backend.fetcher(properties)?;
-        let by_hand = self.partitions.keys().map(|partition| partition.topic.to_string());
-        let names: Vec<String> = self.topics.iter().map(|(name, _)| name.clone()).chain(by_hand).collect();
+        let by_hand = self.partitions.keys().map(|partition| &*partition.topic);
+        let names: BTreeSet<&str> = self.topics.iter().map(|(name, _)| name.as_str()).chain(by_hand).collect();
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         fetcher.warm(&names);
-        let admin = backend.admin(properties)?;
+        let locator = Locator { admin: backend.admin(properties)?, until: self.until };
+        let counts = locator.count_partitions(names).await?;
         let mut wanted = BTreeMap::new();
-        let asked = self.topics.iter().map(|(name, _)| name.clone()).collect();
-        for ((name, start), described) in self.topics.iter().zip(admin.describe_topics(asked).await?) {
-            let partitions = described.map_err(|e| absent(e, name))?.partitions;
-            wanted.extend((0..partitions).map(|n| (TopicPartition::new(name.as_str(), n as i32), *start)));
+        for (name, start) in &self.topics {
+            let partitions = 0..counts.get(name).copied().unwrap_or(0);
+            wanted.extend(partitions.map(|n| (TopicPartition::new(name.as_str(), n as i32), *start)));
         }
         wanted.extend(self.partitions);
-        let locator = Locator { admin, until: self.until };
-        let located = locator.locate(wanted.into_iter().collect()).await?;
+        let located = locator.locate(wanted.into_iter().collect(), &counts).await?;
         let mut consumer = AssignedConsumer {
             queue: fetcher.queue()?,
             fetcher,
@@ -166,7 +166,30 @@ const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl Locator {
-    pub(super) async fn locate(&self, wanted: Vec<(TopicPartition, Start)>) -> Result<Vec<Located>, KafkaError> {
+    /// How many partitions each topic has.
+    pub(super) async fn count_partitions(&self, topics: Vec<String>) -> Result<BTreeMap<String, usize>, KafkaError> {
+        let described = self.admin.describe_topics(topics.clone()).await?;
+        let count = |(topic, described): (String, Result<TopicDescription, KafkaError>)| match described {
+            Ok(description) => Ok((topic, description.partitions)),
+            Err(error) => Err(absent(error, &topic)),
+        };
+        topics.into_iter().zip(described).map(count).collect()
+    }
+
+    /// Where these begin and end. `counts`: how many partitions their topics have.
+    pub(super) async fn locate(
+        &self,
+        wanted: Vec<(TopicPartition, Start)>,
+        counts: &BTreeMap<String, usize>,
+    ) -> Result<Vec<Located>, KafkaError> {
+        let is_there = |p: &TopicPartition| {
+            let count = counts.get(&*p.topic).copied().unwrap_or(0);
+            usize::try_from(p.partition).is_ok_and(|n| n < count)
+        };
+        if let Some((partition, _)) = wanted.iter().find(|(partition, _)| !is_there(partition)) {
+            let name = "the topic has no such partition";
+            return Err(KafkaError::new(code::UNKNOWN_TOPIC_OR_PARTITION, name, partition.to_string()));
+        }
         let mut tries = 0;
         loop {
             let passes = |e: &KafkaError| e.is_retriable() && !e.is_unreachable() && !e.is_unknown_topic();

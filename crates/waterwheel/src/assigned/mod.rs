@@ -153,7 +153,8 @@ impl AssignedConsumer {
     /// begins and ends; dropping the future before that changes nothing.
     pub async fn add(&mut self, partition: TopicPartition, start: Start) -> Result<(), Error> {
         crate::config::check_topic(&partition.topic)?;
-        let located = self.locator.locate(vec![(partition, start)]).await?;
+        let counts = self.locator.count_partitions(vec![partition.topic.to_string()]).await?;
+        let located = self.locator.locate(vec![(partition, start)], &counts).await?;
         located.into_iter().try_for_each(|located| self.place(located))
     }
 
