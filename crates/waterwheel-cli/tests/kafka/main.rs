@@ -25,6 +25,7 @@ mod records;
 mod run;
 mod security;
 mod soak;
+mod states;
 mod statics;
 mod support;
 mod topics;

@@ -157,7 +157,7 @@ struct Run {
 
 impl Run {
     async fn close(mut self) -> Result<Report, RunError> {
-        self.handle.worker().stop();
+        self.handle.worker().close();
         // It is taken here only, and this takes the consumer.
         if let Some(task) = self.task.take()
             && let Ok(ended) = task.await
@@ -170,7 +170,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.handle.worker().stop();
+        self.handle.worker().close();
     }
 }
 

@@ -39,6 +39,11 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Whether anyone else holds an end of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Adds a letter and does not wake the reader; how many there are now.
     pub(crate) fn post_quietly(&self, letter: T) -> usize {
         let mut letters = self.0.letters.lock().unwrap_or_else(PoisonError::into_inner);

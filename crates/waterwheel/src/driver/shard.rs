@@ -111,12 +111,22 @@ pub(crate) struct View {
 pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) notifications: broadcast::Sender<Notification>,
     pub(crate) execution: Execution,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) witness: Option<Arc<dyn Witness>>,
+}
+
+impl Common {
+    /// The same with credits of its own, for another session.
+    pub(crate) fn with(&self, pool: Pool) -> Self {
+        let (tally, witness) = (self.tally.clone(), self.witness.clone());
+        let (events, notifications) = (self.events.clone(), self.notifications.clone());
+        let (clock, execution, on_drain_deadline) = (self.clock, self.execution, self.on_drain_deadline);
+        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness }
+    }
 }
 
 /// Why the record in a slot failed last.
@@ -173,6 +183,11 @@ pub(crate) trait Work: Sized + Send + Unpin + 'static {
 
     /// The shard is dropped, and not in order: takes its attempts with it.
     fn abort(&mut self);
+
+    /// Whether all of an attempt that is cut off is dropped, so that nothing of it goes on.
+    fn drops_what_is_cut(_common: &Common) -> bool {
+        false
+    }
 }
 
 /// One shard. See the module's documentation.
@@ -236,6 +251,11 @@ impl<W: Work> Shard<W> {
             quiet: Quiet::default(),
             common,
         }
+    }
+
+    /// Where the shard's attempts report their ends: held by each until its future is dropped.
+    pub(crate) fn attempts(&self) -> Mailbox<Done> {
+        self.done.clone()
     }
 
     fn now(&self) -> Now {
