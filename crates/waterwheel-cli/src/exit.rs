@@ -107,6 +107,7 @@ impl From<Error> for Failure {
             Error::Kafka(kafka) if kafka.is_unauthorised() => Exit::NotAuthorised,
             Error::Kafka(kafka) if kafka.is_unreachable() => Exit::Unreachable,
             Error::Kafka(kafka) if kafka.is_fenced() => Exit::Refused,
+            Error::Kafka(kafka) if kafka.is_unknown_topic() => Exit::NotFound,
             _ => Exit::Failed,
         };
         Failure::new(exit, error)

@@ -7,6 +7,7 @@ pub mod audit;
 mod bench;
 mod broker;
 mod check;
+mod consume;
 mod demo;
 mod doctor;
 mod exit;
@@ -16,11 +17,13 @@ mod folder;
 pub mod fuzz;
 mod global;
 mod group;
+mod history;
 mod init;
 pub mod journal;
 mod lag;
 mod log;
 mod program;
+mod records;
 mod run;
 mod runtime;
 mod stop;
@@ -49,9 +52,11 @@ enum Verb {
     Bench(bench::Bench),
     Broker(broker::Broker),
     Check(check::Check),
+    Consume(consume::Consume),
     Demo(demo::Demo),
     Doctor(doctor::Doctor),
     Group(group::Group),
+    History(history::History),
     Init(init::Init),
     Lag(lag::Lag),
     Run(run::Run),
@@ -72,9 +77,11 @@ pub fn main() -> ExitCode {
         Verb::Bench(bench) => bench.run(&global, started),
         Verb::Broker(broker) => broker.run(&global),
         Verb::Check(check) => check.run(&global),
+        Verb::Consume(consume) => consume.run(&global),
         Verb::Demo(demo) => demo.run(&global),
         Verb::Doctor(doctor) => doctor.run(&global),
         Verb::Group(group) => group.run(&global),
+        Verb::History(history) => history.run(&global),
         Verb::Init(init) => init.run(),
         Verb::Lag(lag) => lag.run(&global),
         Verb::Run(run) => run.run(&global),
