@@ -2,21 +2,25 @@
 
 #![forbid(unsafe_code)]
 
+mod asking;
 pub mod audit;
 mod bench;
 mod broker;
 mod check;
 mod consume;
 mod demo;
+mod doctor;
 mod exit;
 mod file;
 mod folder;
 #[doc(hidden)]
 pub mod fuzz;
 mod global;
+mod group;
 mod history;
 mod init;
 pub mod journal;
+mod lag;
 mod log;
 mod program;
 mod records;
@@ -50,8 +54,11 @@ enum Verb {
     Check(check::Check),
     Consume(consume::Consume),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
+    Group(group::Group),
     History(history::History),
     Init(init::Init),
+    Lag(lag::Lag),
     Run(run::Run),
     VerifiableConsumer(verifiable::Consumer),
     VerifiableProducer(verifiable::Producer),
@@ -72,8 +79,11 @@ pub fn main() -> ExitCode {
         Verb::Check(check) => check.run(&global),
         Verb::Consume(consume) => consume.run(&global),
         Verb::Demo(demo) => demo.run(&global),
+        Verb::Doctor(doctor) => doctor.run(&global),
+        Verb::Group(group) => group.run(&global),
         Verb::History(history) => history.run(&global),
         Verb::Init(init) => init.run(),
+        Verb::Lag(lag) => lag.run(&global),
         Verb::Run(run) => run.run(&global),
         Verb::VerifiableConsumer(consumer) => consumer.run(&global),
         Verb::VerifiableProducer(producer) => producer.run(&global),

@@ -51,6 +51,8 @@
 //! A [`History`], made by [`Client::history`], is a worker without a group that reads everything, and tells when it has caught up.
 //! With [`HistoryBuilder::latest_per_key`] it keeps a [`Table`] of the last value of every key.
 //!
+//! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
+//!
 //! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
 //! `dead_letters`, `steering`, `history` and `table` run on it as they are.
@@ -85,6 +87,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod admin;
 mod assigned;
 mod body;
 mod client;
@@ -100,7 +103,10 @@ mod failure;
 mod handler;
 mod health;
 mod history;
+pub mod metrics;
 mod notifications;
+#[cfg(feature = "ops")]
+pub mod ops;
 mod producer;
 mod record;
 mod settings;
@@ -125,7 +131,7 @@ pub use error::{Error, KafkaError};
 pub use events::Event;
 pub use failure::{BoxError, Failure, FailureClass};
 pub use handler::{Handler, Message};
-pub use health::{Health, HealthLevel};
+pub use health::{Cause, CheckKind, Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
 pub use notifications::Notification;
 pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};

@@ -49,7 +49,7 @@ impl Reading {
     /// Ends it; what it was given, by partition and offset.
     #[track_caller]
     fn end(self) -> Vec<(i32, i64, Vec<u8>)> {
-        self.handle.worker().stop();
+        self.handle.worker().close();
         self.thread.join().expect("it does not panic").unwrap_or_else(|ended| panic!("it failed: {}", ended.error));
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
         seen.sort();

@@ -170,7 +170,7 @@ impl Locator {
     pub(super) async fn count_partitions(&self, topics: Vec<String>) -> Result<BTreeMap<String, usize>, KafkaError> {
         let described = self.admin.describe_topics(topics.clone()).await?;
         let count = |(topic, described): (String, Result<TopicDescription, KafkaError>)| match described {
-            Ok(description) => Ok((topic, description.partitions)),
+            Ok(description) => Ok((topic, description.partitions.len())),
             Err(error) => Err(absent(error, &topic)),
         };
         topics.into_iter().zip(described).map(count).collect()

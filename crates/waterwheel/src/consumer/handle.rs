@@ -200,9 +200,9 @@ impl ConsumerHandle {
         Notifications(Box::pin(stream))
     }
 
-    /// Stops the consumer in order, as [`Consumer::close`](super::Consumer::close) does, and does not wait.
-    pub fn stop(&self) {
-        self.worker.stop();
+    /// Ends the consumer in order, as [`Consumer::close`](super::Consumer::close) does, and does not wait.
+    pub fn close(&self) {
+        self.worker.close();
     }
 
     async fn ask(&self, ask: Ask) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 //!
 //! Targets are captured before a partition is given, so that no record is handled before it is known whether it counts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -81,6 +81,15 @@ impl Course {
         self.caught_up.subscribe()
     }
 
+    pub(crate) fn is_caught_up(&self) -> bool {
+        *self.caught_up.borrow()
+    }
+
+    /// Offsets to go until it is caught up.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.state().targets.iter().map(|(_, target)| target.remaining()).sum()
+    }
+
     /// What is known, and the offsets a second of the last ten seconds.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Targets<TopicPartition>, Option<f64>) -> T) -> T {
         let state = self.state();
@@ -103,8 +112,16 @@ pub(crate) struct Groupless {
 impl Groupless {
     /// Reads these topics from where `start` says; not [`Start::Nowhere`].
     pub(crate) fn new(admin: Arc<dyn Admin>, topics: Vec<String>, start: Start, course: Arc<Course>) -> Self {
-        let finder =
-            Finder { admin, topics, start, course: course.clone(), told: VecDeque::new(), wait: None, failed: false };
+        let finder = Finder {
+            admin,
+            topics,
+            start,
+            course: course.clone(),
+            given: BTreeSet::new(),
+            told: VecDeque::new(),
+            wait: None,
+            failed: false,
+        };
         Self { events: Mutex::new(stream::unfold(finder, Finder::next).boxed()), course }
     }
 }
@@ -127,11 +144,12 @@ impl Membership for Groupless {
         future::ready(Ok(commits.into_iter().map(kept).collect())).boxed()
     }
 
-    /// Where reading begins, as it was captured; after the log was cut off, too: what is gone is told as a gap.
+    /// Where reading begins, as it was captured, or goes on after a stop; after the log was cut off, too: what is gone is
+    /// told as a gap.
     fn committed(&self, partitions: Vec<TopicPartition>) -> PortFuture<Vec<Committed>> {
         let found = self.course.read(|targets, _| {
             let committed = partitions.into_iter().map(|partition| Committed {
-                offset: targets.get(&partition).map(|target| target.start),
+                offset: targets.get(&partition).map(|target| target.position),
                 partition,
                 leader_epoch: None,
                 metadata: String::new(),
@@ -156,6 +174,8 @@ struct Finder {
     topics: Vec<String>,
     start: Start,
     course: Arc<Course>,
+    /// The partitions that were told of.
+    given: BTreeSet<TopicPartition>,
     told: VecDeque<MembershipEvent>,
     /// How long until the next look; none before the first.
     wait: Option<Duration>,
@@ -178,8 +198,9 @@ impl Finder {
             let first = self.wait.is_none() || !self.course.read(|targets, _| targets.iter().next().is_some());
             match self.look().await {
                 Ok(new) => {
-                    let behind = !*self.course.caught_up.borrow();
+                    let behind = !self.course.is_caught_up();
                     self.wait = Some(if behind { SOON } else { LATER });
+                    self.given.extend(new.iter().cloned());
                     if first || !new.is_empty() {
                         self.told.push_back(MembershipEvent::Assigned(new));
                     }
@@ -205,12 +226,12 @@ impl Finder {
         let mut all = Vec::new();
         for description in self.admin.describe_topics(self.topics.clone()).await? {
             let topic = description?;
-            all.extend((0..topic.partitions).map(|n| TopicPartition::new(topic.name.as_str(), n as i32)));
+            all.extend((0..topic.partitions.len()).map(|n| TopicPartition::new(topic.name.as_str(), n as i32)));
         }
         let (mut new, mut behind) = (Vec::new(), Vec::new());
         self.course.read(|targets, _| {
             let caught_up = targets.is_caught_up();
-            new.extend(all.iter().filter(|partition| targets.get(partition).is_none()).cloned());
+            new.extend(all.iter().filter(|partition| !self.given.contains(partition)).cloned());
             behind.extend(targets.iter().filter(|(_, t)| !caught_up && !t.is_reached()).map(|(p, _)| p.clone()));
         });
         let ends = |of: &[TopicPartition]| of.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();

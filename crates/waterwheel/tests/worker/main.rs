@@ -23,5 +23,6 @@ mod history;
 mod life;
 mod order;
 mod restarts;
+mod states;
 mod steering;
 mod support;
