@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::client::OffsetSpec;
-use crate::driver::clock::wall_ms;
 
 /// Where a group begins that has committed nothing for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -25,14 +24,15 @@ pub enum Start {
 }
 
 impl Start {
-    pub(crate) fn spec(self) -> OffsetSpec {
+    /// `now`: milliseconds since the Unix epoch.
+    pub(crate) fn spec(self, now: i64) -> OffsetSpec {
         let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
         match self {
             // An offset needs no question, nor does an error; they are taken before this is asked.
             Start::Earliest | Start::Offset(_) | Start::Nowhere => OffsetSpec::Earliest,
             Start::Latest => OffsetSpec::Latest,
             Start::Timestamp(at) => OffsetSpec::Timestamp(at.duration_since(UNIX_EPOCH).map_or(0, ms)),
-            Start::Ago(age) => OffsetSpec::Timestamp(wall_ms().saturating_sub(ms(age)).max(0)),
+            Start::Ago(age) => OffsetSpec::Timestamp(now.saturating_sub(ms(age)).max(0)),
         }
     }
 }

@@ -44,8 +44,8 @@ struct State {
 }
 
 impl Course {
-    pub(crate) fn new() -> Self {
-        Self { clock: Clock::start(), state: Mutex::default(), caught_up: watch::Sender::new(false) }
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, state: Mutex::default(), caught_up: watch::Sender::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -213,7 +213,7 @@ impl Finder {
             behind.extend(targets.iter().filter(|(_, t)| !caught_up && !t.is_reached()).map(|(p, _)| p.clone()));
         });
         let ends = |of: &[TopicPartition]| of.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
-        let starts = new.iter().map(|partition| (partition.clone(), self.start.spec())).collect();
+        let starts = new.iter().map(|partition| (partition.clone(), self.start.spec(self.course.clock.wall_now_ms()))).collect();
         let (starts, new_ends, behind_ends) = future::try_join3(
             self.admin.list_offsets(starts),
             self.admin.list_offsets(ends(&new)),

@@ -12,7 +12,7 @@ use waterwheel_core::engine::Resume;
 use waterwheel_core::retry::Retry;
 use waterwheel_core::{Epoch, PartitionId};
 
-use super::clock::wall_ms;
+use super::clock::{Clock, wall_ms};
 use crate::client::{Admin, Committed, Membership, OffsetSpec};
 use crate::error::{KafkaError, code};
 use crate::events::Event;
@@ -41,6 +41,7 @@ pub(crate) struct Opener {
     pub(crate) membership: Arc<dyn Membership>,
     pub(crate) admin: Arc<dyn Admin>,
     pub(crate) start: Start,
+    pub(crate) clock: Clock,
 }
 
 impl Opener {
@@ -68,7 +69,7 @@ impl Opener {
                 let resume = resume.map(|r| {
                     r.unwrap_or_else(|| {
                         // A topic made again begins at its start whatever the policy for a new group says.
-                        let spec = if note.is_some() { OffsetSpec::Earliest } else { this.start.spec() };
+                        let spec = if note.is_some() { OffsetSpec::Earliest } else { this.start.spec(this.clock.wall_now_ms()) };
                         unplaced.push((at, name.clone(), spec));
                         Resume::default()
                     })

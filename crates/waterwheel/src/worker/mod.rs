@@ -337,7 +337,7 @@ impl<T: Decode, H: Handler<T>> ReadyWorker<T, H> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = builder.shards.unwrap_or(cores).min(builder.concurrency);
         let common = Arc::new(Common {
-            clock: Clock::start(),
+            clock: Clock::start(builder.client.backend().time()),
             pool: Pool::new(builder.concurrency, shards),
             tally: Tally::default(),
             events: broadcast::Sender::new(EVENTS),
@@ -466,7 +466,7 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
             tasks.spawn(shard);
         }
         let group = Group::new(group_settings(&builder, &properties), common.clock.now());
-        let opener = Opener { membership: membership.clone(), admin, start: builder.start };
+        let opener = Opener { membership: membership.clone(), admin, start: builder.start, clock: common.clock };
         let coordinator = Coordinator::new(
             common.clone(),
             group,
