@@ -29,7 +29,7 @@ fn every_kind_of_request_may_fail_for_a_while() {
 #[test]
 fn a_letter_that_cannot_be_written_is_not_committed_over() {
     run(async {
-        let cluster = Cluster::new().topic("t", 1).topic("failed", 1);
+        let cluster = Cluster::new().topic("t", 1).topic("failed", 1).patience(Duration::from_secs(300));
         fill(&cluster, 5).await;
         cluster.fail(Request::Produce, -192, Lasts::For(Duration::from_secs(300)));
         let handler = |message: Message<Raw>| async move {

@@ -30,6 +30,7 @@ impl Dice {
 }
 
 /// What a member suffered that may make work of it come again: from when on, until when.
+#[derive(Debug)]
 struct Blow {
     host: usize,
     from: Instant,
@@ -188,14 +189,18 @@ impl Storm {
         assert_eq!(records.len() as u64, self.produced, "seed {seed}: records that no handler saw");
         for (place, attempts) in &records {
             assert!(attempts.iter().any(|e| done(e).is_some()), "seed {seed}: {place:?} was passed over");
-            for again in attempts.iter().skip(1) {
+            for (nth, again) in attempts.iter().enumerate() {
                 // What had ended well before runs again only after a blow to the member that did it.
-                for before in attempts.iter().filter(|e| done(e).is_some_and(|at| at <= again.begun)) {
-                    let at = done(before).expect("filtered");
+                for (before, at) in attempts[..nth].iter().filter_map(|e| Some((e, done(e)?))) {
+                    if at > again.begun {
+                        continue;
+                    }
                     let excused = |blow: &Blow| {
                         blow.host == before.host && at + SINCE_COMMIT >= blow.from && at <= blow.to && blow.from <= again.begun
                     };
-                    assert!(self.blows.iter().any(excused), "seed {seed}: {place:?} twice: {before:?}, {again:?}");
+                    let blows: Vec<_> = self.blows.iter().filter(|blow| blow.host == before.host).collect();
+                    let told = || format!("seed {seed}: {place:?} twice: {before:?}, {again:?}, blows {blows:?}");
+                    assert!(self.blows.iter().any(excused), "{}", told());
                 }
             }
         }

@@ -11,10 +11,10 @@ mod admin;
 mod fetcher;
 pub(crate) mod librdkafka;
 mod membership;
-#[cfg(any(test, feature = "__memory"))]
+#[cfg(feature = "__memory")]
 pub(crate) mod memory;
 mod producer;
-#[cfg(test)]
+#[cfg(all(test, feature = "__memory"))]
 mod tests;
 
 use std::collections::BTreeMap;
