@@ -245,6 +245,42 @@ impl Group {
         self.actions.push_back(GroupAction::Assign { partition, epoch, resume });
     }
 
+    /// A partition is to go on at another offset, as was asked: its epoch ends, a new one begins there, and that offset is
+    /// committed, also where it lies below the one before.
+    pub fn reset(&mut self, partition: PartitionId, offset: i64) {
+        self.restarted(partition, Resume { offset, ..Resume::default() });
+        let Some(held) = self.held.get(&partition).filter(|h| matches!(h.phase, Phase::Active)) else { return };
+        let point = CommitPoint {
+            epoch: held.epoch,
+            offset,
+            leader_epoch: None,
+            finished: Vec::new(),
+            marks_epoch: None,
+            failing: Vec::new(),
+        };
+        self.pending.insert(partition, point);
+    }
+
+    /// Asks the shards what may be committed now, unless they are being asked; whether it did.
+    pub fn collect(&mut self) -> bool {
+        let may = self.collecting == 0;
+        if may {
+            self.collecting = 1;
+            self.actions.push_back(GroupAction::Collect);
+        }
+        may
+    }
+
+    /// Whether all that was collected is committed, or refused for good.
+    pub fn is_settled(&self) -> bool {
+        self.collecting == 0 && self.in_flight.is_none() && self.pending.is_empty()
+    }
+
+    /// Partitions of which the shards have yet to say that nothing runs.
+    pub fn draining(&self) -> usize {
+        self.held.values().filter(|h| matches!(h.phase, Phase::Draining { .. })).count()
+    }
+
     /// The group wants these back.
     pub fn revoking(&mut self, partitions: &[PartitionId], now: Now) {
         let deadline = now + self.drain_limit();
@@ -404,9 +440,8 @@ impl Group {
         self.give_up(now);
         if now >= self.next_commit {
             self.next_commit = now + self.settings.commit_every;
-            if self.collecting == 0 && self.in_flight.is_none() && self.has_work() {
-                self.collecting = 1;
-                self.actions.push_back(GroupAction::Collect);
+            if self.in_flight.is_none() && self.has_work() {
+                self.collect();
             }
             self.proceed();
         }

@@ -25,7 +25,8 @@ impl Cluster {
         // An empty partition may have nothing committed.
         let done = move || {
             let partitions = self.partitions(topic);
-            !partitions.is_empty() && partitions.iter().map(place).all(|(c, end)| end == 0 || c.is_some_and(|c| c >= end))
+            !partitions.is_empty()
+                && partitions.iter().map(place).all(|(c, end)| end == 0 || c.is_some_and(|c| c >= end))
         };
         let found = move || {
             let partitions = self.partitions(topic);
@@ -67,11 +68,7 @@ impl Cluster {
     /// # Panics
     /// If that is not so within the cluster's patience; then it says which dead letters are there.
     #[track_caller]
-    pub fn assert_dead_lettered<'a>(
-        &'a self,
-        topic: &'a str,
-        count: usize,
-    ) -> impl Future<Output = Vec<Record>> + 'a {
+    pub fn assert_dead_lettered<'a>(&'a self, topic: &'a str, count: usize) -> impl Future<Output = Vec<Record>> + 'a {
         let done = move || self.records(topic).len() == count;
         let found = move || {
             let records = self.records(topic);

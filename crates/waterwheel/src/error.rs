@@ -185,6 +185,9 @@ pub enum Error {
     /// any more, what was in work comes again.
     #[error("a task of the worker panicked: a defect in waterwheel, or in the drop of one of the program's own types")]
     Broken,
+    /// What was asked is of a consumer that has ended.
+    #[error("the consumer has ended")]
+    Ended,
 }
 
 impl Error {

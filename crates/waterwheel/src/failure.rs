@@ -21,23 +21,28 @@ pub enum FailureClass {
     Timeout,
     /// The body could not be decoded.
     Decode,
+    /// A [`Delivery`](crate::Delivery) was dropped before it was finished.
+    Dropped,
 }
 
+const CLASSES: [FailureClass; 5] =
+    [FailureClass::Handler, FailureClass::Panic, FailureClass::Timeout, FailureClass::Decode, FailureClass::Dropped];
+
 impl FailureClass {
-    /// The word used in headers and metrics: `handler`, `panic`, `timeout`, `decode`.
+    /// The word used in headers and metrics: `handler`, `panic`, `timeout`, `decode`, `dropped`.
     pub fn as_str(self) -> &'static str {
         match self {
             FailureClass::Handler => "handler",
             FailureClass::Panic => "panic",
             FailureClass::Timeout => "timeout",
             FailureClass::Decode => "decode",
+            FailureClass::Dropped => "dropped",
         }
     }
 
     /// The class that has this word.
     pub(crate) fn named(word: &[u8]) -> Option<Self> {
-        let all = [FailureClass::Handler, FailureClass::Panic, FailureClass::Timeout, FailureClass::Decode];
-        all.into_iter().find(|class| class.as_str().as_bytes() == word)
+        CLASSES.into_iter().find(|class| class.as_str().as_bytes() == word)
     }
 }
 

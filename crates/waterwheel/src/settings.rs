@@ -82,6 +82,17 @@ pub enum OnMapFull {
     Hold,
 }
 
+/// What a commit says beside its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CommitMetadata {
+    /// The commit map: what is finished above the offset, so that it does not run again, and what has failed.
+    #[default]
+    Map,
+    /// A text of the user's ([`ConsumerHandle::set_metadata`](crate::ConsumerHandle::set_metadata)), nothing by default.
+    /// What is finished above the offset comes again after a restart or hand-over.
+    Own,
+}
+
 /// What happens to a record that has had all its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExhausted {

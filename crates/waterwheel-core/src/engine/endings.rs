@@ -88,6 +88,20 @@ impl<R: Records> Engine<R> {
         verdict
     }
 
+    /// Nobody took up the attempt, and the partition is about to be drained or lost: its record is as if it had not been
+    /// started.
+    pub fn unstart(&mut self, slot: SlotId) {
+        let Some(Slot { partition: id, stage: Stage::Running { .. }, .. }) = self.slots.get(slot).copied() else {
+            return;
+        };
+        if let Some(p) = self.partitions[id.index()].as_deref_mut() {
+            p.running -= 1;
+            self.credits.end(&mut p.share);
+        }
+        self.drop_slot(slot);
+        self.wake_starved();
+    }
+
     /// The dead letter of a record was acknowledged, or could not be written.
     pub fn settled(&mut self, slot: SlotId, written: bool, now: Now) -> Verdict {
         let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };

@@ -163,7 +163,7 @@ impl<R: Records> Engine<R> {
 
     fn next_of(&mut self, id: PartitionId, now: Now) -> Next {
         let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
-        if !p.is_active() || p.unsettled > 0 {
+        if !p.is_active() || p.unsettled > 0 || p.paused {
             return Next::Nothing;
         }
         if let Some(slot) = p.due.front().copied() {

@@ -197,6 +197,15 @@ impl<R: Records> Engine<R> {
         self.paused = false;
     }
 
+    /// Starts nothing of a partition until it is resumed. What runs goes on, what is fetched stays.
+    pub fn set_paused(&mut self, id: PartitionId, epoch: Epoch, paused: bool) {
+        let Some(p) = self.partition_mut(id).filter(|p| p.epoch == epoch) else { return };
+        p.paused = paused;
+        if !paused {
+            self.enqueue(id);
+        }
+    }
+
     /// Takes up no more records of a partition while its commit map does not fit. What was taken up goes on.
     pub fn set_map_full(&mut self, id: PartitionId, epoch: Epoch, full: bool) {
         let Some(p) = self.partition_mut(id).filter(|p| p.epoch == epoch) else { return };

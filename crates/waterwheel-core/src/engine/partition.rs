@@ -59,6 +59,8 @@ pub(super) struct Partition {
     pub(super) held: bool,
     /// Its commit map did not fit, and no more records are to be taken up until it does.
     pub(super) map_full: bool,
+    /// It yields nothing until it is resumed.
+    pub(super) paused: bool,
     /// The partition is in the engine's turn queue.
     pub(super) in_turn: bool,
     /// The partition is in the engine's queue for credits.
@@ -94,6 +96,7 @@ impl Partition {
             bytes: 0,
             held: false,
             map_full: false,
+            paused: false,
             in_turn: false,
             in_starved: false,
             failing: BTreeMap::new(),

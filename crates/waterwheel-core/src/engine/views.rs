@@ -38,7 +38,7 @@ pub enum HoldReason {
     DeadLetter,
     /// It is being drained.
     Draining,
-    /// The worker is paused.
+    /// The worker is paused, or this partition.
     Paused,
     /// The group's coordinator has not answered for too long.
     Lease,
@@ -132,7 +132,7 @@ impl<R: Records> Engine<R> {
             let p = p.as_deref()?;
             let held = match p.phase {
                 Phase::Draining { .. } | Phase::Drained { .. } => Some(HoldReason::Draining),
-                Phase::Active if self.paused => Some(HoldReason::Paused),
+                Phase::Active if self.paused || p.paused => Some(HoldReason::Paused),
                 Phase::Active if expired => Some(HoldReason::Lease),
                 Phase::Active if p.map_full => Some(HoldReason::MapFull),
                 Phase::Active if p.unsettled > 0 => Some(HoldReason::DeadLetter),
@@ -167,6 +167,12 @@ impl<R: Records> Engine<R> {
             Some(InWork { partition: s.partition, offset: s.offset, attempts: self.attempts(s), stage })
         };
         self.slots.iter().filter_map(view).collect()
+    }
+
+    /// The attempts of a partition that run at records up to `last`.
+    pub fn running_up_to(&self, id: PartitionId, last: i64) -> Vec<super::SlotId> {
+        let below = |s: &super::Slot| s.partition == id && s.runs() && s.offset <= last;
+        self.slots.iter().filter(|(_, s)| below(s)).map(|(slot, _)| slot).collect()
     }
 
     /// The open record: its batch and its place there.

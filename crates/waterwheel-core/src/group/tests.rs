@@ -427,3 +427,37 @@ fn a_stop_ends_within_its_deadline_from_any_phase() {
         }
     }
 }
+
+#[test]
+fn a_reset_is_committed_below_what_was_committed_before() {
+    let mut group = of_two();
+    collect(&mut group, &[(P0, point(1, 15))], at(1));
+    let (number, _) = commit(&mut group);
+    group.reset(P0, 3);
+    assert!(!group.is_settled());
+    let [GroupAction::Lose(lost), GroupAction::Assign { epoch, resume, .. }] = &actions(&mut group)[..] else {
+        panic!()
+    };
+    assert_eq!((lost, *epoch, resume), (&vec![P0], Epoch(3), &from(3)));
+    group.committed(number, &[(P0, Ok(()))], at(1));
+    let (number, points) = commit(&mut group);
+    assert_eq!(points, [(P0, 3, 4096)], "after the one that was under way, not across it");
+    group.committed(number, &[(P0, Ok(()))], at(1));
+    assert!(group.is_settled());
+    group.revoking(&[P1], at(2));
+    group.reset(P1, 3);
+    assert_eq!(group.draining(), 1);
+    assert!(group.is_settled(), "what drains is reset no more");
+}
+
+#[test]
+fn who_asks_for_a_collection_does_not_disturb_one_that_is_under_way() {
+    let mut group = of_two();
+    assert!(group.collect() && !group.collect());
+    assert_eq!(actions(&mut group), [GroupAction::Collect]);
+    group.expect_collections(2);
+    group.collected(vec![], at(0));
+    assert!(!group.is_settled() && !group.collect());
+    group.collected(vec![], at(0));
+    assert!(group.is_settled() && group.collect());
+}

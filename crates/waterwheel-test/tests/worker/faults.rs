@@ -10,7 +10,9 @@ use crate::support::{Gate, Journal, eventually, fill, gated, member, run, start}
 #[test]
 fn every_kind_of_request_may_fail_for_a_while() {
     run(async {
-        for request in [Request::Fetch, Request::Commit, Request::Committed, Request::Join, Request::Offsets, Request::Describe] {
+        for request in
+            [Request::Fetch, Request::Commit, Request::Committed, Request::Join, Request::Offsets, Request::Describe]
+        {
             let cluster = Cluster::new().topic("t", 2);
             fill(&cluster, 100).await;
             // Not the coordinator or leader; then nothing at all for five seconds.

@@ -74,7 +74,8 @@ fn histories_producers_and_patterns_work_as_on_a_real_cluster() {
         transaction.write("prices", 0, "k", "never seen");
         transaction.abort();
         let client = cluster.client();
-        let history = client.history("prices").handler(|_: Message<Raw>| async { Ok::<_, Failure>(()) }).build().unwrap();
+        let history =
+            client.history("prices").handler(|_: Message<Raw>| async { Ok::<_, Failure>(()) }).build().unwrap();
         let handle = history.handle();
         #[expect(clippy::disallowed_methods, reason = "a history that runs")]
         let running = tokio::spawn(history.run());
@@ -83,7 +84,8 @@ fn histories_producers_and_patterns_work_as_on_a_real_cluster() {
         assert_eq!(running.await.unwrap().unwrap().counts.succeeded, 100);
 
         let (journal, gate) = (Journal::default(), Gate::closed());
-        let worker = client.worker("g").topic("^t.*").order(Order::Partition).start(Start::Ago(Duration::from_secs(60)));
+        let worker =
+            client.worker("g").topic("^t.*").order(Order::Partition).start(Start::Ago(Duration::from_secs(60)));
         let worker = start(worker.handler(gated(&journal, &gate, &[])).build().unwrap());
         cluster.add_topic("t", 1);
         fill(&cluster, 3).await;

@@ -143,7 +143,11 @@ impl Storm {
                 let Some(at) = self.any() else { return };
                 let (number, host) = (self.members[at].0, self.members[at].1.clone());
                 let from = Instant::now();
-                if self.dice.below(2) == 0 { host.cut_off() } else { host.cut_off_from_groups() }
+                if self.dice.below(2) == 0 {
+                    host.cut_off()
+                } else {
+                    host.cut_off_from_groups()
+                }
                 self.cluster.advance(Duration::from_secs(self.dice.below(90))).await;
                 host.heal();
                 // What it hears then, it hears after a moment.
@@ -196,7 +200,10 @@ impl Storm {
                         continue;
                     }
                     let excused = |blow: &Blow| {
-                        blow.host == before.host && at + SINCE_COMMIT >= blow.from && at <= blow.to && blow.from <= again.begun
+                        blow.host == before.host
+                            && at + SINCE_COMMIT >= blow.from
+                            && at <= blow.to
+                            && blow.from <= again.begun
                     };
                     let blows: Vec<_> = self.blows.iter().filter(|blow| blow.host == before.host).collect();
                     let told = || format!("seed {seed}: {place:?} twice: {before:?}, {again:?}, blows {blows:?}");

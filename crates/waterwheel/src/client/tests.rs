@@ -21,7 +21,8 @@ use super::librdkafka::mock::MockCluster;
 use super::memory::Memory;
 use super::memory::control::{Control, Request};
 use super::{
-    Admin, Backend, FetchQueue, Fetched, Fetcher, Membership, Outgoing, Parcel, Producer, Properties, SendError, SentAll,
+    Admin, Backend, FetchQueue, Fetched, Fetcher, Membership, Outgoing, Parcel, Producer, Properties, SendError,
+    SentAll,
 };
 use crate::record::{Assignment, Record, TopicPartition};
 

@@ -15,6 +15,7 @@ use waterwheel_core::{Epoch, PartitionId};
 use super::clock::Clock;
 use super::mailbox::Mailbox;
 use super::pool::Pool;
+use super::shard::handlers::Handlers;
 use super::shard::{Common, Shard, ToShard};
 use super::tally::{Counts, Tally};
 use crate::body::Raw;
@@ -29,7 +30,7 @@ type Fetchable = Arc<Mutex<VecDeque<Batch>>>;
 
 /// A shard, and what its fetch queue will yield.
 pub struct LoneShard<H: Handler<Raw>> {
-    shard: Shard<Raw, H>,
+    shard: Shard<Handlers<Raw, H>>,
     common: Arc<Common>,
     fetchable: Fetchable,
 }
@@ -42,6 +43,7 @@ impl<H: Handler<Raw>> LoneShard<H> {
             pool: Pool::new(settings.concurrency, 1),
             tally: Tally::default(),
             events: broadcast::Sender::new(16),
+            notifications: broadcast::Sender::new(16),
             execution: Execution::Inline,
             on_drain_deadline: OnDrainDeadline::Cancel,
             witness: None,
@@ -62,7 +64,7 @@ impl<H: Handler<Raw>> LoneShard<H> {
             common.clone(),
             Engine::new(settings),
             Box::new(FromMemory(fetchable.clone())),
-            Arc::new(handler),
+            Handlers::new(Arc::new(handler), Execution::Inline),
             inbox.clone(),
             Mailbox::new(),
             None,

@@ -1,6 +1,10 @@
 //! The coordinator: the group membership of a worker, its commits, and who of its shards has which partition.
 
-use std::collections::{BTreeMap, HashMap};
+mod asks;
+mod commits;
+mod hooks;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::num::NonZeroU128;
 use std::sync::Arc;
@@ -10,24 +14,29 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot, watch};
-use waterwheel_core::commit_map::{self, Limit, MapHead};
-use waterwheel_core::engine::{CommitPoint, Resume};
-use waterwheel_core::group::{CommitTrouble, Group, GroupAction};
+use tokio::sync::{mpsc, watch};
+use waterwheel_core::engine::Resume;
+use waterwheel_core::group::{Group, GroupAction};
 use waterwheel_core::lifecycle::{Move, WorkerState};
 use waterwheel_core::{Epoch, Now, PartitionId};
 
+pub(crate) use self::asks::Ask;
+use self::asks::Asked;
+use self::commits::CommitAnswer;
+use self::hooks::Hooked;
+pub(crate) use self::hooks::Hooks;
 use super::mailbox::Mailbox;
 use super::opening::{Found, Opened, Opener};
 use super::quiet::Quiet;
-use super::shard::{Common, FromShard, ToShard, View};
+use super::shard::{Common, FromShard, ToShard};
 use super::tally::Counts;
-use crate::client::{Commit, CommitOutcome, FetchFailure, Membership, MembershipEvent};
+use crate::client::{FetchFailure, Membership, MembershipEvent};
 use crate::error::{Error, KafkaError, code};
 use crate::events::Event;
 use crate::health::Trouble;
+use crate::notifications::Notification;
 use crate::record::{Assignment, TopicPartition};
-use crate::settings::{OnGap, OnMapFull};
+use crate::settings::{CommitMetadata, OnGap, OnMapFull};
 
 /// What a worker's handles want of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,9 +51,6 @@ pub(crate) enum Stopping {
     InOrder,
     AtOnce,
 }
-
-/// A handle that asks for a view of the shards.
-pub(crate) type Ask = oneshot::Sender<Vec<(Vec<TopicPartition>, View)>>;
 
 /// How a worker's coordinator ended.
 pub(crate) struct Ended {
@@ -64,9 +70,7 @@ struct Stopped {
 /// How long after a failure that may pass a partition is opened or fetched again.
 const REFETCH_AFTER: Duration = Duration::from_millis(500);
 
-type CommitAnswer = (u64, Now, Vec<(PartitionId, TopicPartition, i64)>, Result<Vec<CommitOutcome>, KafkaError>);
-
-pub(crate) struct Coordinator {
+pub(crate) struct Coordinator<'a> {
     common: Arc<Common>,
     group: Group,
     membership: Arc<dyn Membership>,
@@ -76,13 +80,18 @@ pub(crate) struct Coordinator {
     wishes: watch::Receiver<Wishes>,
     /// The wishes that were carried out.
     granted: Wishes,
-    asks: mpsc::Receiver<Ask>,
+    asks: &'a mut mpsc::Receiver<Ask>,
     state: Arc<watch::Sender<WorkerState>>,
     trouble: Arc<Trouble>,
     on_gap: OnGap,
     on_map_full: OnMapFull,
     /// Assignments whose map did not fit the last time.
     full: HashMap<PartitionId, Epoch>,
+    metadata: CommitMetadata,
+    asked: Asked,
+    hooked: Hooked,
+    /// The partitions that are this member's, as it was told.
+    owned: BTreeSet<TopicPartition>,
     names: Vec<TopicPartition>,
     ids: HashMap<TopicPartition, PartitionId>,
     /// The assignment last given to the shards.
@@ -99,7 +108,7 @@ pub(crate) struct Coordinator {
     quiet: Quiet,
 }
 
-impl Coordinator {
+impl<'a> Coordinator<'a> {
     #[expect(clippy::too_many_arguments, reason = "made in one place, from what the worker has built")]
     pub(crate) fn new(
         common: Arc<Common>,
@@ -109,11 +118,13 @@ impl Coordinator {
         shards: Vec<Mailbox<ToShard>>,
         inbox: Mailbox<FromShard>,
         wishes: watch::Receiver<Wishes>,
-        asks: mpsc::Receiver<Ask>,
+        asks: &'a mut mpsc::Receiver<Ask>,
         state: Arc<watch::Sender<WorkerState>>,
         trouble: Arc<Trouble>,
         on_gap: OnGap,
         on_map_full: OnMapFull,
+        metadata: CommitMetadata,
+        hooks: Hooks,
     ) -> Self {
         Self {
             common,
@@ -130,6 +141,10 @@ impl Coordinator {
             on_gap,
             on_map_full,
             full: HashMap::new(),
+            metadata,
+            asked: Asked::default(),
+            hooked: Hooked::new(hooks),
+            owned: BTreeSet::new(),
             names: Vec::new(),
             ids: HashMap::new(),
             epochs: HashMap::new(),
@@ -166,17 +181,21 @@ impl Coordinator {
             tokio::select! {
                 biased;
                 Ok(()) = self.wishes.changed() => self.grant(),
-                Some(ask) = self.asks.recv() => self.view(ask),
+                Some(ask) = self.asks.recv() => self.ask(ask),
                 event = poll_fn(|cx| self.membership.poll_event(cx)) => self.group_event(event),
                 () = poll_fn(|cx| read(&self.inbox, cx, &mut letters)) => {}
                 Some(opened) = self.opens.next(), if !self.opens.is_empty() => self.opened(opened),
                 Some(answer) = self.commits.next(), if !self.commits.is_empty() => self.commit_answered(answer),
+                Some(starts) = self.hooked.assigned.next(), if !self.hooked.assigned.is_empty() => self.starts_named(starts),
+                Some(drained) = self.hooked.revoked.next(), if !self.hooked.revoked.is_empty() => self.revoked(drained),
                 Some(found) = self.restarts.next(), if !self.restarts.is_empty() => self.restart(found),
                 () = sleep => self.group.tick(self.common.clock.now()),
             }
             for letter in letters {
                 self.letter(letter);
             }
+            self.call_on_revoked();
+            self.serve_commits();
         }
         self.shards.iter().for_each(|shard| shard.post(ToShard::End));
         Ended { error: self.error, cut_off: self.cut_off }
@@ -189,6 +208,20 @@ impl Coordinator {
     fn tell(&self, event: Event) {
         // No listener is no mistake.
         let _ = self.common.events.send(event);
+    }
+
+    /// Tells those who asked for notifications, with what is this member's now.
+    fn notify(&self, notification: impl FnOnce(Vec<TopicPartition>) -> Notification) {
+        if self.common.notifications.receiver_count() > 0 {
+            // No listener is no mistake.
+            let _ = self.common.notifications.send(notification(self.owned.iter().cloned().collect()));
+        }
+    }
+
+    fn given_back(&mut self, partitions: Vec<TopicPartition>) {
+        self.owned.retain(|p| !partitions.contains(p));
+        self.notify(|current| Notification::Revoked { released: partitions.clone(), current });
+        self.tell(Event::Revoked { partitions });
     }
 
     fn count(&self, counts: Counts) {
@@ -225,30 +258,6 @@ impl Coordinator {
         self.advance(Move::Stop);
     }
 
-    /// Collects the shards' views on a task of its own, so that the group is served meanwhile.
-    fn view(&self, answer: Ask) {
-        let views: Vec<_> = self
-            .shards
-            .iter()
-            .map(|shard| {
-                let (sender, receiver) = oneshot::channel();
-                shard.post(ToShard::View(sender));
-                receiver
-            })
-            .collect();
-        let names = self.names.clone();
-        super::spawn(async move {
-            let mut all = Vec::new();
-            for view in views {
-                if let Ok(view) = view.await {
-                    all.push((names.clone(), view));
-                }
-            }
-            // Whoever asked may have gone.
-            let _ = answer.send(all);
-        });
-    }
-
     fn group_event(&mut self, event: MembershipEvent) {
         let now = self.now();
         match event {
@@ -262,13 +271,17 @@ impl Coordinator {
                 self.group.assigned(&ids);
                 self.trouble.joined();
                 self.advance(Move::Assigned);
+                self.owned.extend(partitions.iter().cloned());
+                self.notify(|current| Notification::Assigned { claimed: partitions.clone(), current });
                 self.tell(Event::Assigned { partitions });
                 self.partitions_changed();
             }
             MembershipEvent::Revoking(partitions) => {
                 let ids: Vec<PartitionId> = partitions.iter().map(|p| self.intern(p)).collect();
                 tracing::info!(partitions = ids.len(), "revoking: draining");
-                self.tell(Event::Revoking { partitions: partitions.clone(), within: self.group.drain_limit() });
+                let within = self.group.drain_limit();
+                self.notify(|current| Notification::Revoking { partitions: partitions.clone(), within, current });
+                self.tell(Event::Revoking { partitions: partitions.clone(), within });
                 self.revoking = partitions;
                 self.group.revoking(&ids, now);
             }
@@ -278,6 +291,8 @@ impl Coordinator {
                 self.count(Counts { lost: ids.len() as u64, ..Counts::default() });
                 self.witness_taken(&partitions);
                 self.group.lost(&ids, now);
+                self.owned.retain(|p| !partitions.contains(p));
+                self.notify(|current| Notification::Lost { released: partitions.clone(), current });
                 self.tell(Event::Lost { partitions });
                 self.partitions_changed();
             }
@@ -298,11 +313,13 @@ impl Coordinator {
                 self.trouble.client(&error, now);
                 if self.quiet.is_news(error.code(), now) {
                     tracing::warn!(%error, "trouble with the group");
+                    self.notify(|_| Notification::Error { error: error.clone() });
                     self.tell(Event::Trouble { error });
                 }
             }
             MembershipEvent::Fatal(error) => {
                 tracing::error!(%error, "the membership ended");
+                self.notify(|_| Notification::Error { error: error.clone() });
                 self.error.get_or_insert(Error::Kafka(error));
                 self.group.fenced(now);
                 self.stop(now, Some(Duration::ZERO));
@@ -321,7 +338,7 @@ impl Coordinator {
                     self.tell(Event::CutOff { partition: name.clone(), attempts: cut_off });
                     self.cut_off.push((name, cut_off));
                 }
-                self.group.drained(partition, point, now);
+                self.drained(partition, point);
             }
             FromShard::Collected(points) => self.group.collected(points, now),
             FromShard::Stopped { partition, epoch, failure } => self.stopped(partition, epoch, failure),
@@ -333,13 +350,15 @@ impl Coordinator {
     }
 
     fn opened(&mut self, opened: Vec<Opened>) {
+        let mut ready = Vec::new();
         for Opened { partition, epoch, resume, topic_id, note } in opened {
             if let Some(note) = note {
                 self.tell(note);
             }
             self.topic_ids.insert(partition, topic_id);
             match resume {
-                Ok(resume) => self.group.opened(partition, epoch, resume),
+                Ok(resume) if self.group.is_opening(partition, epoch) => ready.push((partition, epoch, resume)),
+                Ok(_) => {}
                 Err(_) if !self.group.is_opening(partition, epoch) => {}
                 Err(error) if passes(&error) => {
                     let name = self.names[partition.index()].clone();
@@ -358,6 +377,7 @@ impl Coordinator {
                 }
             }
         }
+        self.call_on_assigned(ready);
     }
 
     /// A partition stopped yielding records: find it a new place, or stop.
@@ -447,6 +467,7 @@ impl Coordinator {
                     self.shard(partition).post(ToShard::Assign { assignment, resume });
                 }
                 GroupAction::Drain { partitions, deadline } => {
+                    self.hooked.draining_until(deadline);
                     self.to_shards(&partitions, |partitions| ToShard::Drain { partitions, deadline });
                 }
                 GroupAction::Lose(partitions) => self.to_shards(&partitions, ToShard::Lose),
@@ -457,6 +478,7 @@ impl Coordinator {
                         // At the end: nothing is released, the group is left.
                         let names: Vec<_> = partitions.iter().map(|id| self.names[id.index()].clone()).collect();
                         self.witness_taken(&names);
+                        self.given_back(names);
                     }
                     self.to_shards(&partitions, ToShard::Close);
                 }
@@ -469,7 +491,7 @@ impl Coordinator {
                     let partitions = std::mem::take(&mut self.revoking);
                     self.witness_taken(&partitions);
                     self.membership.release();
-                    self.tell(Event::Revoked { partitions });
+                    self.given_back(partitions);
                     self.partitions_changed();
                 }
                 GroupAction::Lease(until) => self.shards.iter().for_each(|s| s.post(ToShard::Lease(until))),
@@ -491,103 +513,6 @@ impl Coordinator {
         if let Some(witness) = &self.common.witness {
             witness.taken(partitions);
         }
-    }
-
-    fn witness_committed(&self, partition: &TopicPartition, offset: i64, answer: Result<(), &KafkaError>) {
-        if let Some(witness) = &self.common.witness {
-            witness.committed(partition, offset, answer);
-        }
-    }
-
-    fn commit(&mut self, number: u64, points: Vec<(PartitionId, CommitPoint, usize)>) {
-        let now = self.now();
-        let mut commits = Vec::with_capacity(points.len());
-        let mut ids = Vec::with_capacity(points.len());
-        for (id, point, limit) in points {
-            let name = self.names[id.index()].clone();
-            let head = MapHead {
-                topic_id: self.topic_ids.get(&id).copied().flatten(),
-                base: point.offset,
-                leader_epoch: point.marks_epoch,
-            };
-            let map = commit_map::encode(&head, point.finished, &point.failing, Limit::Utf16(limit));
-            if map.cut {
-                self.count(Counts { maps_cut: 1, ..Counts::default() });
-                self.tell(Event::MapCut { partition: name.clone(), reach: map.reach });
-            }
-            self.hold_while_full(id, point.epoch, map.cut);
-            if let Some(witness) = &self.common.witness {
-                witness.committing(&name, point.offset);
-            }
-            ids.push((id, name.clone(), point.offset));
-            commits.push(Commit {
-                partition: name,
-                offset: point.offset,
-                leader_epoch: point.leader_epoch,
-                metadata: map.text,
-            });
-        }
-        let answer = self.membership.commit(commits);
-        self.commits.push(Box::pin(async move { (number, now, ids, answer.await) }));
-    }
-
-    /// Tells the shard when a map stops fitting, and when it fits again, if that is to hold the partition.
-    fn hold_while_full(&mut self, partition: PartitionId, epoch: Epoch, full: bool) {
-        let was_full = self.full.get(&partition) == Some(&epoch);
-        if self.on_map_full == OnMapFull::Continue || full == was_full {
-            return;
-        }
-        if full {
-            self.full.insert(partition, epoch);
-        } else {
-            self.full.remove(&partition);
-        }
-        self.shard(partition).post(ToShard::MapFull { partition, epoch, full });
-    }
-
-    fn commit_answered(&mut self, (number, sent_at, ids, answer): CommitAnswer) {
-        let now = self.now();
-        let mut worst = None;
-        let results: Vec<(PartitionId, Result<(), CommitTrouble>)> = match answer {
-            Ok(outcomes) => {
-                self.group.coordinator_answered(sent_at);
-                let by_name: HashMap<&TopicPartition, &CommitOutcome> =
-                    outcomes.iter().map(|o| (&o.partition, o)).collect();
-                ids.iter()
-                    .map(|(id, name, offset)| match by_name.get(name).map(|o| &o.result) {
-                        Some(Ok(())) => {
-                            self.witness_committed(name, *offset, Ok(()));
-                            (*id, Ok(()))
-                        }
-                        Some(Err(error)) => {
-                            self.witness_committed(name, *offset, Err(error));
-                            worst = Some(error.clone());
-                            (*id, Err(trouble_of(error)))
-                        }
-                        None => (*id, Err(CommitTrouble::Again)),
-                    })
-                    .collect()
-            }
-            Err(error) => {
-                let trouble = trouble_of(&error);
-                ids.iter().for_each(|(_, name, offset)| self.witness_committed(name, *offset, Err(&error)));
-                worst = Some(error);
-                ids.iter().map(|(id, ..)| (*id, Err(trouble))).collect()
-            }
-        };
-        match worst {
-            None => {
-                self.count(Counts { commits: 1, ..Counts::default() });
-                self.trouble.committed();
-            }
-            Some(error) => {
-                self.count(Counts { commit_failures: 1, ..Counts::default() });
-                self.trouble.commit_failed(&error);
-                tracing::warn!(%error, "a commit failed");
-                self.tell(Event::CommitFailed { error });
-            }
-        }
-        self.group.committed(number, &results, now);
     }
 
     // ---- names --------------------------------------------------------------------------------------------------
@@ -627,17 +552,6 @@ impl Coordinator {
 fn read(inbox: &Mailbox<FromShard>, cx: &mut Context<'_>, into: &mut Vec<FromShard>) -> Poll<()> {
     inbox.take(cx, into);
     if into.is_empty() { Poll::Pending } else { Poll::Ready(()) }
-}
-
-/// What a refusal of a commit means (`ARCHITECTURE.md`, "Commits").
-fn trouble_of(error: &KafkaError) -> CommitTrouble {
-    match error.code() {
-        code::UNKNOWN_MEMBER_ID | code::FENCED_INSTANCE_ID | code::FENCED_MEMBER_EPOCH => CommitTrouble::Fenced,
-        code::UNKNOWN | code::OFFSET_METADATA_TOO_LARGE | code::INVALID_COMMIT_OFFSET_SIZE => CommitTrouble::TooLarge,
-        code::UNKNOWN_TOPIC_OR_PARTITION => CommitTrouble::Refused,
-        _ if error.is_unauthorised() => CommitTrouble::Refused,
-        _ => CommitTrouble::Again,
-    }
 }
 
 /// Whether the partition may be there, and led by somebody, in a moment: one that was just added is not at first.

@@ -213,7 +213,8 @@ impl Finder {
             behind.extend(targets.iter().filter(|(_, t)| !caught_up && !t.is_reached()).map(|(p, _)| p.clone()));
         });
         let ends = |of: &[TopicPartition]| of.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
-        let starts = new.iter().map(|partition| (partition.clone(), self.start.spec(self.course.clock.wall_now_ms()))).collect();
+        let starts =
+            new.iter().map(|partition| (partition.clone(), self.start.spec(self.course.clock.wall_now_ms()))).collect();
         let (starts, new_ends, behind_ends) = future::try_join3(
             self.admin.list_offsets(starts),
             self.admin.list_offsets(ends(&new)),

@@ -16,6 +16,7 @@ pub(crate) mod alone;
 pub(crate) mod attempt;
 pub(crate) mod clock;
 pub(crate) mod coordinator;
+pub(crate) mod delivery;
 pub(crate) mod groupless;
 pub(crate) mod mailbox;
 pub(crate) mod opening;

@@ -17,7 +17,7 @@ use crate::client::{Admin, Committed, Membership, OffsetSpec};
 use crate::error::{KafkaError, code};
 use crate::events::Event;
 use crate::record::TopicPartition;
-use crate::settings::Start;
+use crate::settings::{CommitMetadata, Start};
 
 /// Where a partition's work begins, or why it cannot.
 pub(crate) struct Opened {
@@ -42,6 +42,7 @@ pub(crate) struct Opener {
     pub(crate) admin: Arc<dyn Admin>,
     pub(crate) start: Start,
     pub(crate) clock: Clock,
+    pub(crate) metadata: CommitMetadata,
 }
 
 impl Opener {
@@ -62,6 +63,9 @@ impl Opener {
                 let (resume, note) = match &committed {
                     Err(error) => (Err(error.clone()), None),
                     Ok(all) => match all.iter().find(|c| c.partition == name) {
+                        Some(c) if this.metadata == CommitMetadata::Own => {
+                            (Ok(c.offset.map(|offset| Resume { offset, ..Resume::default() })), None)
+                        }
                         Some(c) => resume_of(c, topic_id),
                         None => (Ok(None), None),
                     },
@@ -69,7 +73,11 @@ impl Opener {
                 let resume = resume.map(|r| {
                     r.unwrap_or_else(|| {
                         // A topic made again begins at its start whatever the policy for a new group says.
-                        let spec = if note.is_some() { OffsetSpec::Earliest } else { this.start.spec(this.clock.wall_now_ms()) };
+                        let spec = if note.is_some() {
+                            OffsetSpec::Earliest
+                        } else {
+                            this.start.spec(this.clock.wall_now_ms())
+                        };
                         unplaced.push((at, name.clone(), spec));
                         Resume::default()
                     })

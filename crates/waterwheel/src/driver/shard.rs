@@ -1,12 +1,15 @@
-//! A shard: fetches its partitions, starts their records, and tells the engine how they ended.
+//! A shard: fetches its partitions, starts their records, and tells the engine how they ended. Who works on a record is the
+//! affair of its [`Work`].
 //!
 //! One task, on the caller's runtime. A turn of it serves, in this order: control letters, ends of attempts, answers to
 //! dead letters, timers, then up to [`TURN`] starts, then one fetch. Control is so never later than `TURN` starts.
 
+pub(crate) mod deliveries;
+pub(crate) mod handlers;
 mod letters;
 mod starts;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,28 +18,26 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{broadcast, oneshot};
-use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 use waterwheel_core::engine::{
     Action, CommitPoint, CutReason, Engine, InWork, PartitionView, Resume, SlotId, WorkStage,
 };
 use waterwheel_core::{Epoch, Now, PartitionId};
 
-use super::attempt::{Done, InPlace};
+use super::attempt::{Done, Ending};
 use super::clock::Clock;
 use super::mailbox::Mailbox;
 use super::outbound::{Letterbox, Sent};
 use super::pool::Pool;
 use super::quiet::Quiet;
 use super::tally::{Counts, Tally};
-use crate::body::Decode;
 use crate::client::{FetchFailure, FetchQueue, Fetched, Position};
 use crate::dead_letter::Writer;
 use crate::error::{Error, KafkaError};
 use crate::events::Event;
 use crate::failure::FailureClass;
-use crate::handler::Handler;
-use crate::record::{Assignment, Batch, TopicPartition};
+use crate::notifications::Notification;
+use crate::record::{Assignment, Batch, Record, TopicPartition};
 use crate::settings::{Execution, OnDrainDeadline};
 use crate::witness::{Settled, Witness};
 
@@ -67,6 +68,18 @@ pub(crate) enum ToShard {
         partition: PartitionId,
         epoch: Epoch,
         full: bool,
+    },
+    /// Everything up to that offset that was taken up is finished.
+    Mark {
+        partition: PartitionId,
+        epoch: Epoch,
+        last: i64,
+    },
+    /// Yield nothing of a partition, or yield again.
+    PauseOf {
+        partition: PartitionId,
+        epoch: Epoch,
+        paused: bool,
     },
     Lose(Vec<PartitionId>),
     Close(Vec<PartitionId>),
@@ -100,6 +113,7 @@ pub(crate) struct Common {
     pub(crate) pool: Pool,
     pub(crate) tally: Tally,
     pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) notifications: broadcast::Sender<Notification>,
     pub(crate) execution: Execution,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) witness: Option<Arc<dyn Witness>>,
@@ -116,31 +130,58 @@ struct Note {
     failed: (u16, u8),
 }
 
-/// Decides whether handlers are polled in place first.
-struct Pace {
-    spawning: bool,
-    slow: u32,
-    stride: u32,
-    since_look: u32,
-    looked: Now,
+/// What becomes of a record that may start.
+pub(crate) trait Work: Sized + Send + Unpin + 'static {
+    /// Begins an attempt at the open record. Of which there is this one handle: it goes to whoever works on it.
+    fn start(shard: &mut Shard<Self>, record: Record, attempt: u32, first_failed_ms: Option<i64>, now: Now);
+
+    /// A stretch of starts begins.
+    fn begin(&mut self, _now: Now) {}
+
+    /// A stretch of starts is over.
+    fn rest(&mut self) {}
+
+    /// A partition came.
+    fn assigned(&mut self, _assignment: &Assignment) {}
+
+    /// A partition is about to be drained, or leaves.
+    fn leaving(_shard: &mut Shard<Self>, _id: PartitionId) {}
+
+    /// A partition is paused, or resumed.
+    fn pause(&mut self, _id: PartitionId, _paused: bool) {}
+
+    /// Whether the attempt in that slot waits to be taken up.
+    fn is_waiting(&self, _id: PartitionId, _slot: SlotId) -> bool {
+        false
+    }
+
+    /// A record was started. Returns the time if it was looked at.
+    fn started(_shard: &mut Shard<Self>) -> Option<Now> {
+        None
+    }
+
+    /// Ends an attempt before its time. Its [`Done`] is still to come.
+    fn cut(shard: &mut Shard<Self>, slot: SlotId, reason: CutReason);
+
+    /// An attempt ended like that; how it counts.
+    fn ended(&mut self, _slot: SlotId, ending: Ending) -> Ending {
+        ending
+    }
+
+    /// The shard is dropped, and not in order: takes its attempts with it.
+    fn abort(&mut self);
 }
 
 /// One shard. See the module's documentation.
-pub(crate) struct Shard<T: Decode, H: Handler<T>> {
+pub(crate) struct Shard<W: Work> {
     number: usize,
     common: Arc<Common>,
     engine: Engine<Batch>,
     fetch: Box<dyn FetchQueue>,
-    handler: Arc<H>,
+    work: W,
     inbox: Mailbox<ToShard>,
     coordinator: Mailbox<FromShard>,
     done: Mailbox<Done>,
-    place: InPlace<H::Future>,
-    pace: Pace,
-    /// By slot: how to cut the attempt.
-    running: Vec<Option<AbortHandle>>,
-    /// Attempts on blocking threads that were to be cut: whatever they say counts as cut.
-    fenced: HashSet<SlotId>,
     /// By slot: why its record failed last. One of a slot that is used anew, or not at all, is of nobody.
     notes: Vec<Option<(SlotId, Note)>>,
     dead_letters: Option<(Writer, Arc<Letterbox>)>,
@@ -156,35 +197,28 @@ pub(crate) struct Shard<T: Decode, H: Handler<T>> {
     letters: Vec<ToShard>,
     ends: Vec<Done>,
     quiet: Quiet,
-    body: std::marker::PhantomData<fn() -> T>,
 }
 
-impl<T: Decode, H: Handler<T>> Shard<T, H> {
+impl<W: Work> Shard<W> {
     #[expect(clippy::too_many_arguments, reason = "made in one place, from what the worker has built")]
     pub(crate) fn new(
         number: usize,
         common: Arc<Common>,
         engine: Engine<Batch>,
         fetch: Box<dyn FetchQueue>,
-        handler: Arc<H>,
+        work: W,
         inbox: Mailbox<ToShard>,
         coordinator: Mailbox<FromShard>,
         dead_letters: Option<(Writer, Arc<Letterbox>)>,
     ) -> Self {
-        let now = common.clock.now();
-        let spawning = common.execution != Execution::Inline;
         Self {
             number,
             engine,
             fetch,
-            handler,
+            work,
             inbox,
             coordinator,
             done: Mailbox::new(),
-            place: InPlace::new(),
-            pace: Pace { spawning, slow: 0, stride: 1, since_look: 0, looked: now },
-            running: Vec::new(),
-            fenced: HashSet::new(),
             notes: Vec::new(),
             unpolled: false,
             ended: false,
@@ -197,7 +231,6 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             letters: Vec::new(),
             ends: Vec::new(),
             quiet: Quiet::default(),
-            body: std::marker::PhantomData,
             common,
         }
     }
@@ -246,7 +279,13 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                         self.engine.close(id);
                     }
                 }
-                ToShard::Collect => self.collect(),
+                ToShard::Mark { partition, epoch, last } => self.mark(partition, epoch, last, now),
+                ToShard::PauseOf { partition, epoch, paused } => self.pause_of(partition, epoch, paused),
+                ToShard::Collect => {
+                    // What was finished before it was asked for belongs to it.
+                    self.read_ends(cx);
+                    self.collect();
+                }
                 ToShard::WorkerPartitions(n) => self.engine.set_worker_partitions(n),
                 ToShard::Lease(until) => self.engine.set_lease(Some(until)),
                 ToShard::Pause => self.engine.pause(),
@@ -273,7 +312,25 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
         }
         self.engine.assign(id, epoch, resume, now);
         self.add(assignment.clone(), offset);
+        self.work.assigned(&assignment);
         self.assignments.insert(id, assignment);
+    }
+
+    fn mark(&mut self, id: PartitionId, epoch: Epoch, last: i64, now: Now) {
+        if self.assignments.get(&id).is_some_and(|a| a.epoch == epoch) {
+            for slot in self.engine.running_up_to(id, last) {
+                if !self.work.is_waiting(id, slot) {
+                    self.end(slot, Ending::Result(Ok(())), now);
+                }
+            }
+        }
+    }
+
+    fn pause_of(&mut self, id: PartitionId, epoch: Epoch, paused: bool) {
+        if self.assignments.get(&id).is_some_and(|a| a.epoch == epoch) {
+            self.engine.set_paused(id, epoch, paused);
+            self.work.pause(id, paused);
+        }
     }
 
     fn refetch(&mut self, id: PartitionId, epoch: Epoch, from: Option<i64>) {
@@ -313,6 +370,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                     sooner
                 });
             }
+            W::leaving(self, *id);
             self.engine.drain(*id, deadline, now);
         }
     }
@@ -320,6 +378,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
     /// Ends the fetching of a partition; if `at` is given, without a drain, which its handlers are told.
     fn leave(&mut self, id: PartitionId, at: Option<Now>) {
         self.fetch.remove(id);
+        W::leaving(self, id);
         if let Some(assignment) = self.assignments.remove(&id)
             && let Some(at) = at
         {
@@ -341,7 +400,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
             match action {
                 Action::Hold(id) => self.fetch.hold(id),
                 Action::Release(id) => self.fetch.release(id),
-                Action::Cut { slot, reason } => self.cut(slot, reason),
+                Action::Cut { slot, reason } => W::cut(self, slot, reason),
                 Action::Settle { slot } => self.send_dead_letter(slot),
                 Action::Reread { partition, epoch, offsets } => {
                     if let Err(error) = self.fetch.reread(partition, &offsets) {
@@ -355,18 +414,6 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                     }
                 }
             }
-        }
-    }
-
-    fn cut(&mut self, slot: SlotId, reason: CutReason) {
-        if self.common.execution == Execution::Blocking {
-            // One that runs goes on; one that still waits for its thread is dropped.
-            self.fenced.insert(slot);
-        } else if reason == CutReason::Drain && self.common.on_drain_deadline == OnDrainDeadline::Abandon {
-            return;
-        }
-        if let Some(Some(running)) = self.running.get(slot.index()) {
-            running.abort();
         }
     }
 
@@ -442,10 +489,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
     }
 }
 
-impl<T: Decode, H: Handler<T>> Future for Shard<T, H>
-where
-    Self: Unpin,
-{
+impl<W: Work> Future for Shard<W> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -488,7 +532,7 @@ where
 }
 
 /// A shard that ends without being told to, because the worker was dropped, takes its attempts with it.
-impl<T: Decode, H: Handler<T>> Drop for Shard<T, H> {
+impl<W: Work> Drop for Shard<W> {
     fn drop(&mut self) {
         if self.ended {
             return;
@@ -497,7 +541,7 @@ impl<T: Decode, H: Handler<T>> Drop for Shard<T, H> {
         for assignment in self.assignments.values() {
             assignment.drain.send_replace(Some(now));
         }
-        self.running.iter().flatten().for_each(AbortHandle::abort);
+        self.work.abort();
         self.flush_counts();
     }
 }

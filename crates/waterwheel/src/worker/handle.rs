@@ -100,7 +100,7 @@ impl WorkerHandle {
         }
         let (sender, receiver) = oneshot::channel();
         let asked = async {
-            self.asks.send(sender).await.ok()?;
+            self.asks.send(Ask::View(sender)).await.ok()?;
             receiver.await.ok()
         };
         let views = tokio::time::timeout(Duration::from_secs(5), asked).await.ok()??;

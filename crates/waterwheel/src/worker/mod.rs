@@ -1,54 +1,32 @@
 //! Workers: a handler, the topics it works on, and the promises kept around it.
 
 mod handle;
+mod session;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, watch};
-use waterwheel_core::engine::{Engine, Exhausted, Settings};
-use waterwheel_core::group::{Group, GroupSettings};
 use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
 
 pub use handle::{Events, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
+pub(crate) use session::Built;
 
 use crate::body::Decode;
-use crate::client::{Fetcher, Membership, Properties};
+use crate::client::Properties;
 use crate::config::{ConfigError, names};
 use crate::connection::Client;
-use crate::dead_letter::{DeadLetter, Writer};
-use crate::driver::clock::Clock;
-use crate::driver::coordinator::{Ask, Coordinator, Ended, Wishes};
-use crate::driver::groupless::{Course, Groupless};
-use crate::driver::mailbox::Mailbox;
-use crate::driver::opening::Opener;
-use crate::driver::outbound::Letterbox;
-use crate::driver::pool::Pool;
-use crate::driver::shard::{Common, Shard};
-use crate::driver::tally::{Counts, Tally};
-use crate::driver::tasks::Tasks;
+use crate::dead_letter::DeadLetter;
+use crate::driver::coordinator::Hooks;
+use crate::driver::groupless::Course;
+use crate::driver::shard::handlers::Handlers;
+use crate::driver::tally::Counts;
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::health::Trouble;
 use crate::record::TopicPartition;
-use crate::settings::{Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
+use crate::settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 use crate::witness::Witness;
-
-/// Events that a reader may be behind before it misses some.
-const EVENTS: usize = 1024;
-
-/// How long the last commit, and then leaving the group, may each take when a worker stops.
-const LAST_STEPS: Duration = Duration::from_secs(5);
-
-/// Kept back from `max.poll.interval.ms` in a drain, for the commit and a heartbeat (measured: a drain that lasts
-/// longer costs a member all its partitions).
-const REVOCATION_MARGIN: Duration = Duration::from_secs(5);
-
-/// Kept back from the session time-out in a lease, beside the time between two heartbeats: the coordinator counts from
-/// when it sent its answer.
-const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Describes a worker. Made by [`Client::worker`].
 pub struct WorkerBuilder {
@@ -56,6 +34,7 @@ pub struct WorkerBuilder {
     name: Arc<str>,
     group: Option<String>,
     topics: Vec<String>,
+    excluded: Vec<String>,
     properties: BTreeMap<String, String>,
     order: Order,
     concurrency: usize,
@@ -77,6 +56,8 @@ pub struct WorkerBuilder {
     witness: Option<Arc<dyn Witness>>,
     /// Reads all partitions without a group, and tells it how far it has come.
     course: Option<Arc<Course>>,
+    metadata: CommitMetadata,
+    hooks: Hooks,
 }
 
 impl Client {
@@ -87,6 +68,7 @@ impl Client {
             name: name.into().into(),
             group: None,
             topics: Vec::new(),
+            excluded: Vec::new(),
             properties: BTreeMap::new(),
             order: Order::Key,
             concurrency: 256,
@@ -107,6 +89,8 @@ impl Client {
             shards: None,
             witness: None,
             course: None,
+            metadata: CommitMetadata::Map,
+            hooks: Hooks::default(),
         }
     }
 }
@@ -127,6 +111,13 @@ impl WorkerBuilder {
     /// Adds topics.
     pub fn topics<S: Into<String>>(mut self, topics: impl IntoIterator<Item = S>) -> Self {
         self.topics.extend(topics.into_iter().map(Into::into));
+        self
+    }
+
+    /// Leaves out the topics whose names match a regular expression, where topics are named by one. With the classic group
+    /// protocol; in `group.protocol=consumer` brokers match the names, and know no exceptions.
+    pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
+        self.excluded.push(pattern.into());
         self
     }
 
@@ -238,6 +229,12 @@ impl WorkerBuilder {
         self
     }
 
+    /// What commits say beside their offset. Default: [`CommitMetadata::Map`].
+    pub fn metadata(mut self, metadata: CommitMetadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
     /// Tasks that the partitions are spread over. Default: one a core.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
@@ -259,6 +256,19 @@ impl WorkerBuilder {
     pub(crate) fn groupless(mut self, course: Arc<Course>) -> Self {
         (self.course, self.commit_every) = (Some(course), Duration::from_millis(100));
         self
+    }
+
+    pub(crate) fn hooks(mut self, set: impl FnOnce(&mut Hooks)) -> Self {
+        set(&mut self.hooks);
+        self
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn has_handler_timeout(&self) -> bool {
+        self.handler_timeout.is_some()
     }
 
     fn group_name(&self) -> &str {
@@ -304,7 +314,34 @@ impl WorkerBuilder {
             properties.insert(name.clone(), value.clone());
         }
         properties.insert("group.id".to_owned(), self.group_name().to_owned());
+        self.exclude_from(&mut properties)?;
         Ok(properties)
+    }
+
+    /// Excluded topics are ones that the clients do not see.
+    fn exclude_from(&self, properties: &mut Properties) -> Result<(), ConfigError> {
+        if self.excluded.is_empty() {
+            return Ok(());
+        }
+        let mistake = |problem: String, remedy: &str| Err(ConfigError::new("exclude", problem).remedy(remedy));
+        if properties.get("group.protocol").is_some_and(|p| p.eq_ignore_ascii_case("consumer")) {
+            let problem = "is not for group.protocol=consumer, in which brokers match topics' names".to_owned();
+            return mistake(problem, "write a pattern that leaves them out, or use the classic protocol");
+        }
+        if !self.topics.iter().any(|topic| topic.starts_with('^')) {
+            return mistake("excludes from patterns, and there is none".to_owned(), "leave it out");
+        }
+        for pattern in &self.excluded {
+            names::check_topic_or_pattern(&format!("^{}", pattern.trim_start_matches('^')))?;
+            if pattern.contains(',') {
+                return mistake(format!("{pattern:?} has a comma, which no topic's name has"), "take it out");
+            }
+            if let Some(topic) = self.topics.iter().find(|topic| *topic == pattern) {
+                return mistake(format!("{topic:?} is excluded and wanted"), "leave one of them out");
+            }
+        }
+        properties.insert("topic.blacklist".to_owned(), self.excluded.join(","));
+        Ok(())
     }
 
     /// What only a member of a group can have.
@@ -332,55 +369,14 @@ pub struct ReadyWorker<T, H> {
 impl<T: Decode, H: Handler<T>> ReadyWorker<T, H> {
     /// Checks the configuration. Nothing connects before [`Worker::run`].
     pub fn build(self) -> Result<Worker<T, H>, Error> {
-        let builder = self.builder;
-        let properties = builder.check()?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = builder.shards.unwrap_or(cores).min(builder.concurrency);
-        let common = Arc::new(Common {
-            clock: Clock::start(builder.client.backend().time()),
-            pool: Pool::new(builder.concurrency, shards),
-            tally: Tally::default(),
-            events: broadcast::Sender::new(EVENTS),
-            execution: builder.execution,
-            on_drain_deadline: builder.on_drain_deadline,
-            witness: builder.witness.clone(),
-        });
-        let wishes = Arc::new(watch::Sender::new(Wishes::default()));
-        let (asks, asks_in) = mpsc::channel(16);
-        let state = Arc::new(watch::Sender::new(WorkerState::Initialising));
-        let trouble = Arc::new(Trouble::default());
-        let handle = WorkerHandle {
-            name: builder.name.clone(),
-            wishes,
-            asks,
-            state: state.subscribe(),
-            common: common.clone(),
-            trouble,
-        };
-        let handler = Arc::new(self.handler);
-        Ok(Worker {
-            builder,
-            properties,
-            shards,
-            common,
-            asks: asks_in,
-            state: ClosedWhenDropped(state),
-            handle,
-            handler,
-            body: self.body,
-        })
+        let built = Built::new(self.builder)?;
+        Ok(Worker { built, handler: Arc::new(self.handler), body: self.body })
     }
 }
 
 /// A worker: reads its topics as a member of a group and runs its handler for every record.
 pub struct Worker<T, H> {
-    builder: WorkerBuilder,
-    properties: Properties,
-    shards: usize,
-    common: Arc<Common>,
-    asks: mpsc::Receiver<Ask>,
-    state: ClosedWhenDropped,
-    handle: WorkerHandle,
+    built: Built,
     handler: Arc<H>,
     body: std::marker::PhantomData<fn() -> T>,
 }
@@ -388,7 +384,7 @@ pub struct Worker<T, H> {
 impl<T: Decode, H: Handler<T>> Worker<T, H> {
     /// A handle to steer and watch the worker with.
     pub fn handle(&self) -> WorkerHandle {
-        self.handle.clone()
+        self.built.handle().clone()
     }
 
     /// Runs until a handle stops the worker, or it cannot go on.
@@ -404,8 +400,10 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
     ///
     /// With [`signal::shutdown`](crate::signal::shutdown), the first SIGTERM or SIGINT drains.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Report, RunError> {
-        let handle = self.handle.clone();
-        let run = self.run_to_end();
+        let Self { built, handler, .. } = self;
+        let handle = built.handle().clone();
+        let execution = built.common().execution;
+        let run = built.run(move || Handlers::new(handler.clone(), execution));
         tokio::pin!(run, shutdown);
         let ended = tokio::select! {
             ended = &mut run => ended,
@@ -415,179 +413,6 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
             }
         };
         ended
-    }
-
-    async fn run_to_end(self) -> Result<Report, RunError> {
-        let Worker { builder, properties, shards, common, asks, state, handle, handler, .. } = self;
-        let fail = |error: Error| RunError { error, report: Report::default() };
-        let backend = builder.client.backend().clone();
-        let admin = backend.admin(&properties).map_err(|e| fail(e.into()))?;
-        let membership: Arc<dyn Membership> = match &builder.course {
-            None => backend.membership(&properties, &builder.topics).map_err(|e| fail(e.into()))?,
-            Some(course) => {
-                let (topics, course) = (builder.topics.clone(), course.clone());
-                Arc::new(Groupless::new(admin.clone(), topics, builder.start, course))
-            }
-        };
-        let fetcher = backend.fetcher(&properties).map_err(|e| fail(e.into()))?;
-        let letterbox = match &builder.dead_letter {
-            Some(_) => {
-                let (backend, properties) = (backend.clone(), for_dead_letters(&properties));
-                let make = Box::new(move || backend.producer(&properties));
-                Some(Arc::new(Letterbox::new(make).map_err(|e| fail(e.into()))?))
-            }
-            None => None,
-        };
-        let exact: Vec<String> = builder.topics.iter().filter(|t| !t.starts_with('^')).cloned().collect();
-        // So that both are connected by the time the group has answered.
-        fetcher.warm(&exact);
-        drop(admin.describe_topics(exact));
-
-        let inbox = Mailbox::new();
-        let settings = engine_settings(&builder, &common);
-        let mut tasks = Tasks::new();
-        let mailboxes: Vec<_> = (0..shards).map(|_| Mailbox::new()).collect();
-        for (number, mailbox) in mailboxes.iter().enumerate() {
-            let dead_letters = builder
-                .dead_letter
-                .clone()
-                .map(|d| Writer::new(d, builder.group_name().to_owned()))
-                .zip(letterbox.clone());
-            let shard = Shard::new(
-                number,
-                common.clone(),
-                Engine::new(settings.clone()),
-                fetcher.queue().map_err(|e| fail(e.into()))?,
-                handler.clone(),
-                mailbox.clone(),
-                inbox.clone(),
-                dead_letters,
-            );
-            tasks.spawn(shard);
-        }
-        let group = Group::new(group_settings(&builder, &properties), common.clock.now());
-        let opener = Opener { membership: membership.clone(), admin, start: builder.start, clock: common.clock };
-        let coordinator = Coordinator::new(
-            common.clone(),
-            group,
-            membership.clone(),
-            opener,
-            mailboxes,
-            inbox,
-            handle.wishes.subscribe(),
-            asks,
-            state.0.clone(),
-            handle.trouble.clone(),
-            builder.on_gap,
-            builder.on_map_full,
-        );
-        let ended = tokio::select! {
-            ended = coordinator.run() => ended,
-            // A shard ends before the coordinator says so only by a panic that is not the handler's.
-            () = tasks.one_ended() => {
-                tracing::error!("a task of the worker panicked: it ends at once, as by a crash");
-                Ended { error: Some(Error::Broken), cut_off: Vec::new() }
-            }
-        };
-        if matches!(ended.error, Some(Error::Broken)) {
-            tasks.abort();
-        }
-        tasks.all_ended().await;
-        // Without partitions there is little to tell the group, and perhaps nobody to tell it to.
-        let leaving = if handle.trouble.has_joined() { LAST_STEPS } else { LAST_STEPS / 5 };
-        close(&*membership, leaving, &*fetcher, letterbox.as_deref()).await;
-        drop(state);
-        let report = Report { counts: common.tally.read(), cut_off: ended.cut_off };
-        match ended.error {
-            None => Ok(report),
-            Some(error) => Err(RunError { error, report }),
-        }
-    }
-}
-
-/// Makes the state [`WorkerState::Closed`] however the worker ends, also when it is dropped.
-struct ClosedWhenDropped(Arc<watch::Sender<WorkerState>>);
-
-impl Drop for ClosedWhenDropped {
-    fn drop(&mut self) {
-        self.0.send_replace(WorkerState::Closed);
-    }
-}
-
-/// A dead letter that is not acknowledged within 10 s, or whose topic is not found within 5 s, is a failure that is told
-/// and repeated, unless the user's properties say otherwise. By the client's defaults (300 s, 30 s) a hand-over would wait
-/// for that long.
-fn for_dead_letters(properties: &Properties) -> Properties {
-    let mut properties = properties.clone();
-    properties.entry("topic.metadata.propagation.max.ms".to_owned()).or_insert_with(|| "5000".to_owned());
-    if !properties.contains_key("message.timeout.ms") {
-        properties.entry("delivery.timeout.ms".to_owned()).or_insert_with(|| "10000".to_owned());
-    }
-    properties
-}
-
-/// Ends the clients, each within its time; one that does not end by then ends on a thread of its own.
-async fn close(membership: &dyn Membership, leaving: Duration, fetcher: &dyn Fetcher, letterbox: Option<&Letterbox>) {
-    if tokio::time::timeout(leaving, membership.close()).await.is_err() {
-        tracing::warn!("the group did not answer in time: it learns of the end when the session time-out passes");
-    }
-    let rest = async {
-        // What could not be ended in order is not the user's trouble any more.
-        let _ = fetcher.close().await;
-        if let Some(letterbox) = letterbox {
-            let _ = letterbox.close().await;
-        }
-    };
-    if tokio::time::timeout(LAST_STEPS, rest).await.is_err() {
-        tracing::warn!("a client did not end in time; it ends in the background");
-    }
-}
-
-fn engine_settings(builder: &WorkerBuilder, common: &Common) -> Settings {
-    let exhausted = match builder.on_exhausted {
-        Some(OnExhausted::DeadLetter) => Exhausted::DeadLetter,
-        Some(OnExhausted::Park) => Exhausted::Park,
-        Some(OnExhausted::Skip) => Exhausted::Skip,
-        Some(OnExhausted::Stop) => Exhausted::Stop,
-        None if builder.dead_letter.is_some() => Exhausted::DeadLetter,
-        None => Exhausted::Park,
-    };
-    Settings {
-        order: builder.order,
-        retry: builder.retry.clone(),
-        exhausted,
-        dead_letter: builder.dead_letter.is_some(),
-        handler_timeout: builder.handler_timeout,
-        concurrency: builder.concurrency,
-        waiting: builder.in_work_records,
-        bytes: builder.in_work_bytes,
-        wall_start_ms: common.clock.wall_start_ms(),
-        ..Settings::default()
-    }
-}
-
-fn group_settings(builder: &WorkerBuilder, properties: &Properties) -> GroupSettings {
-    let millis = |name: &str| properties.get(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
-    let max_poll = millis("max.poll.interval.ms").unwrap_or(Duration::from_secs(300));
-    let session = millis("session.timeout.ms").unwrap_or(Duration::from_secs(45));
-    // Brokers keep those of `group.protocol=consumer`; 5 s is Kafka's default.
-    let of_brokers = properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
-    let heartbeat = if of_brokers { Duration::from_secs(5) } else { Duration::from_secs(3) };
-    let heartbeat = millis("heartbeat.interval.ms").unwrap_or(heartbeat);
-    // With little time to spare, half of it.
-    let less = |time: Duration, margin: Duration| time.saturating_sub(margin).max(time / 2);
-    GroupSettings {
-        commit_every: builder.commit_every,
-        drain_timeout: builder.drain_timeout,
-        revocation_limit: less(max_poll, REVOCATION_MARGIN),
-        // The answer may have been to something else than a heartbeat, which is all that keeps a session alive.
-        // Without a group nobody else can be given the partitions.
-        lease: match builder.course {
-            None => Some(builder.lease.unwrap_or_else(|| less(session, heartbeat + LEASE_MARGIN))),
-            Some(_) => None,
-        },
-        commit_timeout: LAST_STEPS.min(less(max_poll, REVOCATION_MARGIN)),
-        ..GroupSettings::default()
     }
 }
 

@@ -13,6 +13,7 @@
 mod bodies;
 mod canary;
 mod concurrency;
+mod consumer;
 mod dead_letters;
 mod examples;
 mod failures;

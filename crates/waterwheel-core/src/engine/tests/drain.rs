@@ -260,3 +260,21 @@ fn an_open_lane_closes_without_a_drain() {
     started.into_iter().for_each(|(_, slot)| _ = rig.end(slot, Outcome::Ok));
     assert_eq!((rig.engine.footprint(), rig.engine.surrender_credits()), ((0, 0), 100));
 }
+
+#[test]
+fn what_nobody_took_up_is_as_if_it_had_not_been_started() {
+    let mut rig = Rig::on_p0(settings());
+    rig.fetch("0a 1b 2c");
+    let started = rig.start_all();
+    rig.end(started[2].1, Outcome::Ok);
+    rig.engine.unstart(started[1].1);
+    rig.drain(ms(100));
+    assert_eq!(rig.actions(), [], "one runs");
+    rig.end(started[0].1, Outcome::Ok);
+    assert_eq!(rig.actions(), [drained(E1, 0)]);
+    let point = rig.point();
+    assert_eq!((point.offset, point.finished, point.failing), (1, vec![2..3], vec![]));
+    rig.engine.close(P0);
+    assert_eq!(rig.engine.footprint(), (0, 0));
+    assert_eq!(rig.end(started[1].1, Outcome::Ok), Verdict::Stale);
+}

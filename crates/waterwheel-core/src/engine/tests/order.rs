@@ -168,3 +168,22 @@ fn a_full_map_holds_what_is_not_taken_up_and_nothing_else() {
     rig.engine.set_map_full(PartitionId(0), epoch, false);
     assert_eq!(offsets(&rig.start_all()), [3]);
 }
+
+#[test]
+fn a_paused_partition_keeps_what_it_has_and_holds_no_other_up() {
+    let mut rig = Rig::on_p0(settings());
+    let other = PartitionId(1);
+    rig.assign(other, Epoch(7), 0);
+    rig.fetch("0a 1a");
+    let running = rig.start();
+    rig.engine.set_paused(PartitionId(0), Epoch(1), true);
+    assert_eq!(rig.end(running, Outcome::Ok), Verdict::Finished);
+    rig.fetch("2b");
+    rig.engine.fetched(other, Epoch(7), batch("0a"), None);
+    assert_eq!(offsets(&rig.start_all()), [0], "the other one's");
+    assert_eq!(rig.engine.views(rig.now)[0].held, Some(super::super::HoldReason::Paused));
+    rig.engine.set_paused(PartitionId(0), Epoch(9), false);
+    assert_eq!(rig.start_all(), [], "of another assignment");
+    rig.engine.set_paused(PartitionId(0), Epoch(1), false);
+    assert_eq!(offsets(&rig.start_all()), [1, 2]);
+}

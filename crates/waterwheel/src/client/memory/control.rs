@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use waterwheel_core::{Epoch, PartitionId};
 
-pub use super::faults::{Lasts, Reach, Request};
 use super::faults::TESTS_HOST;
+pub use super::faults::{Lasts, Reach, Request};
 use super::log::Log;
 use super::world::{State, World};
 use crate::client::{Commit, Outgoing};

@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::balance::{self, Spread};
+use super::error;
 use super::faults::Request;
 use super::membership::{Open, Seat};
 use super::world::State;
-use super::error;
 use crate::client::{Commit, CommitOutcome, Committed, GroupProtocol, MembershipEvent};
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -69,12 +69,8 @@ impl Group {
     }
 
     pub(super) fn committed(&self, partition: &TopicPartition) -> Committed {
-        let none = || Committed {
-            partition: partition.clone(),
-            offset: None,
-            leader_epoch: None,
-            metadata: String::new(),
-        };
+        let none =
+            || Committed { partition: partition.clone(), offset: None, leader_epoch: None, metadata: String::new() };
         self.committed.get(partition).cloned().unwrap_or_else(none)
     }
 
@@ -269,7 +265,8 @@ impl State {
         let Some(group) = self.groups.get(name) else { return };
         let takers = self.takers(group);
         let mut target = balance::spread(&takers, &group.target);
-        let pinned = group.pins.iter().filter(|(p, member)| target.contains_key(*p) && group.members.contains_key(*member));
+        let pinned =
+            group.pins.iter().filter(|(p, member)| target.contains_key(*p) && group.members.contains_key(*member));
         target.extend(pinned.map(|(p, member)| (p.clone(), *member)).collect::<Vec<_>>());
         self.aim(name, target);
     }
@@ -328,7 +325,8 @@ impl State {
 
     /// Gives what nobody has. `all`: everybody is told, also of nothing.
     fn give(&mut self, group: &mut Group, reached: &[u64], all: bool) {
-        let free: Spread = group.target.iter().filter(|(p, _)| !group.owners.contains_key(*p)).map(|(p, m)| (p.clone(), *m)).collect();
+        let free: Spread =
+            group.target.iter().filter(|(p, _)| !group.owners.contains_key(*p)).map(|(p, m)| (p.clone(), *m)).collect();
         let mut generation = group.generation;
         for &number in reached {
             let gets = Group::of(&free, number);

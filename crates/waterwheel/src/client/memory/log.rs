@@ -128,7 +128,12 @@ impl Log {
     }
 
     /// The visible ones of these offsets, in batches of one leader epoch each; and the others.
-    pub(super) fn reread(&self, wanted: &BTreeSet<i64>, committed: bool, of: &Arc<Assignment>) -> (Vec<Batch>, Vec<i64>) {
+    pub(super) fn reread(
+        &self,
+        wanted: &BTreeSet<i64>,
+        committed: bool,
+        of: &Arc<Assignment>,
+    ) -> (Vec<Batch>, Vec<i64>) {
         let mut missing = Vec::new();
         let mut found: Vec<&Written> = Vec::new();
         let end = self.end(committed);
@@ -191,9 +196,7 @@ impl Log {
                 last.insert(key.clone(), record.offset);
             }
         }
-        self.records.retain(|r| {
-            r.key.as_ref().is_none_or(|key| last.get(key) == Some(&r.offset) && r.value.is_some())
-        });
+        self.records.retain(|r| r.key.as_ref().is_none_or(|key| last.get(key) == Some(&r.offset) && r.value.is_some()));
     }
 
     /// Deletes what lies below an offset.

@@ -77,7 +77,10 @@ mod tests {
             (r"^o.*\.eu$", &["orders.eu", "o.eu"], &["orders-eu", "orders.eu.x"]),
             ("^a+b*$", &["a", "aab"], &["b"]),
         ] {
-            assert!(takes.iter().all(|t| matches(pattern, t)) && !leaves.iter().any(|t| matches(pattern, t)), "{pattern}");
+            assert!(
+                takes.iter().all(|t| matches(pattern, t)) && !leaves.iter().any(|t| matches(pattern, t)),
+                "{pattern}"
+            );
             assert!(check(pattern).is_ok());
         }
         assert!(check("^a|b").is_err() && check("^*").is_err());

@@ -133,9 +133,7 @@ fn a_member_that_is_cut_off_hears_nothing_until_it_is_back() {
         let (control, at) = cluster(&kafka).await;
         let member = kafka.membership(&[NAME, ("session.timeout.ms", "6000")], &at.topic);
         assert!(matches!(event(&*member).await, MembershipEvent::Assigned(got) if got == [at.clone()]));
-        let silent = async |time: u64| {
-            tokio::time::timeout(Duration::from_secs(time), event(&*member)).await.is_err()
-        };
+        let silent = async |time: u64| tokio::time::timeout(Duration::from_secs(time), event(&*member)).await.is_err();
         control.cut_off(1, Reach::Leaders);
         assert!(silent(5).await && !control.group("g").unwrap().owners.is_empty());
         assert!(silent(2).await && control.group("g").unwrap().owners.is_empty());
@@ -205,6 +203,9 @@ fn faults_last_as_long_as_they_were_told_to() {
         assert_eq!(codes, [29, 29, 31, 31, 0]);
         // A failure that may pass is repeated by the producer itself.
         control.fail(Request::Produce, 6, Lasts::Times(3));
-        assert_eq!(send(&*kafka.producer(&[]), vec![outgoing(&at.topic, 0, "k", "v")]).await[0].clone().unwrap(), (0, 0));
+        assert_eq!(
+            send(&*kafka.producer(&[]), vec![outgoing(&at.topic, 0, "k", "v")]).await[0].clone().unwrap(),
+            (0, 0)
+        );
     });
 }

@@ -5,13 +5,11 @@ use std::task::{Context, Poll};
 use futures_util::StreamExt;
 use waterwheel_core::engine::{SlotId, Verdict};
 
-use super::{FromShard, Note, Shard};
-use crate::body::Decode;
+use super::{FromShard, Note, Shard, Work};
 use crate::dead_letter::{Cause, TooLarge};
 use crate::error::code;
 use crate::events::Event;
 use crate::failure::FailureClass;
-use crate::handler::Handler;
 use crate::witness::Settled;
 
 /// After so many failures of one letter at one client the client is made anew: a few may have any reason.
@@ -26,7 +24,7 @@ impl Note {
     }
 }
 
-impl<T: Decode, H: Handler<T>> Shard<T, H> {
+impl<W: Work> Shard<W> {
     pub(super) fn send_dead_letter(&mut self, slot: SlotId) {
         let (Some((batch, index)), Some((attempts, first_failed))) =
             (self.engine.record(slot), self.engine.history(slot))

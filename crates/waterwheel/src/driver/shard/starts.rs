@@ -1,115 +1,53 @@
 //! Starts and ends of attempts, and what follows a failed one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::Context;
 
-use tokio::task::AbortHandle;
 use waterwheel_core::Now;
 use waterwheel_core::engine::{Outcome, SlotId, Start, Verdict, Wish};
 
-use super::{FromShard, Note, Shard, TURN};
+use super::{FromShard, Note, Shard, TURN, Work};
 use crate::body::{Decode, DecodeError};
 use crate::dead_letter::bounded;
-use crate::driver::attempt::{Attempt, Done, Ending, LazyHandle};
+use crate::driver::attempt::{Done, Ending};
 use crate::driver::shard::letters::note_of;
-use crate::driver::{spawn, spawn_blocking};
 use crate::error::Error;
 use crate::events::Event;
 use crate::failure::{Failure, FailureClass};
-use crate::handler::{Handler, Message};
 use crate::record::Record;
-use crate::settings::Execution;
 use crate::witness::Settled;
 
-/// First polls that take longer than this are work on the processor, better done as a task on another core.
-const SLOW_POLL: Duration = Duration::from_micros(100);
-
-/// Slow first polls in a row before the shard begins to spawn.
-const SLOW_IN_A_ROW: u32 = 3;
-
-/// First polls between two looks at the clock, while they are fast.
-const STRIDE: u32 = 16;
-
-impl<T: Decode, H: Handler<T>> Shard<T, H> {
+impl<W: Work> Shard<W> {
     /// Starts up to [`TURN`] records; whether there may be more.
     pub(super) fn start_some(&mut self) -> bool {
         let mut now = self.now();
-        self.pace.looked = now;
-        self.pace.since_look = 0;
+        self.work.begin(now);
         for _ in 0..TURN {
             let Some(Start { records, index, attempt, first_failed_ms }) = self.engine.next_start(now) else {
+                self.work.rest();
                 return false;
             };
             let record = records.record(index);
-            self.start(record, attempt, first_failed_ms, now);
-            if let Some(at) = self.look_at_clock() {
+            W::start(self, record, attempt, first_failed_ms, now);
+            if let Some(at) = W::started(self) {
                 now = at;
             }
         }
+        self.work.rest();
         true
     }
 
-    /// Runs a handler on the open record. Of which there is this one handle: it goes to the handler.
-    pub(super) fn start(&mut self, record: Record, attempt: u32, first_failed_ms: Option<i64>, now: Now) {
-        self.counts.attempts += 1;
-        let body = match catch_unwind(AssertUnwindSafe(|| T::decode(&record))) {
-            Ok(Ok(body)) => body,
-            not_decoded => {
-                let error = match not_decoded {
-                    Ok(Err(error)) => error,
-                    _ => DecodeError::new("decoding panicked"),
-                };
-                let failure = Failure::of_class(FailureClass::Decode, Wish::DeadLetter, error);
-                let verdict = self.engine.finish_open(Outcome::Failed(failure.wish), now);
-                self.follow(verdict, &record, attempt, failure);
-                return;
-            }
+    /// The body of the open record. Without one the record has failed.
+    pub(super) fn decode<T: Decode>(&mut self, record: &Record, attempt: u32, now: Now) -> Option<T> {
+        let error = match catch_unwind(AssertUnwindSafe(|| T::decode(record))) {
+            Ok(Ok(body)) => return Some(body),
+            Ok(Err(error)) => error,
+            Err(_) => DecodeError::new("decoding panicked"),
         };
-        if self.pace.spawning {
-            self.spawn_unpolled(Message::new(record, attempt, first_failed_ms, body), now);
-            return;
-        }
-        let handler = &self.handler;
-        match self.place.start(|| handler.handle(Message::new(record, attempt, first_failed_ms, body))) {
-            Poll::Ready(Ok(())) => {
-                self.engine.finish_open(Outcome::Ok, now);
-                self.counts.succeeded += 1;
-            }
-            Poll::Ready(Err(failure)) => {
-                let record = self.engine.open_record().map(|(batch, index)| batch.record(index));
-                let verdict = self.engine.finish_open(outcome_of(&failure), now);
-                if let Some(record) = record {
-                    self.follow(verdict, &record, attempt, failure);
-                }
-            }
-            Poll::Pending => {
-                if let Some(slot) = self.engine.park_open(now) {
-                    let attempt = self.place.take(slot, self.done.clone());
-                    self.keep(slot, spawn(attempt).abort_handle());
-                }
-            }
-        }
-    }
-
-    pub(super) fn spawn_unpolled(&mut self, message: Message<T>, now: Now) {
-        let Some(slot) = self.engine.park_open(now) else { return };
-        let (handler, done) = (self.handler.clone(), self.done.clone());
-        let task = if self.common.execution == Execution::Blocking {
-            let runtime = tokio::runtime::Handle::current();
-            // The handler itself may block: it is called there, not on the shard. The attempt is made here, so that it
-            // reports its end also if it is cut before it has a thread.
-            let attempt = Attempt::unpolled(LazyHandle::new(handler, message), slot, done);
-            let work = spawn_blocking(move || runtime.block_on(attempt));
-            work.abort_handle()
-        } else {
-            spawn(Attempt::unpolled(LazyHandle::new(handler, message), slot, done)).abort_handle()
-        };
-        self.keep(slot, task);
-    }
-
-    pub(super) fn keep(&mut self, slot: SlotId, task: AbortHandle) {
-        *place(&mut self.running, slot) = Some(task);
+        let failure = Failure::of_class(FailureClass::Decode, Wish::DeadLetter, error);
+        let verdict = self.engine.finish_open(Outcome::Failed(failure.wish), now);
+        self.follow(verdict, record, attempt, failure);
+        None
     }
 
     /// Takes in the attempts that ended as tasks; whether there were any.
@@ -128,11 +66,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
     }
 
     pub(super) fn end(&mut self, slot: SlotId, ending: Ending, now: Now) {
-        if let Some(running) = self.running.get_mut(slot.index()) {
-            *running = None;
-        }
-        let ending = if self.fenced.remove(&slot) { Ending::Cut } else { ending };
-        let (outcome, failure) = match ending {
+        let (outcome, failure) = match self.work.ended(slot, ending) {
             Ending::Result(Ok(())) => {
                 if self.engine.ended(slot, Outcome::Ok, now) == Verdict::Finished {
                     self.counts.succeeded += 1;
@@ -161,7 +95,7 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
                 FailureClass::Panic => self.counts.panicked += 1,
                 FailureClass::Timeout => self.counts.timed_out += 1,
                 FailureClass::Decode => self.counts.undecodable += 1,
-                FailureClass::Handler => {}
+                FailureClass::Handler | FailureClass::Dropped => {}
             }
         }
         let note = |parked| {
@@ -215,40 +149,10 @@ impl<T: Decode, H: Handler<T>> Shard<T, H> {
     pub(super) fn note(&mut self, slot: SlotId) -> Option<&mut Note> {
         note_of(&mut self.notes, slot)
     }
-
-    /// Looks at the clock now and then to see whether first polls are slow. Returns the time if it looked.
-    pub(super) fn look_at_clock(&mut self) -> Option<Now> {
-        if self.pace.spawning {
-            return None;
-        }
-        self.pace.since_look += 1;
-        if self.pace.since_look < self.pace.stride {
-            return None;
-        }
-        let now = self.common.clock.now();
-        let each = now.since(self.pace.looked) / self.pace.since_look;
-        (self.pace.looked, self.pace.since_look) = (now, 0);
-        if each > SLOW_POLL {
-            self.pace.stride = 1;
-            self.pace.slow += 1;
-            if self.pace.slow >= SLOW_IN_A_ROW && self.common.execution == Execution::Inline {
-                self.pace.spawning = true;
-                tracing::warn!(
-                    "handlers work for more than {SLOW_POLL:?} before they first wait: they run as tasks from now on, \
-                     so as to use all cores; Execution::Spawn says so from the start"
-                );
-                self.tell(Event::Spawning);
-            }
-        } else {
-            self.pace.slow = 0;
-            self.pace.stride = (self.pace.stride * 2).min(STRIDE);
-        }
-        Some(now)
-    }
 }
 
 /// The slot's place in a table, which grows by a quarter: doubled ones were a tenth of what a record in work takes.
-fn place<T>(table: &mut Vec<Option<T>>, slot: SlotId) -> &mut Option<T> {
+pub(super) fn place<T>(table: &mut Vec<Option<T>>, slot: SlotId) -> &mut Option<T> {
     let at = slot.index();
     if at >= table.capacity() {
         table.reserve_exact(at + at / 4 + 64 - table.len());
@@ -259,7 +163,7 @@ fn place<T>(table: &mut Vec<Option<T>>, slot: SlotId) -> &mut Option<T> {
     &mut table[at]
 }
 
-fn outcome_of(failure: &Failure) -> Outcome {
+pub(super) fn outcome_of(failure: &Failure) -> Outcome {
     match failure.again {
         Some(after) => Outcome::Again(after),
         None => Outcome::Failed(failure.wish),

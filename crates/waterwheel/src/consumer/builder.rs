@@ -1,0 +1,148 @@
+//! Describes a consumer, and starts it.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use waterwheel_core::lanes::Order;
+
+use super::{Consumer, ConsumerHandle, EndsWith, MAX_UNFINISHED, Partitions, Run};
+use crate::body::{Decode, Raw};
+use crate::config::ConfigError;
+use crate::connection::Client;
+use crate::driver::delivery::Queue;
+use crate::driver::shard::deliveries::{Deliveries, Outlet};
+use crate::driver::spawn;
+use crate::error::Error;
+use crate::failure::BoxError;
+use crate::record::TopicPartition;
+use crate::settings::CommitMetadata;
+use crate::worker::{Built, WorkerBuilder};
+
+/// Describes a consumer of bodies `T`. Made by [`Client::consumer`].
+pub struct ConsumerBuilder<T = Raw> {
+    worker: WorkerBuilder,
+    body: PhantomData<fn() -> T>,
+}
+
+impl Client {
+    /// A consumer in the group of that name.
+    ///
+    /// Everything that is not said here is as with a [`worker`](Self::worker), apart from two defaults: records wait for
+    /// no other ([`Order::None`]), and 10,000 may be out unfinished at once.
+    pub fn consumer(&self, group: impl Into<String>) -> ConsumerBuilder {
+        let worker = self.worker(group).order(Order::None).concurrency(MAX_UNFINISHED);
+        ConsumerBuilder { worker, body: PhantomData }
+    }
+}
+
+impl<T: Decode> ConsumerBuilder<T> {
+    /// Adds a topic. One that begins with `^` is a regular expression over topic names: topics that come to match while the
+    /// consumer runs are found, those that vanish are left.
+    pub fn topic(self, topic: impl Into<String>) -> Self {
+        self.with(|worker| worker.topic(topic))
+    }
+
+    /// Adds topics.
+    pub fn topics<S: Into<String>>(self, topics: impl IntoIterator<Item = S>) -> Self {
+        self.with(|worker| worker.topics(topics))
+    }
+
+    /// Leaves out the topics whose names match a regular expression; for patterns of topics. See
+    /// [`WorkerBuilder::exclude`].
+    pub fn exclude(self, pattern: impl Into<String>) -> Self {
+        self.with(|worker| worker.exclude(pattern))
+    }
+
+    /// Records that may be out unfinished at once, over all partitions, those included that wait to be pulled; at least 1.
+    /// A quarter is kept for the partitions in equal parts. Default: 10,000.
+    pub fn max_unfinished(self, records: usize) -> Self {
+        self.with(|worker| worker.concurrency(records))
+    }
+
+    /// What commits say beside their offset. Default: [`CommitMetadata::Map`].
+    pub fn metadata(self, metadata: CommitMetadata) -> Self {
+        self.with(|worker| worker.metadata(metadata))
+    }
+
+    /// Awaited when partitions came, before their first record; may name offsets at which to begin instead of the
+    /// committed ones, for those who keep offsets in a store of their own. An error, or 60 s without an end, ends the
+    /// consumer: it would begin at the wrong place.
+    pub fn on_assigned<F, Fut, E>(self, hook: F) -> Self
+    where
+        F: Fn(Vec<TopicPartition>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<(TopicPartition, i64)>, E>> + Send + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        let hook = move |partitions| hook(partitions).map(|named| named.map_err(Into::into)).boxed();
+        self.with(|worker| worker.hooks(|hooks| hooks.on_assigned = Some(Arc::new(hook))))
+    }
+
+    /// Awaited when partitions leave in order: after all that was delivered of them is finished or the drain time-out has
+    /// passed, before the last commit and before they are given back. Given up 2 s after the drain's deadline. Not called
+    /// for partitions that are lost.
+    pub fn on_revoked<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(Vec<TopicPartition>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.with(|worker| worker.hooks(|hooks| hooks.on_revoked = Some(Arc::new(move |p| hook(p).boxed()))))
+    }
+
+    /// Sets what a worker has: properties (static membership, rack, assignors, `group.protocol`), where to begin, order,
+    /// retries, dead letters, limits, time-outs. A handler time-out is refused when the consumer starts: what was
+    /// delivered cannot be taken back.
+    pub fn with(self, set: impl FnOnce(WorkerBuilder) -> WorkerBuilder) -> Self {
+        Self { worker: set(self.worker), ..self }
+    }
+
+    /// Decodes bodies as `U`; as with a worker, a record that cannot be decoded goes to the dead-letter topic at once, or is
+    /// parked where there is none, and is not delivered.
+    pub fn decode<U: Decode>(self) -> ConsumerBuilder<U> {
+        ConsumerBuilder { worker: self.worker, body: PhantomData }
+    }
+
+    /// Checks the configuration and starts it, in a Tokio runtime with timers. Connects in the background, with back-off;
+    /// what goes wrong is told by [`ConsumerHandle`], and by [`Consumer::close`] if it ends the consumer.
+    pub fn start(self) -> Result<Consumer<T>, Error> {
+        let queue = Queue::new();
+        let outlet = queue.clone();
+        let run = self.run(queue.clone(), move || Outlet::Together(outlet.clone()))?;
+        Ok(Consumer { queue, run })
+    }
+
+    /// The same, but each partition is a stream of its own.
+    pub fn start_partitions(self) -> Result<Partitions<T>, Error> {
+        let opened = Queue::new();
+        let outlet = opened.clone();
+        let run = self.run(opened.clone(), move || Outlet::Apart { opened: outlet.clone(), queues: HashMap::new() })?;
+        Ok(Partitions { opened, run })
+    }
+
+    /// Runs it in the background; `queue` ends with it.
+    fn run<I: Send + 'static>(
+        self,
+        queue: Arc<Queue<I>>,
+        mut outlet: impl FnMut() -> Outlet<T> + Send + 'static,
+    ) -> Result<Run, Error> {
+        if self.worker.has_handler_timeout() {
+            let problem = "is for handlers: what a consumer has delivered cannot be taken back";
+            return Err(ConfigError::new("handler_timeout", problem).remedy("leave it out, or use a worker").into());
+        }
+        let client = self.worker.client().clone();
+        let built = Built::new(self.worker)?;
+        let handle = ConsumerHandle::new(built.handle().clone(), client, built.common().clone());
+        let task = spawn(async move {
+            let _ends = EndsWith(queue);
+            built.run(move || Deliveries::new(outlet())).await
+        });
+        Ok(Run { handle, task: Some(task) })
+    }
+}
+
+impl<T> std::fmt::Debug for ConsumerBuilder<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConsumerBuilder")
+    }
+}

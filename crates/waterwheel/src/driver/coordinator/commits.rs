@@ -1,0 +1,133 @@
+//! Commits: from the shards' commit points to the broker, and what its answer means.
+
+use std::collections::HashMap;
+
+use waterwheel_core::commit_map::{self, Limit, MapHead};
+use waterwheel_core::engine::CommitPoint;
+use waterwheel_core::group::CommitTrouble;
+use waterwheel_core::{Epoch, Now, PartitionId};
+
+use super::Coordinator;
+use crate::client::{Commit, CommitOutcome};
+use crate::driver::shard::ToShard;
+use crate::driver::tally::Counts;
+use crate::error::{KafkaError, code};
+use crate::events::Event;
+use crate::record::TopicPartition;
+use crate::settings::{CommitMetadata, OnMapFull};
+
+/// A commit's number, when it was sent, what it was of, and what the broker said.
+pub(super) type CommitAnswer =
+    (u64, Now, Vec<(PartitionId, TopicPartition, i64)>, Result<Vec<CommitOutcome>, KafkaError>);
+
+impl Coordinator<'_> {
+    pub(super) fn commit(&mut self, number: u64, points: Vec<(PartitionId, CommitPoint, usize)>) {
+        let now = self.now();
+        let mut commits = Vec::with_capacity(points.len());
+        let mut ids = Vec::with_capacity(points.len());
+        for (id, point, limit) in points {
+            let name = self.names[id.index()].clone();
+            let head = MapHead {
+                topic_id: self.topic_ids.get(&id).copied().flatten(),
+                base: point.offset,
+                leader_epoch: point.marks_epoch,
+            };
+            let metadata = match self.metadata {
+                CommitMetadata::Map => {
+                    let map = commit_map::encode(&head, point.finished, &point.failing, Limit::Utf16(limit));
+                    if map.cut {
+                        self.count(Counts { maps_cut: 1, ..Counts::default() });
+                        self.tell(Event::MapCut { partition: name.clone(), reach: map.reach });
+                    }
+                    self.hold_while_full(id, point.epoch, map.cut);
+                    map.text
+                }
+                CommitMetadata::Own => self.asked.metadata(&name, limit),
+            };
+            if let Some(witness) = &self.common.witness {
+                witness.committing(&name, point.offset);
+            }
+            ids.push((id, name.clone(), point.offset));
+            commits.push(Commit { partition: name, offset: point.offset, leader_epoch: point.leader_epoch, metadata });
+        }
+        let answer = self.membership.commit(commits);
+        self.commits.push(Box::pin(async move { (number, now, ids, answer.await) }));
+    }
+
+    /// Tells the shard when a map stops fitting, and when it fits again, if that is to hold the partition.
+    fn hold_while_full(&mut self, partition: PartitionId, epoch: Epoch, full: bool) {
+        let was_full = self.full.get(&partition) == Some(&epoch);
+        if self.on_map_full == OnMapFull::Continue || full == was_full {
+            return;
+        }
+        if full {
+            self.full.insert(partition, epoch);
+        } else {
+            self.full.remove(&partition);
+        }
+        self.shard(partition).post(ToShard::MapFull { partition, epoch, full });
+    }
+
+    pub(super) fn commit_answered(&mut self, (number, sent_at, ids, answer): CommitAnswer) {
+        let now = self.now();
+        let mut worst = None;
+        let results: Vec<(PartitionId, Result<(), CommitTrouble>)> = match answer {
+            Ok(outcomes) => {
+                self.group.coordinator_answered(sent_at);
+                let by_name: HashMap<&TopicPartition, &CommitOutcome> =
+                    outcomes.iter().map(|o| (&o.partition, o)).collect();
+                ids.iter()
+                    .map(|(id, name, offset)| match by_name.get(name).map(|o| &o.result) {
+                        Some(Ok(())) => {
+                            self.witness_committed(name, *offset, Ok(()));
+                            (*id, Ok(()))
+                        }
+                        Some(Err(error)) => {
+                            self.witness_committed(name, *offset, Err(error));
+                            worst = Some(error.clone());
+                            (*id, Err(trouble_of(error)))
+                        }
+                        None => (*id, Err(CommitTrouble::Again)),
+                    })
+                    .collect()
+            }
+            Err(error) => {
+                let trouble = trouble_of(&error);
+                ids.iter().for_each(|(_, name, offset)| self.witness_committed(name, *offset, Err(&error)));
+                worst = Some(error);
+                ids.iter().map(|(id, ..)| (*id, Err(trouble))).collect()
+            }
+        };
+        self.asked.commit_answered(worst.clone());
+        match worst {
+            None => {
+                self.count(Counts { commits: 1, ..Counts::default() });
+                self.trouble.committed();
+            }
+            Some(error) => {
+                self.count(Counts { commit_failures: 1, ..Counts::default() });
+                self.trouble.commit_failed(&error);
+                tracing::warn!(%error, "a commit failed");
+                self.tell(Event::CommitFailed { error });
+            }
+        }
+        self.group.committed(number, &results, now);
+    }
+
+    fn witness_committed(&self, partition: &TopicPartition, offset: i64, answer: Result<(), &KafkaError>) {
+        if let Some(witness) = &self.common.witness {
+            witness.committed(partition, offset, answer);
+        }
+    }
+}
+
+/// What a refusal of a commit means (`ARCHITECTURE.md`, "Commits").
+fn trouble_of(error: &KafkaError) -> CommitTrouble {
+    match error.code() {
+        code::UNKNOWN_MEMBER_ID | code::FENCED_INSTANCE_ID | code::FENCED_MEMBER_EPOCH => CommitTrouble::Fenced,
+        code::UNKNOWN | code::OFFSET_METADATA_TOO_LARGE | code::INVALID_COMMIT_OFFSET_SIZE => CommitTrouble::TooLarge,
+        code::UNKNOWN_TOPIC_OR_PARTITION => CommitTrouble::Refused,
+        _ if error.is_unauthorised() => CommitTrouble::Refused,
+        _ => CommitTrouble::Again,
+    }
+}
