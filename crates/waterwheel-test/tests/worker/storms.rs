@@ -35,11 +35,14 @@ struct Blow {
     host: usize,
     from: Instant,
     to: Instant,
+    /// What finished that long before may not have been committed.
+    since_commit: Duration,
 }
 
-/// What finished that long before a blow was not committed: the interval of commits (200 ms), and what three refused ones
-/// (20 ms apart), one under way and the handlers' ends add.
-const SINCE_COMMIT: Duration = Duration::from_millis(400);
+/// The interval of commits (200 ms), one under way, and the handlers' ends.
+const COMMITS: Duration = Duration::from_millis(400);
+/// What a refused commit adds: it is repeated after a tenth of the interval, and takes its latency.
+const REFUSAL: Duration = Duration::from_millis(30);
 
 struct Storm {
     seed: u64,
@@ -50,6 +53,8 @@ struct Storm {
     hosts: usize,
     blows: Vec<Blow>,
     produced: u64,
+    /// Commits that were to be refused so far.
+    refusals: u32,
     /// Of all members alike.
     protocol: &'static [(&'static str, &'static str)],
 }
@@ -75,6 +80,7 @@ impl Storm {
             hosts: 0,
             blows: Vec::new(),
             produced: 0,
+            refusals: 0,
             protocol,
         }
     }
@@ -104,7 +110,8 @@ impl Storm {
     }
 
     fn blow(&mut self, host: usize, from: Instant) {
-        self.blows.push(Blow { host, from, to: Instant::now() });
+        let since_commit = COMMITS + REFUSAL * self.refusals;
+        self.blows.push(Blow { host, from, to: Instant::now(), since_commit });
     }
 
     async fn step(&mut self) {
@@ -158,8 +165,9 @@ impl Storm {
             12 => {
                 // Coordinators that load or move, and a group that rebalances.
                 let code = [14, 15, 16, 22, 27][self.dice.below(5) as usize];
-                let times = 1 + self.dice.below(3) as usize;
-                self.cluster.fail(Request::Commit, code, Lasts::Times(times));
+                let times = 1 + self.dice.below(3) as u32;
+                self.refusals += times;
+                self.cluster.fail(Request::Commit, code, Lasts::Times(times as usize));
             }
             13 => self.cluster.fail(Request::Fetch, 6, Lasts::Times(1 + self.dice.below(3) as usize)),
             _ => self.cluster.advance(Duration::from_millis(self.dice.below(600))).await,
@@ -201,7 +209,7 @@ impl Storm {
                     }
                     let excused = |blow: &Blow| {
                         blow.host == before.host
-                            && at + SINCE_COMMIT >= blow.from
+                            && at + blow.since_commit >= blow.from
                             && at <= blow.to
                             && blow.from <= again.begun
                     };

@@ -204,7 +204,7 @@ impl FetchQueue for Shard {
             leader_epoch: None,
             held: false,
             stopped: false,
-            not_before: Instant::now(),
+            not_before: self.world.look(|state| state.now),
             wanted,
             assignment: assignment.clone(),
         };
