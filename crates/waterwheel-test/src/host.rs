@@ -45,7 +45,7 @@ impl Host {
         self.control.cut_off(self.number, Reach::Leaders);
     }
 
-    /// Ends that.
+    /// Ends that. What was sent meanwhile, and was not given up (after 5 s), comes through now.
     pub fn heal(&self) {
         self.control.heal(self.number);
     }

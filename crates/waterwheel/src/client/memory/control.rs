@@ -153,6 +153,7 @@ impl Control {
     pub fn heal(&self, host: u32) {
         self.world.change(|state| {
             state.faults.heal(host);
+            state.hear_what_was_sent(host);
             let of_host = state.seats.iter().filter(|(_, seat)| seat.host == host);
             let numbers: Vec<u64> = of_host.map(|(number, _)| *number).collect();
             numbers.into_iter().for_each(|number| state.hear(number));

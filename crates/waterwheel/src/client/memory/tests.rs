@@ -8,7 +8,7 @@ use waterwheel_core::{Epoch, PartitionId};
 
 use super::control::{Control, Lasts, Reach, Request};
 use crate::client::tests::{Kafka, assignment, outgoing, records, run_in_memory, send};
-use crate::client::{FetchFailure, FetchQueue, Fetched, Membership, MembershipEvent, Position};
+use crate::client::{Commit, FetchFailure, FetchQueue, Fetched, Membership, MembershipEvent, Position};
 use crate::record::{Record, TopicPartition};
 
 async fn cluster(kafka: &Kafka) -> (Control, TopicPartition) {
@@ -127,6 +127,10 @@ async fn event(member: &dyn Membership) -> MembershipEvent {
 
 const NAME: (&str, &str) = ("group.id", "g");
 
+fn commit_of(partition: &TopicPartition) -> Commit {
+    Commit { partition: partition.clone(), offset: 7, leader_epoch: None, metadata: String::new() }
+}
+
 #[test]
 fn a_member_that_is_cut_off_hears_nothing_until_it_is_back() {
     run_in_memory(async |kafka: Kafka| {
@@ -141,10 +145,15 @@ fn a_member_that_is_cut_off_hears_nothing_until_it_is_back() {
         control.heal(1);
         assert!(matches!(event(&*member).await, MembershipEvent::Lost(lost) if lost == [at.clone()]));
         assert!(matches!(event(&*member).await, MembershipEvent::Assigned(got) if got == [at.clone()]));
-        // For a shorter time: nothing has happened.
+        // For a shorter time: nothing has happened, and what was sent last comes through.
         control.cut_off(1, Reach::Nobody);
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let late = member.commit(vec![commit_of(&at)]);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(control.committed("g", &at), None);
         control.heal(1);
+        assert!(late.await.unwrap()[0].result.is_ok());
+        assert_eq!(control.committed("g", &at).unwrap().offset, 7);
         assert!(silent(60).await);
     });
 }

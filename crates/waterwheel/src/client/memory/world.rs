@@ -26,7 +26,15 @@ pub(super) struct Topic {
 }
 
 /// What is to happen later.
-pub(super) type Job = Box<dyn FnOnce(&mut State) + Send>;
+type Job = Box<dyn FnOnce(&mut State) + Send>;
+
+/// A request of a host that is cut off: answered when it comes through or is given up, whichever is first.
+type Unheard = Arc<Mutex<Option<Box<dyn FnOnce(&mut State, Heard) + Send>>>>;
+
+enum Heard {
+    Late,
+    Never,
+}
 
 /// Everything there is.
 pub(super) struct State {
@@ -38,6 +46,8 @@ pub(super) struct State {
     pub(super) seats: BTreeMap<u64, Seat>,
     pub(super) outboxes: BTreeMap<u64, Outbox>,
     pub(super) faults: Faults,
+    /// Requests of hosts that are cut off.
+    unheard: Vec<(u32, Unheard)>,
     /// Jobs to be started once the state is free.
     jobs: Vec<(Duration, Job)>,
     /// Who waits for a change.
@@ -113,6 +123,7 @@ impl World {
             seats: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             faults: Faults::default(),
+            unheard: Vec::new(),
             jobs: Vec::new(),
             wakers: BTreeMap::new(),
             next_number: 0,
@@ -171,7 +182,7 @@ impl World {
     ) -> PortFuture<T> {
         self.change(|state| {
             if !state.faults.reaches_brokers(host) {
-                return state.unheard();
+                return state.wait_to_be_heard(host, request, work);
             }
             state.send(host, request, work)
         })
@@ -186,7 +197,7 @@ impl World {
     ) -> PortFuture<T> {
         self.change(|state| {
             if !state.faults.reaches_group(host) {
-                return state.unheard();
+                return state.wait_to_be_heard(host, request, work);
             }
             state.send(host, request, work)
         })
@@ -214,31 +225,63 @@ impl State {
         request: Request,
         work: impl FnOnce(&mut State) -> Result<T, KafkaError> + Send + 'static,
     ) -> PortFuture<T> {
-        let work = move |state: &mut State| match state.faults.meet(host, request, state.now) {
-            Some(code) => Err(error(code, format!("{request:?}"))),
-            None => work(state),
-        };
         let latency = self.faults.latency(host, request);
         if latency.is_zero() {
-            return Box::pin(std::future::ready(work(self)));
+            return Box::pin(std::future::ready(self.carry_out(host, request, work)));
         }
-        self.answer_later(latency, work)
+        let (tell, told) = oneshot::channel();
+        self.later(latency, move |state| {
+            // The caller may have given up.
+            _ = tell.send(state.carry_out(host, request, work));
+        });
+        Box::pin(async move { told.await.unwrap_or_else(|_| Err(ended())) })
     }
 
-    fn unheard<T: Send + 'static>(&mut self) -> PortFuture<T> {
-        self.answer_later(GIVE_UP, |_| Err(error(code::LOCAL_TIMED_OUT, "nobody answered")))
-    }
-
-    fn answer_later<T: Send + 'static>(
+    fn carry_out<T>(
         &mut self,
-        after: Duration,
+        host: u32,
+        request: Request,
+        work: impl FnOnce(&mut State) -> Result<T, KafkaError>,
+    ) -> Result<T, KafkaError> {
+        match self.faults.meet(host, request, self.now) {
+            Some(code) => Err(error(code, format!("{request:?}"))),
+            None => work(self),
+        }
+    }
+
+    /// Sends what cannot be heard now: as with TCP it comes through when the host is healed, unless it is given up before.
+    fn wait_to_be_heard<T: Send + 'static>(
+        &mut self,
+        host: u32,
+        request: Request,
         work: impl FnOnce(&mut State) -> Result<T, KafkaError> + Send + 'static,
     ) -> PortFuture<T> {
         let (tell, told) = oneshot::channel();
-        self.later(after, move |state| {
+        let answer = move |state: &mut State, heard: Heard| {
             // The caller may have given up.
-            _ = tell.send(work(state));
-        });
+            _ = tell.send(match heard {
+                Heard::Late => state.carry_out(host, request, work),
+                Heard::Never => Err(error(code::LOCAL_TIMED_OUT, "nobody answered")),
+            });
+        };
+        let unheard: Unheard = Arc::new(Mutex::new(Some(Box::new(answer))));
+        self.unheard.push((host, unheard.clone()));
+        self.later(GIVE_UP, move |state| state.answer(&unheard, Heard::Never));
         Box::pin(async move { told.await.unwrap_or_else(|_| Err(ended())) })
+    }
+
+    /// What a host sent while it was cut off, and has not given up, comes through.
+    pub(super) fn hear_what_was_sent(&mut self, host: u32) {
+        let (sent, rest) = std::mem::take(&mut self.unheard).into_iter().partition(|(of, _)| *of == host);
+        self.unheard = rest;
+        let sent: Vec<(u32, Unheard)> = sent;
+        sent.iter().for_each(|(_, unheard)| self.answer(unheard, Heard::Late));
+    }
+
+    fn answer(&mut self, unheard: &Unheard, heard: Heard) {
+        let answer = unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(answer) = answer {
+            answer(self, heard);
+        }
     }
 }
