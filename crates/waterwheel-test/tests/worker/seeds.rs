@@ -6,7 +6,7 @@ use std::time::Duration;
 use waterwheel::{Event, KafkaError, Message, Raw, Retry, TopicPartition, Witness};
 use waterwheel_test::Cluster;
 
-use crate::support::{Gate, Journal, eventually, fill, gated, member, run, start};
+use crate::support::{End, Gate, Journal, eventually, fill, gated, member, run, start};
 
 /// 12 is finished and 10 is not when the process dies: 10, and it alone, comes again.
 #[test]
@@ -168,5 +168,24 @@ fn a_slow_handler_does_not_cost_the_membership() {
         assert_eq!((cluster.generation("g"), worker.handle.counts().attempts), (generation, 10));
         cluster.assert_finished("g", "t").await;
         assert_eq!((worker.stop().await.counts.attempts, cluster.generation("g")), (10, generation));
+    });
+}
+
+/// A worker that is stopped in the moment in which its partitions are lost must not leave their handlers behind.
+#[test]
+fn what_ran_in_a_lost_partition_does_not_outlive_its_worker() {
+    run(async {
+        let cluster = Cluster::new().topic("t", 1);
+        fill(&cluster, 3).await;
+        let (journal, gate, host) = (Journal::default(), Gate::closed(), cluster.host());
+        let handler = gated(&journal, &gate, &[0, 1, 2]);
+        let worker = start(member(&host.client()).handler(handler).build().unwrap());
+        eventually("all to run", || journal.entries().len() == 3).await;
+        worker.handle.stop();
+        cluster.throw_out("g", &host);
+        worker.ended().await.unwrap();
+        cluster.advance(Duration::ZERO).await;
+        let ends: Vec<_> = journal.entries().iter().map(|e| e.end.map(|(_, end)| end)).collect();
+        assert_eq!(ends, [Some(End::Dropped); 3]);
     });
 }

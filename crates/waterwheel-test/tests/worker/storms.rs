@@ -1,13 +1,14 @@
 //! Storms: members that come, go, die, are thrown out and cut off, and commits that fail, at random by a seed. At the end
 //! the journal of all handlers is audited.
 //!
-//! `STORM_SEED=n` repeats one.
+//! `STORM_SEED=n` repeats one and prints what its members were told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use waterwheel::{Message, ProducerRecord, Raw, Retry};
+use waterwheel::{KafkaError, Message, ProducerRecord, Raw, Retry, TopicPartition, Witness};
 use waterwheel_test::{Cluster, Host, Lasts, Request};
 
 use crate::support::{End, Entry, Journal, Running, member, run, start};
@@ -44,7 +45,46 @@ const COMMITS: Duration = Duration::from_millis(400);
 /// What a refused commit adds: it is repeated after a tenth of the interval, and takes its latency.
 const REFUSAL: Duration = Duration::from_millis(30);
 
+/// Prints what a member is told, and when.
+struct Trace {
+    host: usize,
+    start: Instant,
+}
+
+impl Trace {
+    fn print(&self, what: &dyn std::fmt::Display, partitions: &[TopicPartition]) {
+        println!("{:?} host {} {what} {partitions:?}", self.start.elapsed(), self.host);
+    }
+}
+
+impl Witness for Trace {
+    fn given(&self, partitions: &[TopicPartition]) {
+        self.print(&"given", partitions);
+    }
+
+    fn assigned(&self, partition: &TopicPartition, _: u64, start: i64) {
+        self.print(&format_args!("begins at {start}"), std::slice::from_ref(partition));
+    }
+
+    fn taken(&self, partitions: &[TopicPartition]) {
+        self.print(&"taken", partitions);
+    }
+
+    fn lost(&self, partition: &TopicPartition, _: u64) {
+        self.print(&"lost", std::slice::from_ref(partition));
+    }
+
+    fn committing(&self, partition: &TopicPartition, offset: i64) {
+        self.print(&format_args!("commits {offset}"), std::slice::from_ref(partition));
+    }
+
+    fn committed(&self, partition: &TopicPartition, offset: i64, answer: Result<(), &KafkaError>) {
+        self.print(&format_args!("committed {offset}: {answer:?}"), std::slice::from_ref(partition));
+    }
+}
+
 struct Storm {
+    start: Instant,
     seed: u64,
     dice: Dice,
     cluster: Cluster,
@@ -72,6 +112,7 @@ impl Storm {
             cluster.slow(request, Duration::from_millis(dice.below(4)));
         }
         Self {
+            start: Instant::now(),
             seed,
             dice,
             cluster,
@@ -101,6 +142,9 @@ impl Storm {
         for (name, value) in self.protocol {
             builder = builder.property(*name, *value);
         }
+        if only_seed().is_some() {
+            builder = builder.witness(Arc::new(Trace { host: number, start: self.start }));
+        }
         self.members.push((number, host, start(builder.handler(handler).build().unwrap())));
     }
 
@@ -115,7 +159,11 @@ impl Storm {
     }
 
     async fn step(&mut self) {
-        match self.dice.below(16) {
+        let step = self.dice.below(16);
+        if only_seed().is_some() {
+            println!("{:?} step {step}", self.start.elapsed());
+        }
+        match step {
             0..4 => {
                 for _ in 0..self.dice.below(60) {
                     let (partition, key) = (self.dice.below(PARTITIONS) as i32, self.dice.below(12));
@@ -214,7 +262,9 @@ impl Storm {
                             && blow.from <= again.begun
                     };
                     let blows: Vec<_> = self.blows.iter().filter(|blow| blow.host == before.host).collect();
-                    let told = || format!("seed {seed}: {place:?} twice: {before:?}, {again:?}, blows {blows:?}");
+                    let when = again.begun - self.start;
+                    let told =
+                        || format!("seed {seed}: {place:?} twice, at {when:?}: {before:?}, {again:?}, blows {blows:?}");
                     assert!(self.blows.iter().any(excused), "{}", told());
                 }
             }
@@ -243,10 +293,13 @@ impl Storm {
     }
 }
 
+fn only_seed() -> Option<u64> {
+    std::env::var("STORM_SEED").ok()?.parse().ok()
+}
+
 #[test]
 fn no_storm_of_rebalances_loses_repeats_or_reorders_work() {
-    let only = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok());
-    for seed in only.map_or(0..SEEDS, |seed: u64| seed..seed + 1) {
+    for seed in only_seed().map_or(0..SEEDS, |seed| seed..seed + 1) {
         run(async move { Storm::new(seed).run().await });
     }
 }

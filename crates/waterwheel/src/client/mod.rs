@@ -14,7 +14,8 @@ mod membership;
 #[cfg(feature = "__memory")]
 pub(crate) mod memory;
 mod producer;
-#[cfg(all(test, feature = "__memory"))]
+#[cfg(test)]
+#[cfg(feature = "__memory")]
 mod tests;
 
 use std::collections::BTreeMap;
