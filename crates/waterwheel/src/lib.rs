@@ -49,10 +49,13 @@
 //! [`Counts`]. A [`Witness`] is told in place, for audits.
 //!
 //! A [`History`], made by [`Client::history`], is a worker without a group that reads everything, and tells when it has caught up.
+//! With [`HistoryBuilder::latest_per_key`] it keeps a [`Table`] of the last value of every key.
 //!
-//! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand in batches.
+//! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
+//!
+//! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters`, `steering` and `history` run on it as they are.
+//! `dead_letters`, `steering`, `history` and `table` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -84,6 +87,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod admin;
 mod assigned;
 mod body;
 mod client;
@@ -104,20 +108,21 @@ mod producer;
 mod record;
 mod settings;
 pub mod signal;
+mod table;
 mod witness;
 mod worker;
 
-pub use assigned::{AssignedConsumer, RecordBatch};
+pub use assigned::{AssignedBuilder, AssignedConsumer, PartitionPosition, ReadEvent, RecordBatch, Until};
 #[cfg(feature = "json")]
 pub use body::Json;
 pub use body::{Decode, DecodeError, Raw, Utf8};
 pub use connection::{Client, ClientBuilder};
 pub use consumer::{
     CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, Notifications, PartitionStream, Partitions,
-    Watermarks,
 };
 pub use dead_letter::{DeadLetter, DeadLetterOrigin, OriginError, TooLarge};
 pub use driver::delivery::{Acker, Delivery};
+pub use driver::places::Watermarks;
 pub use driver::tally::Counts;
 pub use error::{Error, KafkaError};
 pub use events::Event;
@@ -129,6 +134,7 @@ pub use notifications::Notification;
 pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
 pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
+pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
@@ -162,6 +168,11 @@ struct ReadmeDoctests;
 #[doc = include_str!("../../../docs/history.md")]
 #[cfg(doctest)]
 struct HistoryDoctests;
+
+/// Compiles the examples in docs/reading.md.
+#[doc = include_str!("../../../docs/reading.md")]
+#[cfg(doctest)]
+struct ReadingDoctests;
 
 /// Compiles the examples in docs/security.md.
 #[doc = include_str!("../../../docs/security.md")]

@@ -16,6 +16,7 @@ use std::path::Path;
 use toml::de::DeTable;
 use waterwheel::config::{ConfigError, Shown, find_cycle, read_text_file};
 
+pub(crate) use instant::parse_instant;
 pub(crate) use spec::{
     DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge, ValueSpec,
     WorkerSpec,

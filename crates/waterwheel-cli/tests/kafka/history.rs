@@ -84,6 +84,26 @@ fn markers_and_aborted_records_at_the_end_do_not_hold_up_a_history() {
     }
 }
 
+/// Its targets are the log's and its positions its own: neither what a group has committed nor who else reads counts.
+#[test]
+fn a_history_neither_resumes_nor_waits_where_a_group_has_committed_or_another_one_reads() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let topic = topic_name("foreign-targets");
+    kafka.create_topic(&topic, 4, &[]);
+    kafka.produce(&topic, records(400));
+    // The group that a worker of the history's name would have, at the end of everything.
+    let to_the_end = ["--reset-offsets", "--to-latest", "--group", &topic, "--topic", &topic, "--execute"];
+    kafka.tool("groups", &to_the_end);
+    for _ in 0..2 {
+        let both = [read(builder(kafka, &topic)), read(builder(kafka, &topic))];
+        for reading in both {
+            reading.await_caught_up();
+            assert_eq!(reading.count(), 400, "all of it, each, every time");
+            reading.end();
+        }
+    }
+}
+
 #[test]
 fn an_open_transaction_does_not_hold_up_a_history_which_is_caught_up_at_the_last_stable_offset() {
     let Some(kafka) = Kafka::particular() else { return };

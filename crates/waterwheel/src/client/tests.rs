@@ -49,7 +49,9 @@ impl Kafka {
     /// Within a runtime. Its requests take a moment, as those of the others do.
     fn memory() -> Self {
         let control = Control::default();
-        for request in [Request::Fetch, Request::Produce, Request::Commit, Request::Join] {
+        for request in
+            [Request::Fetch, Request::Produce, Request::Commit, Request::Join, Request::Describe, Request::Groups]
+        {
             control.slow(request, Duration::from_millis(1));
         }
         let backend = Arc::new(Memory::new(control.world.clone(), 1));

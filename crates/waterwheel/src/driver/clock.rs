@@ -37,12 +37,6 @@ impl Clock {
         self.wall_start_ms
     }
 
-    /// Wall time, in milliseconds since the Unix epoch.
-    pub(crate) fn wall_now_ms(&self) -> i64 {
-        let since = self.now().since(Now::at(Duration::ZERO));
-        self.wall_start_ms.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-    }
-
     pub(crate) fn now(&self) -> Now {
         Now::at(read(self.world).saturating_sub(self.start))
     }

@@ -15,6 +15,7 @@ use waterwheel_core::Now;
 use waterwheel_core::history::Targets;
 
 use super::clock::Clock;
+use super::places::places;
 use crate::client::{
     Admin, Commit, CommitOutcome, Committed, GroupProtocol, Membership, MembershipEvent, OffsetSpec, PortFuture,
 };
@@ -204,7 +205,7 @@ impl Finder {
         let mut all = Vec::new();
         for description in self.admin.describe_topics(self.topics.clone()).await? {
             let topic = description?;
-            all.extend((0..topic.partitions).map(|n| TopicPartition::new(topic.name.as_str(), n as i32)));
+            all.extend((0..topic.partitions.len()).map(|n| TopicPartition::new(topic.name.as_str(), n as i32)));
         }
         let (mut new, mut behind) = (Vec::new(), Vec::new());
         self.course.read(|targets, _| {
@@ -213,18 +214,17 @@ impl Finder {
             behind.extend(targets.iter().filter(|(_, t)| !caught_up && !t.is_reached()).map(|(p, _)| p.clone()));
         });
         let ends = |of: &[TopicPartition]| of.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
-        let starts =
-            new.iter().map(|partition| (partition.clone(), self.start.spec(self.course.clock.wall_now_ms()))).collect();
+        let starts: Vec<_> = new.iter().map(|partition| (partition.clone(), self.start)).collect();
         let (starts, new_ends, behind_ends) = future::try_join3(
-            self.admin.list_offsets(starts),
+            places(&*self.admin, &starts),
             self.admin.list_offsets(ends(&new)),
             self.admin.list_offsets(ends(&behind)),
         )
         .await?;
-        let captured = new.iter().zip(starts.into_iter().zip(new_ends)).map(|(partition, (start, end))| {
-            let start = if let Start::Offset(offset) = self.start { offset } else { start? };
-            Ok((partition.clone(), start, end?))
-        });
+        let captured = new
+            .iter()
+            .zip(starts.into_iter().zip(new_ends))
+            .map(|(partition, (start, end))| Ok((partition.clone(), start?, end?)));
         let captured: Vec<_> = captured.collect::<Result<_, KafkaError>>()?;
         self.course.change(|targets| {
             captured.into_iter().for_each(|(partition, start, end)| targets.capture(partition, start, end));
@@ -237,5 +237,50 @@ impl Finder {
             targets.all_captured();
         });
         Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends come from several shards at once, and again after a hand-over: partitions are a set, and are not counted.
+    #[test]
+    fn partitions_that_end_at_once_or_twice_are_not_told_early_nor_twice() {
+        const PARTITIONS: i32 = 64;
+        const SHARDS: i32 = 4;
+        let partition = |n: i32| TopicPartition::new("t", n);
+        let at = |n: i32, offset: i64| {
+            vec![Commit { partition: partition(n), offset, leader_epoch: None, metadata: String::new() }]
+        };
+        for round in 0..1_000 {
+            let course = Course::new(Clock::start(None));
+            let told = course.caught_up();
+            course.change(|targets| {
+                (0..PARTITIONS).for_each(|n| targets.capture(partition(n), 0, 10));
+                targets.all_captured();
+            });
+            let late = round % PARTITIONS;
+            std::thread::scope(|scope| {
+                for shard in 0..SHARDS {
+                    let course = &course;
+                    scope.spawn(move || {
+                        let of_it = (0..PARTITIONS).filter(|n| n % SHARDS == shard && *n != late);
+                        for n in of_it {
+                            course.handled(&at(n, 10));
+                            course.handled(&at(n, 12));
+                        }
+                    });
+                }
+            });
+            assert!(!*told.borrow(), "partition {late} is not at its end");
+            course.handled(&at(late, 9));
+            assert!(!told.has_changed().unwrap());
+            course.handled(&at(late, 10));
+            assert!(*told.borrow());
+            let mut once = course.caught_up();
+            course.handled(&at(late, 11));
+            assert!(!once.has_changed().unwrap() && *once.borrow_and_update(), "told once");
+        }
     }
 }

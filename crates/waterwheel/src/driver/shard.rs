@@ -142,10 +142,13 @@ pub(crate) trait Work: Sized + Send + Unpin + 'static {
     fn rest(&mut self) {}
 
     /// A partition came.
-    fn assigned(&mut self, _assignment: &Assignment) {}
+    fn assigned(_shard: &mut Shard<Self>, _assignment: &Assignment) {}
 
-    /// A partition is about to be drained, or leaves.
-    fn leaving(_shard: &mut Shard<Self>, _id: PartitionId) {}
+    /// A partition is about to be drained.
+    fn drains(_shard: &mut Shard<Self>, _id: PartitionId) {}
+
+    /// A partition leaves.
+    fn leaves(_shard: &mut Shard<Self>, _id: PartitionId) {}
 
     /// A partition is paused, or resumed.
     fn pause(&mut self, _id: PartitionId, _paused: bool) {}
@@ -312,7 +315,7 @@ impl<W: Work> Shard<W> {
         }
         self.engine.assign(id, epoch, resume, now);
         self.add(assignment.clone(), offset);
-        self.work.assigned(&assignment);
+        W::assigned(self, &assignment);
         self.assignments.insert(id, assignment);
     }
 
@@ -370,7 +373,7 @@ impl<W: Work> Shard<W> {
                     sooner
                 });
             }
-            W::leaving(self, *id);
+            W::drains(self, *id);
             self.engine.drain(*id, deadline, now);
         }
     }
@@ -378,7 +381,7 @@ impl<W: Work> Shard<W> {
     /// Ends the fetching of a partition; if `at` is given, without a drain, which its handlers are told.
     fn leave(&mut self, id: PartitionId, at: Option<Now>) {
         self.fetch.remove(id);
-        W::leaving(self, id);
+        W::leaves(self, id);
         if let Some(assignment) = self.assignments.remove(&id)
             && let Some(at) = at
         {

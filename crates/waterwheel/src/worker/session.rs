@@ -138,13 +138,7 @@ impl Built {
             tasks.spawn(shard);
         }
         let group = Group::new(group_settings(&builder, &properties), common.clock.now());
-        let opener = Opener {
-            membership: membership.clone(),
-            admin,
-            start: builder.start,
-            clock: common.clock,
-            metadata: builder.metadata,
-        };
+        let opener = Opener { membership: membership.clone(), admin, start: builder.start, metadata: builder.metadata };
         let coordinator = Coordinator::new(
             common.clone(),
             group,

@@ -167,7 +167,7 @@ impl Control {
             let host = |seat: &u64| state.seats.get(seat).map_or(TESTS_HOST, |seat| seat.host);
             Some(GroupView {
                 generation: group.generation(),
-                owners: group.owners().iter().map(|(p, seat)| (p.clone(), host(seat))).collect(),
+                owners: group.owners.iter().map(|(p, seat)| (p.clone(), host(seat))).collect(),
                 strays: group.strays.clone(),
             })
         })

@@ -25,6 +25,8 @@ pub enum Request {
     Offsets,
     /// A topic to be made.
     CreateTopic,
+    /// What groups there are, and changes to them by tools.
+    Groups,
 }
 
 /// How long a fault lasts.

@@ -25,12 +25,12 @@ use crate::record::TopicPartition;
 #[derive(Default)]
 pub(super) struct Group {
     /// By their seats' numbers.
-    members: BTreeMap<u64, Registered>,
-    owners: Spread,
+    pub(super) members: BTreeMap<u64, Registered>,
+    pub(super) owners: Spread,
     target: Spread,
     /// Where a test wants partitions to be.
     pub(super) pins: Spread,
-    committed: BTreeMap<TopicPartition, Committed>,
+    pub(super) committed: BTreeMap<TopicPartition, Committed>,
     generation: i32,
     /// Eager: everything is being given back.
     preparing: bool,
@@ -42,14 +42,15 @@ pub(super) struct Group {
 /// A member as the coordinator knows it.
 pub(super) struct Registered {
     /// Another one after each time it joined.
-    identity: u64,
+    pub(super) identity: u64,
     epoch: i32,
-    topics: Vec<String>,
+    pub(super) client_id: String,
+    pub(super) topics: Vec<String>,
     session: Duration,
-    instance: Option<String>,
-    protocol: GroupProtocol,
+    pub(super) instance: Option<String>,
+    pub(super) protocol: GroupProtocol,
     /// Of the consumer protocol.
-    is_new: bool,
+    pub(super) is_new: bool,
 }
 
 /// Metadata may be that long, in UTF-16 units (`offset.metadata.max.bytes`).
@@ -62,10 +63,6 @@ const ENDS: [i32; 3] = [29, 30, 31];
 impl Group {
     pub(super) fn generation(&self) -> i32 {
         self.generation
-    }
-
-    pub(super) fn owners(&self) -> &Spread {
-        &self.owners
     }
 
     pub(super) fn committed(&self, partition: &TopicPartition) -> Committed {
@@ -93,7 +90,7 @@ impl Group {
         self.members.values().any(|m| m.protocol == GroupProtocol::Eager)
     }
 
-    fn of(spread: &Spread, seat: u64) -> BTreeSet<TopicPartition> {
+    pub(super) fn of(spread: &Spread, seat: u64) -> BTreeSet<TopicPartition> {
         spread.iter().filter(|(_, member)| **member == seat).map(|(partition, _)| partition.clone()).collect()
     }
 
@@ -139,6 +136,7 @@ impl State {
         let registered = Registered {
             identity,
             epoch: group.generation,
+            client_id: seat.client_id.clone(),
             topics: seat.topics.clone(),
             session: seat.session,
             instance: seat.instance.clone(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::faults::Request;
+use super::group::Group;
 use super::world::{State, World};
 use super::{ended, pattern};
 use crate::client::{
@@ -33,6 +34,7 @@ pub(super) struct Member {
 pub(super) struct Seat {
     pub(super) host: u32,
     pub(super) group: String,
+    pub(super) client_id: String,
     pub(super) topics: Vec<String>,
     pub(super) instance: Option<String>,
     pub(super) protocol: GroupProtocol,
@@ -92,6 +94,7 @@ impl Member {
         let seat = Seat {
             host,
             group: group.clone(),
+            client_id: properties.get("client.id").cloned().unwrap_or_default(),
             topics: topics.to_vec(),
             instance: properties.get("group.instance.id").cloned(),
             protocol,
@@ -184,7 +187,8 @@ impl Membership for Member {
     fn committed(&self, partitions: Vec<TopicPartition>) -> PortFuture<Vec<Committed>> {
         let group = self.group.clone();
         self.world.ask_group(self.host, Request::Committed, move |state| {
-            let group = state.groups.entry(group).or_default();
+            let nobody = Group::default();
+            let group = state.groups.get(&group).unwrap_or(&nobody);
             Ok(partitions.iter().map(|partition| group.committed(partition)).collect())
         })
     }

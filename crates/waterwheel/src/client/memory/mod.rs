@@ -10,6 +10,7 @@
 //! | `world` | the state, its time, its jobs, and who is woken by a change |
 //! | `log` | one partition: records, gaps, transactions, leader epochs |
 //! | `group`, `balance` | the coordinator: members, rebalances, commits; who gets what |
+//! | `groups` | what is told of groups, and what tools change |
 //! | `pattern` | which topics a subscription takes |
 //! | `faults` | what goes wrong on command |
 //! | `membership`, `fetcher`, `producer`, `admin` | the four ports |
@@ -24,6 +25,7 @@ pub(crate) mod control;
 mod faults;
 mod fetcher;
 mod group;
+mod groups;
 mod log;
 mod membership;
 mod pattern;
@@ -93,6 +95,8 @@ fn error(code: i32, context: impl Into<String>) -> KafkaError {
         code::FENCED_INSTANCE_ID => "static consumer fenced by another consumer with the same group.instance.id",
         code::UNRELEASED_INSTANCE_ID => "the instance id is still used by another member",
         code::STALE_MEMBER_EPOCH => "the member epoch is stale",
+        code::NON_EMPTY_GROUP => "the group is not empty",
+        code::GROUP_ID_NOT_FOUND => "the group id does not exist",
         code::LOCAL_DESTROYED => "the client has ended",
         code::LOCAL_TRANSPORT => "broker transport failure",
         code::LOCAL_MSG_TIMED_OUT => "message timed out",
