@@ -202,7 +202,7 @@ pub(super) async fn refuse_if_active(admin: &Admin, group: &str) -> Result<(), F
     match described.into_iter().next() {
         Some(Ok(described)) if described.state != GroupState::Empty => {
             let members = described.members.len();
-            Err(Failure::new(Exit::Refused, format!("group {group} is {} with {members} members", described.state))
+            Err(Failure::new(Exit::Refused, format!("group {group} is {}, members: {members}", described.state))
                 .hint("stop them first"))
         }
         Some(Err(error)) if !error.is_unknown_group() => Err(Failure::of_group(group, &error)),
