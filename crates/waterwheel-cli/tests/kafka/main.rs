@@ -12,6 +12,7 @@ mod brokers;
 mod commits;
 mod dead_letters;
 mod deaths;
+mod doctor;
 mod forgotten;
 mod groups;
 mod harness;
