@@ -10,6 +10,7 @@ mod bench;
 mod beside;
 mod brokers;
 mod commits;
+mod consumers;
 mod dead_letters;
 mod deaths;
 mod doctor;
