@@ -31,7 +31,7 @@ pub(crate) struct Consume {
     /// The consumer group
     #[arg(long, default_value = "bench")]
     group: String,
-    /// raw: batches, no handler; the others: a worker in that order
+    /// raw: batches, no handler; pull: a consumer that finishes each record it receives; the others: a worker in that order
     #[arg(long, value_enum, default_value = "key")]
     mode: Mode,
     /// Handlers that run at once
@@ -110,6 +110,7 @@ impl Consume {
         let measured = async {
             match mode {
                 Mode::Raw => task.raw().await,
+                Mode::Pull => self.pull(&task).await,
                 _ => self.worker(&task).await,
             }
         };
@@ -168,7 +169,7 @@ impl Consume {
         let order = match self.mode {
             Mode::Partition => Order::Partition,
             Mode::Unordered => Order::None,
-            Mode::Raw | Mode::Key => Order::Key,
+            Mode::Raw | Mode::Pull | Mode::Key => Order::Key,
         };
         let work = Work {
             run: run.clone(),
@@ -223,6 +224,31 @@ impl Consume {
         if let Some(error) = journal.as_deref().and_then(Journal::broken) {
             return Err(Ended::new(Exit::Failed, format!("the journal is not whole: {error}")));
         }
+        Ok(finished)
+    }
+
+    /// A consumer with its defaults: each record is finished as it comes.
+    async fn pull(self, task: &Task) -> Result<bool, Ended> {
+        let run = &*task.run;
+        let mut consumer = task.brokers.client().consumer(&*self.group).topic(&*task.topic).start()?;
+        let (mut seen, mut bytes) = (Seen::default(), 0usize);
+        let pulled = async {
+            while !run.is_done() {
+                let Some(delivery) = consumer.recv().await else { return false };
+                run.begin();
+                bytes += delivery.key().map_or(0, <[u8]>::len) + delivery.value().map_or(0, <[u8]>::len);
+                run.add(u64::from(seen.add(delivery.partition(), delivery.offset())));
+                delivery.finish();
+            }
+            true
+        };
+        let finished = tokio::select! {
+            finished = pulled => finished,
+            finished = run.wait(&task.asked) => finished,
+            failure = task.missing() => return Err(failure),
+        };
+        std::hint::black_box(bytes);
+        consumer.close().await.map_err(|e| e.error)?;
         Ok(finished)
     }
 }

@@ -61,6 +61,7 @@ impl Bench {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
     Raw,
+    Pull,
     Key,
     Partition,
     Unordered,
@@ -70,6 +71,7 @@ impl Mode {
     fn name(self) -> &'static str {
         match self {
             Mode::Raw => "raw",
+            Mode::Pull => "pull",
             Mode::Key => "key",
             Mode::Partition => "partition",
             Mode::Unordered => "unordered",

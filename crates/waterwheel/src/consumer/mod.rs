@@ -159,12 +159,13 @@ struct Run {
 impl Run {
     async fn close(mut self) -> Result<Report, RunError> {
         self.handle.worker().stop();
-        let ended = match self.task.take() {
-            Some(task) => task.await.ok(),
-            // Not reached: it is taken here only, and this takes the consumer.
-            None => None,
-        };
-        ended.unwrap_or_else(|| Err(RunError { error: Error::Broken, report: Report::default() }))
+        // It is taken here only, and this takes the consumer.
+        if let Some(task) = self.task.take()
+            && let Ok(ended) = task.await
+        {
+            return ended;
+        }
+        Err(RunError { error: Error::Broken, report: Report::default() })
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn bound(workload: &Workload, wait_us: f64) -> Option<f64> {
             Mode::Partition => place.partition as u64,
             Mode::Key => place.key,
             // Nothing waits, but for its own retry.
-            Mode::Unordered | Mode::Raw => continue,
+            Mode::Unordered | Mode::Raw | Mode::Pull => continue,
         };
         *chains.entry(chain).or_default() += if fails { 2.0 * wait + RETRY } else { wait };
     }
