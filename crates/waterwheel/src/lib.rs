@@ -85,6 +85,7 @@
 #![deny(unsafe_code)]
 
 mod assigned;
+mod batch;
 mod body;
 mod client;
 pub mod config;
@@ -108,6 +109,7 @@ mod witness;
 mod worker;
 
 pub use assigned::{AssignedConsumer, RecordBatch};
+pub use batch::{Batch, BatchHandler, Outcomes};
 #[cfg(feature = "json")]
 pub use body::Json;
 pub use body::{Decode, DecodeError, Raw, Utf8};
@@ -134,8 +136,8 @@ pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
 pub use witness::{Settled, Witness};
 pub use worker::{
-    Events, PartitionStatus, ReadyWorker, RecordStatus, Report, RunError, Snapshot, Worker, WorkerBuilder,
-    WorkerHandle, WorkerState,
+    BatchWorker, Events, PartitionStatus, ReadyBatchWorker, ReadyWorker, RecordStatus, Report, RunError, Snapshot,
+    Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 
 /// The benchmarks' way in. Not for use: it changes and goes without notice.

@@ -68,11 +68,14 @@ impl<R: Records> Engine<R> {
         }
     }
 
-    /// There is nothing to start at the moment. If that is for want of credits, which those gathered hold too, these run.
-    pub fn stalled(&mut self, now: Now) {
-        if !self.starved.is_empty() && self.may_start(now) {
+    /// There is nothing to start at the moment. If that is for want of credits, which those gathered hold too, these run;
+    /// whether there are some.
+    pub fn stalled(&mut self, now: Now) -> bool {
+        let runs = !self.gathering.slots.is_empty() && !self.starved.is_empty() && self.may_start(now);
+        if runs {
             self.run_gathered(now);
         }
+        runs
     }
 
     /// The records of a batch have ended, in the order of its [`Action::Run`]. A verdict for each, in that order.
