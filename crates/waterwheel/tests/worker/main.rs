@@ -10,6 +10,7 @@
     reason = "what goes wrong in a test's support ends it"
 )]
 
+mod batches;
 mod bodies;
 mod canary;
 mod concurrency;
