@@ -65,6 +65,18 @@ impl Failure {
         Self::new(exit, "")
     }
 
+    /// What a cluster said of a group.
+    pub(crate) fn of_group(name: &str, error: &KafkaError) -> Self {
+        if error.is_unknown_group() {
+            Self::new(Exit::NotFound, format!("there is no group {name}"))
+                .hint("waterwheel group ls tells which there are")
+        } else if error.is_active_group() {
+            Self::new(Exit::Refused, format!("group {name} has members")).hint("stop them first")
+        } else {
+            Self::from(error.clone()).about(format!("group {name}"))
+        }
+    }
+
     /// The code that it ends with.
     pub(crate) fn exit(&self) -> Exit {
         self.exit
@@ -95,6 +107,7 @@ impl From<Error> for Failure {
             Error::Kafka(kafka) if kafka.is_unauthorised() => Exit::NotAuthorised,
             Error::Kafka(kafka) if kafka.is_unreachable() => Exit::Unreachable,
             Error::Kafka(kafka) if kafka.is_fenced() => Exit::Refused,
+            Error::Kafka(kafka) if kafka.is_unknown_topic() => Exit::NotFound,
             _ => Exit::Failed,
         };
         Failure::new(exit, error)

@@ -28,8 +28,9 @@ pub(crate) struct Global {
     pub(crate) command_config: Option<PathBuf>,
 
     /// Form of what is printed on stdout [default: table; of `bench consume` and `bench produce`: json]
-    #[arg(short, long, global = true, value_enum, value_name = "FORM")]
-    output: Option<Output>,
+    // A text, so that `consume` may have its own `-o` in its place, which is kcat's.
+    #[arg(short, long, global = true, value_parser = ["table", "text", "json", "ndjson"], value_name = "FORM")]
+    output: Option<String>,
 
     /// Log errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -132,7 +133,7 @@ impl Global {
 
     /// The form asked for, or the verb's own where none was.
     pub(crate) fn output_or(&self, otherwise: Output) -> Output {
-        self.output.unwrap_or(otherwise)
+        self.output.as_deref().and_then(|form| Output::from_str(form, false).ok()).unwrap_or(otherwise)
     }
 
     /// The options by which another process of this command gets the same connection settings, but for the brokers.

@@ -2,21 +2,28 @@
 
 #![forbid(unsafe_code)]
 
+mod asking;
 pub mod audit;
 mod bench;
 mod broker;
 mod check;
+mod consume;
 mod demo;
+mod doctor;
 mod exit;
 mod file;
 mod folder;
 #[doc(hidden)]
 pub mod fuzz;
 mod global;
+mod group;
+mod history;
 mod init;
 pub mod journal;
+mod lag;
 mod log;
 mod program;
+mod records;
 mod run;
 mod runtime;
 mod stop;
@@ -45,8 +52,13 @@ enum Verb {
     Bench(bench::Bench),
     Broker(broker::Broker),
     Check(check::Check),
+    Consume(consume::Consume),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
+    Group(group::Group),
+    History(history::History),
     Init(init::Init),
+    Lag(lag::Lag),
     Run(run::Run),
     VerifiableConsumer(verifiable::Consumer),
     VerifiableProducer(verifiable::Producer),
@@ -65,8 +77,13 @@ pub fn main() -> ExitCode {
         Verb::Bench(bench) => bench.run(&global, started),
         Verb::Broker(broker) => broker.run(&global),
         Verb::Check(check) => check.run(&global),
+        Verb::Consume(consume) => consume.run(&global),
         Verb::Demo(demo) => demo.run(&global),
+        Verb::Doctor(doctor) => doctor.run(&global),
+        Verb::Group(group) => group.run(&global),
+        Verb::History(history) => history.run(&global),
         Verb::Init(init) => init.run(),
+        Verb::Lag(lag) => lag.run(&global),
         Verb::Run(run) => run.run(&global),
         Verb::VerifiableConsumer(consumer) => consumer.run(&global),
         Verb::VerifiableProducer(producer) => producer.run(&global),

@@ -21,6 +21,28 @@ pub(crate) fn minutes(time: Duration) -> String {
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 
+/// The two largest units of a time: `850ms`, `12s`, `3m 5s`, `2h 10m`, `4d 3h`.
+pub(crate) fn about(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    let two = |large: u64, unit: &str, small: u64, next: &str| match small {
+        0 => format!("{large}{unit}"),
+        _ => format!("{large}{unit} {small}{next}"),
+    };
+    match (days, hours, minutes, seconds % 60) {
+        (0, 0, 0, 0) if !time.is_zero() => format!("{}ms", time.as_millis()),
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => two(m, "m", s, "s"),
+        (0, h, m, _) => two(h, "h", m, "m"),
+        (d, h, _, _) => two(d, "d", h, "h"),
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +52,11 @@ mod tests {
         let table = [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")];
         for (number, text) in table {
             assert_eq!(grouped(number), text);
+        }
+        let table =
+            [(0, "0s"), (850, "850ms"), (12_900, "12s"), (185_000, "3m 5s"), (7_800_000, "2h 10m"), (86_400_000, "1d")];
+        for (millis, text) in table {
+            assert_eq!(about(Duration::from_millis(millis)), text);
         }
         assert_eq!(minutes(Duration::from_millis(65_900)), "1:05");
     }

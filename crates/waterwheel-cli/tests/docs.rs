@@ -1,4 +1,4 @@
-//! The worker files in README.md and docs/ pass `waterwheel check`.
+//! The worker files in README.md and docs/ pass `waterwheel check`, and the table of metrics is the code's.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "the helpers of a test fail it")]
 
@@ -50,4 +50,17 @@ fn every_worker_file_in_the_documentation_is_sound() {
         }
     }
     assert!(checked >= 2, "README.md and docs/worker-file.md have one each, found {checked}");
+}
+
+#[test]
+fn the_table_of_metrics_is_the_codes() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+    let text = std::fs::read_to_string(page).expect("a page of text");
+    let written: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected = waterwheel::metrics::METRICS.iter().map(|metric| {
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let labels = if metric.labels.is_empty() { String::new() } else { format!("`{}`", metric.labels) };
+        format!("| `{}` | {kind} | {labels} | {} |", metric.name, metric.help)
+    });
+    assert_eq!(written, expected.collect::<Vec<_>>());
 }

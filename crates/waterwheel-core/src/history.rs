@@ -28,6 +28,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Offsets to go; none once the target has been reached.
+    pub fn remaining(&self) -> u64 {
+        if self.reached { 0 } else { self.target.saturating_sub(self.position).max(0).unsigned_abs() }
+    }
+
     /// Whether the target has been reached, ever.
     pub fn is_reached(&self) -> bool {
         self.reached

@@ -109,6 +109,24 @@ mod tests {
         assert_eq!(r.wait(3, 7), r.wait(3, 7));
     }
 
+    /// Seen elsewhere: 2^n that wraps after eight tries, and jitter on the first wait only, so that all come back at once.
+    #[test]
+    fn back_off_does_not_wrap_nor_jitter_its_base_only() {
+        let cap = Duration::from_secs(32);
+        let full = Retry::exponential(Duration::from_millis(200), cap).jitter(1.0).forever();
+        for attempt in 1..=20 {
+            let waits: Vec<Duration> = (0..1_000).map(|seed| full.wait(attempt, seed)).collect();
+            let ceiling = (Duration::from_millis(200) * 2_u32.pow(attempt - 1)).min(cap);
+            assert!(waits.iter().all(|wait| *wait <= ceiling), "attempt {attempt}");
+            // Spread over all that it may be, at the cap, too: each tenth of it has its share.
+            for tenth in 0..10 {
+                let (from, to) = (ceiling * tenth / 10, ceiling * (tenth + 1) / 10);
+                let share = waits.iter().filter(|wait| **wait >= from && **wait <= to).count();
+                assert!((50..200).contains(&share), "attempt {attempt}: {share} of 1,000 from {from:?} to {to:?}");
+            }
+        }
+    }
+
     #[test]
     fn attempts_count_the_first_one() {
         assert!(!Retry::default().is_exhausted(4) && Retry::default().is_exhausted(5));

@@ -1,4 +1,4 @@
-//! Steering and watching: pause, resume, events, snapshot, health, stop.
+//! Steering and watching: pause, resume, events, snapshot, health, close.
 
 mod cluster;
 
@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
     handle.pause();
 
     let steer = async {
-        handle.wait_for(WorkerState::Consuming).await;
+        handle.wait_for(WorkerState::Consuming, Duration::from_secs(30)).await;
         // A stream of what happens. It never holds the worker up: who reads too slowly misses some, and is told so.
         while let Some(event) = events.next().await {
             if let Event::Assigned { partitions } = event {
@@ -37,8 +37,8 @@ async fn main() -> anyhow::Result<()> {
         handle.resume();
         orders.finished(handle.clone()).await;
         println!("so far: {} succeeded", handle.counts().succeeded);
-        // In order, within the drain timeout. A second call, to `stop_now`, would cut that short.
-        handle.stop();
+        // In order, within the drain timeout. A second call, to `close_now`, would cut that short.
+        handle.close();
     };
     let (report, ()) = tokio::join!(worker.run(), steer);
     let report = report?;

@@ -72,7 +72,7 @@ impl Client {
         let admin = self.backend().admin(self.properties())?;
         let described = admin.describe_topics(vec![topic.clone()]).await?;
         match described.into_iter().next() {
-            Some(description) => Ok(description?.partitions),
+            Some(description) => Ok(description?.partitions.len()),
             None => Err(KafkaError::new(code::UNKNOWN_TOPIC_OR_PARTITION, "the answer lacks the topic", topic).into()),
         }
     }

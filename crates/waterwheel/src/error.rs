@@ -52,6 +52,16 @@ impl KafkaError {
         matches!(self.code, code::UNKNOWN_TOPIC_OR_PARTITION | code::LOCAL_UNKNOWN_TOPIC)
     }
 
+    /// Whether the cluster has no such group.
+    pub fn is_unknown_group(&self) -> bool {
+        self.code == code::GROUP_ID_NOT_FOUND
+    }
+
+    /// Whether the cluster refused because the group has members.
+    pub fn is_active_group(&self) -> bool {
+        matches!(self.code, code::UNKNOWN_MEMBER_ID | code::NON_EMPTY_GROUP)
+    }
+
     /// Whether no broker could be reached or none answered in time.
     pub fn is_unreachable(&self) -> bool {
         code::UNREACHABLE.contains(&self.code)
@@ -93,6 +103,8 @@ pub(crate) mod code {
     pub(crate) const UNKNOWN_MEMBER_ID: i32 = 25;
     pub(crate) const REBALANCE_IN_PROGRESS: i32 = 27;
     pub(crate) const INVALID_COMMIT_OFFSET_SIZE: i32 = 28;
+    pub(crate) const NON_EMPTY_GROUP: i32 = 68;
+    pub(crate) const GROUP_ID_NOT_FOUND: i32 = 69;
     pub(crate) const OFFSET_NOT_AVAILABLE: i32 = 78;
     pub(crate) const FENCED_INSTANCE_ID: i32 = 82;
     pub(crate) const FENCED_MEMBER_EPOCH: i32 = 110;

@@ -79,7 +79,7 @@ impl<T: Decode, H: Handler<T>> History<T, H> {
         self.handle.clone()
     }
 
-    /// Runs until a handle stops it, or it cannot go on; a topic that does not exist is an error
+    /// Runs until a handle closes it, or it cannot go on; a topic that does not exist is an error
     /// ([`is_unknown_topic`](crate::KafkaError::is_unknown_topic)). Being caught up does not end it.
     ///
     /// Dropping the future ends it at once: handlers' futures are dropped.
@@ -87,7 +87,7 @@ impl<T: Decode, H: Handler<T>> History<T, H> {
         self.worker.run().await
     }
 
-    /// Runs until `shutdown` ends, then stops in order; otherwise like [`run`](Self::run). With
+    /// Runs until `shutdown` ends, then closes in order; otherwise like [`run`](Self::run). With
     /// `handle.caught_up()` it reads what there is and ends.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Report, RunError> {
         self.worker.run_until(shutdown).await
@@ -102,7 +102,8 @@ pub struct HistoryHandle {
 }
 
 impl HistoryHandle {
-    /// The handle of the worker that it is: to stop, pause and watch it.
+    /// The handle of the worker that it is: to stop, start, pause, close and watch it. One that is stopped and started
+    /// goes on where it was.
     pub fn worker(&self) -> &WorkerHandle {
         &self.worker
     }
@@ -119,7 +120,7 @@ impl HistoryHandle {
     /// Told when positions are noted, ten times a second. Dropping the future has no effect.
     pub async fn caught_up(&self) -> bool {
         let mut caught_up = self.course.caught_up();
-        let ended = self.worker.wait_for(WorkerState::Closed);
+        let ended = self.worker.until(|state| state == WorkerState::Closed);
         tokio::select! {
             biased;
             told = caught_up.wait_for(|told| *told) => told.is_ok(),
@@ -129,7 +130,7 @@ impl HistoryHandle {
 
     /// Whether it is caught up, or has been.
     pub fn is_caught_up(&self) -> bool {
-        *self.course.caught_up().borrow()
+        self.course.is_caught_up()
     }
 
     /// How far it has come.

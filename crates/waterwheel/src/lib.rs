@@ -52,10 +52,13 @@
 //! [`Counts`]. A [`Witness`] is told in place, for audits.
 //!
 //! A [`History`], made by [`Client::history`], is a worker without a group that reads everything, and tells when it has caught up.
+//! With [`HistoryBuilder::latest_per_key`] it keeps a [`Table`] of the last value of every key.
 //!
-//! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand in batches.
+//! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
+//!
+//! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters`, `steering` and `history` run on it as they are.
+//! `dead_letters`, `steering`, `history` and `table` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -87,6 +90,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod admin;
 mod assigned;
 mod batch;
 mod body;
@@ -103,15 +107,19 @@ mod failure;
 mod handler;
 mod health;
 mod history;
+pub mod metrics;
 mod notifications;
+#[cfg(feature = "ops")]
+pub mod ops;
 mod producer;
 mod record;
 mod settings;
 pub mod signal;
+mod table;
 mod witness;
 mod worker;
 
-pub use assigned::{AssignedConsumer, RecordBatch};
+pub use assigned::{AssignedBuilder, AssignedConsumer, PartitionPosition, ReadEvent, RecordBatch, Until};
 pub use batch::{Batch, BatchHandler, Outcomes};
 #[cfg(feature = "json")]
 pub use body::Json;
@@ -119,21 +127,22 @@ pub use body::{Decode, DecodeError, Raw, Utf8};
 pub use connection::{Client, ClientBuilder};
 pub use consumer::{
     CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, Notifications, PartitionStream, Partitions,
-    Watermarks,
 };
 pub use dead_letter::{DeadLetter, DeadLetterOrigin, OriginError, TooLarge};
 pub use driver::delivery::{Acker, Delivery};
+pub use driver::places::Watermarks;
 pub use driver::tally::Counts;
 pub use error::{Error, KafkaError};
 pub use events::Event;
 pub use failure::{BoxError, Failure, FailureClass};
 pub use handler::{Handler, Message};
-pub use health::{Health, HealthLevel};
+pub use health::{Cause, CheckKind, Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
 pub use notifications::Notification;
 pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
 pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
+pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
@@ -160,6 +169,11 @@ struct ReadmeDoctests;
 #[doc = include_str!("../../../docs/history.md")]
 #[cfg(doctest)]
 struct HistoryDoctests;
+
+/// Compiles the examples in docs/reading.md.
+#[doc = include_str!("../../../docs/reading.md")]
+#[cfg(doctest)]
+struct ReadingDoctests;
 
 /// Compiles the examples in docs/security.md.
 #[doc = include_str!("../../../docs/security.md")]

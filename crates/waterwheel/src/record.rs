@@ -8,6 +8,7 @@
 //! Neither type prints payloads: their `Debug` names the place only (promise R9).
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -112,9 +113,9 @@ impl Batch {
         self.0.bytes.capacity() + self.0.entries.capacity() * size_of::<Entry>()
     }
 
-    /// Shows offset, key and value of each record.
-    pub(crate) fn for_each(&self, look: &mut impl FnMut(i64, Option<&[u8]>, Option<&[u8]>)) {
-        for e in &self.0.entries {
+    /// Shows offset, key and value of each record in `range`.
+    pub(crate) fn for_each(&self, range: Range<usize>, look: &mut impl FnMut(i64, Option<&[u8]>, Option<&[u8]>)) {
+        for e in &self.0.entries[range] {
             let rest = &self.0.bytes[e.start as usize..];
             let (key, rest) = rest.split_at(length(e.key_len));
             let value = (e.value_len != NULL).then(|| &rest[..e.value_len as usize]);

@@ -1,11 +1,9 @@
 //! A worker's settings: the choices that have names.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use crate::client::OffsetSpec;
-use crate::driver::clock::wall_ms;
-
-/// Where a group begins that has committed nothing for a partition.
+/// Where reading begins: that of a group that has committed nothing for a partition, of a history, of partitions read by
+/// hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Start {
     /// At the first record that the topic still has.
@@ -20,21 +18,11 @@ pub enum Start {
     Timestamp(SystemTime),
     /// At the first record no older than that.
     Ago(Duration),
+    /// That many offsets before the end, as it is when the partition is first opened, but not before its first record.
+    /// Offsets, not records: transaction markers and what was compacted away count.
+    BeforeEnd(u64),
     /// Nowhere: a partition of which the group has committed nothing ends the worker with an error.
     Nowhere,
-}
-
-impl Start {
-    pub(crate) fn spec(self) -> OffsetSpec {
-        let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        match self {
-            // An offset needs no question, nor does an error; they are taken before this is asked.
-            Start::Earliest | Start::Offset(_) | Start::Nowhere => OffsetSpec::Earliest,
-            Start::Latest => OffsetSpec::Latest,
-            Start::Timestamp(at) => OffsetSpec::Timestamp(at.duration_since(UNIX_EPOCH).map_or(0, ms)),
-            Start::Ago(age) => OffsetSpec::Timestamp(wall_ms().saturating_sub(ms(age)).max(0)),
-        }
-    }
 }
 
 /// Where handlers run.

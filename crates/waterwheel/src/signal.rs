@@ -3,7 +3,7 @@
 /// Ends at the first SIGTERM or SIGINT (Ctrl-C), for [`Worker::run_until`](crate::Worker::run_until).
 ///
 /// Must be polled in a Tokio runtime with I/O. Once it has ended, a second signal has its usual effect only if the caller
-/// sees to it; see [`Worker::handle`](crate::Worker::handle) and [`WorkerHandle::stop_now`](crate::WorkerHandle::stop_now).
+/// sees to it; see [`Worker::handle`](crate::Worker::handle) and [`WorkerHandle::close_now`](crate::WorkerHandle::close_now).
 /// Where the system refuses to tell signals, it never ends.
 pub async fn shutdown() {
     #[cfg(unix)]

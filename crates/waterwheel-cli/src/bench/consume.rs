@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use waterwheel::{AssignedConsumer, DeadLetter, Error, Failure, Message, Order, Raw, Retry};
+use waterwheel::{AssignedConsumer, DeadLetter, Error, Failure, Message, Order, Raw, Retry, Start};
 
 use super::data::{Data, Spread};
 use super::place::Brokers;
@@ -256,11 +256,12 @@ impl Consume {
 impl Task {
     /// The fetch port on all partitions of the topic.
     async fn open(&self) -> Result<AssignedConsumer, Ended> {
-        match self.brokers.client().read_topic(&*self.topic).await {
+        let reader = self.brokers.client().assigned().topic(&*self.topic, Start::Earliest);
+        match reader.clone().open().await {
             Err(Error::Kafka(e)) if e.is_unknown_topic() => {
                 // Made a moment ago, or an error that says so.
                 self.brokers.partitions_of(&self.topic).await?;
-                Ok(self.brokers.client().read_topic(&*self.topic).await?)
+                Ok(reader.open().await?)
             }
             consumer => Ok(consumer?),
         }
@@ -276,7 +277,7 @@ impl Task {
         let read = async {
             let (mut seen, mut bytes) = (Seen::default(), 0usize);
             while !run.is_done() {
-                let batch = consumer.next_batch().await?;
+                let Some(batch) = consumer.next_batch().await? else { break };
                 run.begin();
                 let partition = batch.topic_partition().partition;
                 let mut new = 0;

@@ -122,7 +122,7 @@ impl<'a> Show<'a> {
         match self.acts(stage, asked).await {
             Ok(()) => Ok(End::InOrder),
             Err(Cut::AtOnce) => {
-                self.members.iter().for_each(|member| member.handle.stop_now());
+                self.members.iter().for_each(|member| member.handle.close_now());
                 // It ends with the process: its clients, which end later, shall not complain of it.
                 std::mem::forget(self.cluster.clone());
                 Ok(End::AtOnce)
@@ -148,7 +148,7 @@ impl<'a> Show<'a> {
         self.finish(stage, asked).await?;
         // The second member first, as if the first went on: its partitions come back in order.
         while let Some(last) = self.members.last() {
-            last.handle.stop();
+            last.handle.close();
             self.beat(stage, asked, Act::Leaving).await?;
         }
         Ok(())
@@ -179,10 +179,10 @@ impl<'a> Show<'a> {
         }
         if let Some(second) = self.members.get(1)
             && elapsed >= self.plan.leaves()
-            && second.handle.state() < WorkerState::Stopping
+            && !matches!(second.handle.state(), WorkerState::Closing | WorkerState::Closed)
         {
             self.watch.tell(second.name, "leaves");
-            second.handle.stop();
+            second.handle.close();
         }
         Ok(())
     }

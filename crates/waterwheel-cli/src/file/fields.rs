@@ -132,6 +132,13 @@ impl<'a> Table<'a> {
         Some(texts)
     }
 
+    pub(super) fn truth(&self, name: &str) -> Option<bool> {
+        match self.value(name)? {
+            DeValue::Boolean(truth) => Some(*truth),
+            other => self.wrong_type(name, other, "true or false"),
+        }
+    }
+
     pub(super) fn integer(&self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let (low, high) = (range.start(), range.end());
         let remedy = format!("from {low} to {high}");

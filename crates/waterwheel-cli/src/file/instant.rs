@@ -1,7 +1,7 @@
 //! RFC 3339 instants, as `2026-01-01T00:00:00Z` or with `+01:00`.
 
 /// Milliseconds since 1970 (digits below a millisecond are dropped), or what is wrong.
-pub(super) fn parse_instant(text: &str) -> Result<i64, &'static str> {
+pub(crate) fn parse_instant(text: &str) -> Result<i64, &'static str> {
     const SHAPE: &str = "is not an instant";
     let bytes = text.as_bytes();
     if !text.is_ascii() || bytes.len() < 19 {

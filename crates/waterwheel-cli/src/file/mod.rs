@@ -11,11 +11,13 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use toml::de::DeTable;
 use waterwheel::config::{ConfigError, Shown, find_cycle, read_text_file};
 
+pub(crate) use instant::parse_instant;
 pub(crate) use spec::{
     DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge, ValueSpec,
     WorkerSpec,
@@ -33,6 +35,8 @@ const MAX_ERRORS: usize = 50;
 pub(crate) struct WorkerFile {
     /// What `[kafka]` says, filled in. Holds secrets.
     pub(crate) kafka: BTreeMap<String, String>,
+    /// Where probes and metrics are served.
+    pub(crate) ops: Option<SocketAddr>,
     /// At least one.
     pub(crate) workers: Vec<WorkerSpec>,
     /// What works but is likely not meant.
@@ -62,16 +66,32 @@ impl WorkerFile {
         }
         document.result(())?;
         let root = Table::root(&document, root.get_ref());
-        root.known(&["kafka", "worker"]);
+        root.known(&["kafka", "ops", "worker"]);
         let (kafka, warnings) = kafka::read(&root, upper, env);
+        let ops = ops(&root);
         let tables = root.tables("worker");
         if tables.is_empty() && !root.has("worker") {
             document.fail(0, ConfigError::new("worker", "there is no worker").remedy("add a [[worker]] table"));
         }
         let workers: Vec<WorkerSpec> = tables.iter().filter_map(worker::read).collect();
         check_together(&tables, &workers);
-        document.result(Self { kafka, workers, warnings })
+        document.result(Self { kafka, ops, workers, warnings })
     }
+}
+
+/// `[ops]`: a listener for probes and metrics.
+fn ops(root: &Table<'_>) -> Option<SocketAddr> {
+    let table = root.table("ops")?;
+    table.known(&["listen"]);
+    if !table.has("listen") {
+        table.missing("listen", "write listen = \"127.0.0.1:9464\"");
+    }
+    let text = table.string("listen")?;
+    let address = text.parse();
+    if address.is_err() {
+        table.fail("listen", "is not an address and a port", "write \"127.0.0.1:9464\", or \"0.0.0.0:9464\" for all");
+    }
+    address.ok()
 }
 
 /// Names that are there twice, and records that would go round from worker to worker.
@@ -98,6 +118,7 @@ impl fmt::Debug for WorkerFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerFile")
             .field("kafka", &Shown(&self.kafka))
+            .field("ops", &self.ops)
             .field("workers", &self.workers)
             .field("warnings", &self.warnings)
             .finish()

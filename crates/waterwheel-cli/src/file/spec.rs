@@ -25,6 +25,10 @@ pub(crate) struct WorkerSpec {
     pub(crate) commit_every: Duration,
     /// Default 25 s.
     pub(crate) drain_timeout: Duration,
+    /// Default 5 min.
+    pub(crate) stall_after: Duration,
+    /// Default: no.
+    pub(crate) start_when_healthy: bool,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) retry: RetrySpec,
     pub(crate) dead_letter: Option<DeadLetterSpec>,

@@ -53,6 +53,8 @@ in_work_bytes = "32MiB"
 process_delay = "0s"
 commit_every = "2s"
 drain_timeout = "20s"
+stall_after = "1m"
+start_when_healthy = true
 on_drain_deadline = "abandon"
 [worker.retry]
 attempts = 7
@@ -81,6 +83,8 @@ timeout = "10s"
         in_work_bytes: 32 << 20,
         commit_every: Duration::from_secs(2),
         drain_timeout: Duration::from_secs(20),
+        stall_after: Duration::from_secs(60),
+        start_when_healthy: true,
         on_drain_deadline: OnDrainDeadline::Abandon,
         retry: RetrySpec {
             attempts: 7,
@@ -100,6 +104,24 @@ timeout = "10s"
         },
     };
     assert_eq!(file.workers, [expected]);
+}
+
+#[test]
+fn a_bad_listener_says_where_and_what() {
+    let table = [
+        ("", "w.toml:1:2: ops.listen: is missing; write listen = \"127.0.0.1:9464\""),
+        (
+            "listen = \"9464\"",
+            "w.toml:2:1: ops.listen: is not an address and a port; write \"127.0.0.1:9464\", or \"0.0.0.0:9464\" for all",
+        ),
+        ("listen = 9464", "w.toml:2:1: ops.listen: is of type integer; write a text in quotes"),
+    ];
+    for (line, expected) in table {
+        let told = errors(&format!("[ops]\n{line}\n{HEAD}{WORKER}"));
+        assert_eq!(told, [expected], "{line}");
+    }
+    let file = parse(&format!("[ops]\nlisten = \"[::1]:0\"\n{HEAD}{WORKER}")).unwrap();
+    assert_eq!(file.ops.map(|address| address.to_string()).as_deref(), Some("[::1]:0"));
 }
 
 #[test]
@@ -127,7 +149,7 @@ fn a_bad_worker_says_where_and_what() {
     let table = [
         (
             "atempts = 3",
-            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, on_drain_deadline, on_exhausted, retry, dead_letter, handler",
+            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, start_when_healthy, on_drain_deadline, on_exhausted, retry, dead_letter, handler",
         ),
         ("[worker.retry]\natempts = 3", "w.toml:9:1: worker.retry.atempts: unknown key; did you mean \"attempts\"?"),
         ("retry = { attempts = 0 }", "w.toml:8:11: worker.retry.attempts: is 0, out of range; from 1 to 1000000"),

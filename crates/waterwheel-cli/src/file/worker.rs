@@ -11,7 +11,7 @@ use super::spec::{
     ValueSpec, WorkerSpec,
 };
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "name",
     "topics",
     "group",
@@ -24,6 +24,8 @@ const KEYS: [&str; 17] = [
     "process_delay",
     "commit_every",
     "drain_timeout",
+    "stall_after",
+    "start_when_healthy",
     "on_drain_deadline",
     "on_exhausted",
     "retry",
@@ -55,6 +57,8 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
     let in_work_bytes = at_least_one_byte(table).unwrap_or(64 << 20);
     let commit_every = positive(table, "commit_every").unwrap_or(Duration::from_secs(1));
     let drain_timeout = table.duration("drain_timeout").unwrap_or(Duration::from_secs(25));
+    let stall_after = positive(table, "stall_after").unwrap_or(Duration::from_secs(300));
+    let start_when_healthy = table.truth("start_when_healthy").unwrap_or(false);
     let deadlines = [("cancel", OnDrainDeadline::Cancel), ("abandon", OnDrainDeadline::Abandon)];
     let on_drain_deadline = table.word("on_drain_deadline", &deadlines, &[]).unwrap_or(OnDrainDeadline::Cancel);
     let retry = retry(table);
@@ -74,6 +78,8 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
         in_work_bytes,
         commit_every,
         drain_timeout,
+        stall_after,
+        start_when_healthy,
         on_drain_deadline,
         retry,
         dead_letter,

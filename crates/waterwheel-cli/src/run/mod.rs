@@ -3,10 +3,12 @@
 mod embedded;
 pub(crate) mod exec;
 mod forward;
+mod ops;
 mod print;
 mod status;
 mod worker;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,13 +43,18 @@ pub(crate) struct Run {
     /// Write every start and end of a handler to this file, for audits; for one worker with one topic
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+
+    /// Serve probes and metrics there, as 127.0.0.1:9464; goes before `[ops]` of the worker files
+    #[arg(long, value_name = "ADDRESS")]
+    ops: Option<SocketAddr>,
 }
 
 impl Run {
     pub(crate) fn run(&self, global: &Global) -> Result<Exit, Failure> {
         let files = self.load(global)?;
         let journal = self.open_journal(&files)?;
-        runtime::block_on(run(files, journal, global))
+        let ops = self.ops.or(ops::address(&files)?);
+        runtime::block_on(run(files, journal, ops, global))
     }
 
     /// All mistakes of all files are told before anything starts.
@@ -147,12 +154,12 @@ impl Fleet {
     }
 
     fn stop(&self) {
-        self.running.iter().for_each(|running| running.handle.stop());
+        self.running.iter().for_each(|running| running.handle.close());
     }
 
     fn stop_now(&self) {
         for running in &self.running {
-            running.handle.stop_now();
+            running.handle.close_now();
             if let Some(ending) = &running.ending {
                 ending.kill();
             }
@@ -269,8 +276,18 @@ impl Outcome {
     }
 }
 
-async fn run(files: Vec<WorkerFile>, journal: Option<Arc<Journal>>, global: &Global) -> Result<Exit, Failure> {
+async fn run(
+    files: Vec<WorkerFile>,
+    journal: Option<Arc<Journal>>,
+    ops: Option<SocketAddr>,
+    global: &Global,
+) -> Result<Exit, Failure> {
     let mut signals = Signals::new()?;
+    // Before any worker: an address that cannot be had is a mistake to be told at once.
+    let ops = match ops {
+        Some(address) => Some(ops::listen(address).await?),
+        None => None,
+    };
     let mut embedded = Embedded::default();
     let mut fleet = Fleet::default();
     for file in files {
@@ -284,6 +301,10 @@ async fn run(files: Vec<WorkerFile>, journal: Option<Arc<Journal>>, global: &Glo
     let mut reports = JoinSet::new();
     if !global.is_quiet() {
         reports.spawn(status::report(fleet.watched()));
+    }
+    if let Some(ops) = ops {
+        let ops = fleet.running.iter().fold(ops, |ops, running| ops.worker(&running.handle));
+        reports.spawn(async move { match ops.serve().await {} });
     }
     let outcome = fleet.run(&mut signals).await;
     drop(reports);

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use waterwheel::{Failure, Message, Raw};
 
-use super::exec::push_record;
 use crate::file::ValueSpec;
+use crate::records::{View, push_record};
 
 /// Lines that wait for the writer.
 const LINES: usize = 1024;
@@ -50,7 +50,7 @@ impl Printer {
 
     pub(super) async fn handle(self, message: Message<Raw>, value: ValueSpec) -> Result<(), Failure> {
         let mut line = Vec::with_capacity(256 + message.value().map_or(0, <[u8]>::len));
-        push_record(&mut line, message.record(), value, None);
+        push_record(&mut line, &View::of(message.record()), value, None);
         line.push(b'\n');
         let (teller, written) = oneshot::channel();
         if self.jobs.send((line, teller)).await.is_ok() && written.await == Ok(true) {

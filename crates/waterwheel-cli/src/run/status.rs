@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
-use waterwheel::{Counts, HealthLevel, WorkerHandle, WorkerState};
+use waterwheel::{Counts, WorkerHandle, WorkerState};
 
 use super::exec::Pool;
 use crate::exit::say;
@@ -23,8 +23,8 @@ pub(super) async fn report(workers: Vec<Watched>) {
     let mut before: Vec<(Counts, Instant)> = workers.iter().map(|w| (w.handle.counts(), Instant::now())).collect();
     tokio::time::sleep(FIRST).await;
     for worker in &workers {
-        if worker.handle.state() < WorkerState::Consuming || worker.pool.as_ref().is_some_and(|p| p.trouble().is_some())
-        {
+        let joins = matches!(worker.handle.state(), WorkerState::Initialising | WorkerState::Starting);
+        if joins || worker.pool.as_ref().is_some_and(|p| p.trouble().is_some()) {
             say(line(worker, None).await);
         }
     }
@@ -49,7 +49,7 @@ fn finished(counts: &Counts) -> u64 {
 async fn line(worker: &Watched, rate: Option<f64>) -> String {
     let health = worker.handle.health().await;
     let counts = worker.handle.counts();
-    let mut line = format!("{}: {}", worker.handle.name(), state(worker.handle.state()));
+    let mut line = format!("{}: {}", worker.handle.name(), worker.handle.state().name());
     if let Some(rate) = rate {
         line.push_str(&format!(", {rate:.0} records/s"));
     }
@@ -62,22 +62,9 @@ async fn line(worker: &Watched, rate: Option<f64>) -> String {
         }
     }
     line.push_str(&format!(", {} retries, {} dead letters", counts.retried, counts.dead_lettered));
-    let causes = health.causes.iter().map(|(level, text)| {
-        let level = if *level == HealthLevel::Critical { "critical" } else { "warning" };
-        format!("; {level}: {text}")
-    });
-    line.extend(causes);
+    line.extend(health.causes.iter().map(|cause| format!("; {}: {}", cause.level, cause.text)));
     if let Some(trouble) = worker.pool.as_ref().and_then(Pool::trouble) {
         line.push_str(&format!("; critical: {trouble}"));
     }
     line
-}
-
-fn state(state: WorkerState) -> &'static str {
-    match state {
-        WorkerState::Initialising | WorkerState::Starting => "starting",
-        WorkerState::Consuming => "consuming",
-        WorkerState::Stopping => "stopping",
-        WorkerState::Closed => "closed",
-    }
 }

@@ -95,6 +95,7 @@ pub(super) fn build(
         .in_work_bytes(usize::try_from(spec.in_work_bytes).unwrap_or(usize::MAX))
         .commit_every(spec.commit_every)
         .drain_timeout(spec.drain_timeout)
+        .stall_after(spec.stall_after)
         .on_drain_deadline(match spec.on_drain_deadline {
             OnDrainDeadline::Cancel => waterwheel::OnDrainDeadline::Cancel,
             OnDrainDeadline::Abandon => waterwheel::OnDrainDeadline::Abandon,
@@ -106,6 +107,9 @@ pub(super) fn build(
             OnExhausted::Skip => waterwheel::OnExhausted::Skip,
             OnExhausted::Stop => waterwheel::OnExhausted::Stop,
         });
+    if spec.start_when_healthy {
+        builder = builder.start_when_healthy();
+    }
     if let Some(letters) = &spec.dead_letter {
         builder = builder.dead_letter(dead_letter(letters));
     }

@@ -126,18 +126,18 @@ impl Consumer {
         tokio::pin!(run);
         let mut tell = tokio::time::interval(TELL_EVERY);
         if self.max_messages == 0 {
-            handle.stop_now();
+            handle.close_now();
         }
         let ended = loop {
             let times = asked.times();
             match times {
                 0 => {}
-                1 => handle.stop(),
-                _ => handle.stop_now(),
+                1 => handle.close(),
+                _ => handle.close_now(),
             }
             tokio::select! {
                 ended = &mut run => break ended,
-                () = reporter.done.notified() => handle.stop_now(),
+                () = reporter.done.notified() => handle.close_now(),
                 () = asked.reach(times + 1) => {}
                 _ = tell.tick() => reporter.flush(),
             }

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::words::now_ms;
+
 /// Lines that are to be written, several with one `write(2)`.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -52,11 +54,6 @@ impl Lines {
     pub(super) fn broken(&mut self) -> Option<io::Error> {
         self.broken.take()
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> u64 {
-    std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A key or value as text; what is no UTF-8 is replaced.

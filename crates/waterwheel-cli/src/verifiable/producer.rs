@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use waterwheel::config::overlay;
 use waterwheel::{Client, Delivered, ProducerRecord, SendFailure};
 
-use super::lines::{Lines, Nothing, now_ms};
+use super::lines::{Lines, Nothing};
 use crate::exit::{Exit, Failure};
 use crate::global::Global;
 use crate::runtime;
 use crate::stop;
+use crate::words::now_ms;
 
 /// Records without an answer at a time.
 const UNDER_WAY: usize = 10_000;

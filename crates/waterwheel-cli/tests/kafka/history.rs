@@ -49,7 +49,7 @@ impl Reading {
     /// Ends it; what it was given, by partition and offset.
     #[track_caller]
     fn end(self) -> Vec<(i32, i64, Vec<u8>)> {
-        self.handle.worker().stop();
+        self.handle.worker().close();
         self.thread.join().expect("it does not panic").unwrap_or_else(|ended| panic!("it failed: {}", ended.error));
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
         seen.sort();
@@ -81,6 +81,26 @@ fn markers_and_aborted_records_at_the_end_do_not_hold_up_a_history() {
         kafka.produce_transactions(&topic, &[(true, batch(0)), (false, batch(1)), (last_commits, batch(2))]);
         let seen = is_caught_up_with_what_is_visible(kafka, &topic, 2);
         assert_eq!(seen, if last_commits { 100 } else { 50 });
+    }
+}
+
+/// Its targets are the log's and its positions its own: neither what a group has committed nor who else reads counts.
+#[test]
+fn a_history_neither_resumes_nor_waits_where_a_group_has_committed_or_another_one_reads() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let topic = topic_name("foreign-targets");
+    kafka.create_topic(&topic, 4, &[]);
+    kafka.produce(&topic, records(400));
+    // The group that a worker of the history's name would have, at the end of everything.
+    let to_the_end = ["--reset-offsets", "--to-latest", "--group", &topic, "--topic", &topic, "--execute"];
+    kafka.tool("groups", &to_the_end);
+    for _ in 0..2 {
+        let both = [read(builder(kafka, &topic)), read(builder(kafka, &topic))];
+        for reading in both {
+            reading.await_caught_up();
+            assert_eq!(reading.count(), 400, "all of it, each, every time");
+            reading.end();
+        }
     }
 }
 

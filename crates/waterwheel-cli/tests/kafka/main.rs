@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
 
+mod assigned;
 mod bench;
 mod beside;
 mod brokers;
@@ -12,16 +13,19 @@ mod commits;
 mod dead_letters;
 mod deaths;
 mod forgotten;
+mod groups;
 mod harness;
 mod history;
 mod hostile;
 mod limits;
 mod network;
+mod reading;
 mod rebalances;
 mod records;
 mod run;
 mod security;
 mod soak;
+mod states;
 mod statics;
 mod support;
 mod topics;

@@ -167,10 +167,10 @@ impl<R: Records> Engine<R> {
             return;
         }
         let slots = std::mem::take(&mut self.gathering.slots);
-        let (dropped, others) =
+        let (dropped, others): (Vec<_>, Vec<_>) =
             slots.into_iter().partition(|slot| self.slots.get(*slot).is_none_or(|s| s.partition == id));
         self.gathering.slots = others;
-        for slot in Vec::from(dropped) {
+        for slot in dropped {
             if let Some(p) = self.partitions[id.index()].as_deref_mut() {
                 p.running -= 1;
                 self.credits.end(&mut p.share);

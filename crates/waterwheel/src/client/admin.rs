@@ -1,37 +1,71 @@
-//! The admin port: what a worker has to ask about topics.
+//! The admin port: what a worker has to ask about topics, and operators about topics and groups.
 
 use std::time::Duration;
 
-use super::PortFuture;
+use super::described::{ClusterDescription, GroupDescription, GroupList, Operation, TopicDescription};
+use super::{Commit, CommitOutcome, Committed, PortFuture};
 use crate::error::KafkaError;
 use crate::record::TopicPartition;
 
-/// A topic as the cluster describes it.
-#[derive(Clone, Debug)]
-pub(crate) struct TopicDescription {
-    pub(crate) name: String,
-    /// The topic's id (KIP-516); `None` where the cluster tells none. A topic made again has another one.
-    pub(crate) id: Option<u128>,
-    pub(crate) partitions: usize,
-}
-
 /// Which offset of a partition.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum OffsetSpec {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The first record that is still there.
     Earliest,
+    /// The end: behind the last record, or behind the last one that is in no open transaction
+    /// (`isolation.level=read_committed`, the default).
     Latest,
-    /// The first record at or after that time, in milliseconds since the Unix epoch.
+    /// The first record at or after that time, in milliseconds since the Unix epoch; the end where there is none.
     Timestamp(i64),
 }
 
-/// Questions and changes that concern topics.
+/// Questions and changes. Each is given up after 30 s, but for those with a time-out of their own. `Err` where a call
+/// failed as a whole; else there is an answer to each thing asked for, in the order asked.
 pub(crate) trait Admin: Send + Sync {
-    /// Describes topics; for each, in the order asked, the description or why there is none.
+    /// What kept the last calls from being answered (no connection, wrong credentials), until one is answered.
+    fn trouble(&self) -> Option<KafkaError>;
+
+    /// The brokers.
+    fn describe_cluster(&self) -> PortFuture<ClusterDescription>;
+
+    /// Puts a question to one broker that no other answers; `Ok` where it answers, also by a refusal.
+    fn ask_broker(&self, id: i32) -> PortFuture<()>;
+
+    /// The names of all topics that this client may see, in their order.
+    fn list_topics(&self) -> PortFuture<Vec<String>>;
+
+    /// Describes topics.
     fn describe_topics(&self, topics: Vec<String>) -> PortFuture<Vec<Result<TopicDescription, KafkaError>>>;
 
-    /// For each, in the order asked: the offset; the end where no record is as late as the time asked for.
+    /// What this client may do with topics; `None` where the cluster does not tell.
+    fn allowed_on_topics(&self, topics: Vec<String>) -> PortFuture<Vec<Result<Option<Vec<Operation>>, KafkaError>>>;
+
+    /// Offsets of partitions.
     fn list_offsets(&self, of: Vec<(TopicPartition, OffsetSpec)>) -> PortFuture<Vec<Result<i64, KafkaError>>>;
 
     /// Creates a topic with the cluster's default replication; `Ok` also where it exists already.
     fn create_topic(&self, name: String, partitions: usize, timeout: Duration) -> PortFuture<()>;
+
+    /// All groups of consumers that this client may see, by name.
+    fn list_groups(&self) -> PortFuture<GroupList>;
+
+    /// Describes groups; one that does not exist is `Dead`, or an error of which `is_unknown_group` holds.
+    fn describe_groups(&self, groups: Vec<String>) -> PortFuture<Vec<Result<GroupDescription, KafkaError>>>;
+
+    /// What a group has committed: for `partitions`, or for all for which it has committed something, by topic and
+    /// partition.
+    fn committed(
+        &self,
+        group: String,
+        partitions: Option<Vec<TopicPartition>>,
+    ) -> PortFuture<Vec<Result<Committed, KafkaError>>>;
+
+    /// Commits for a group without being a member of it. The broker refuses where the group has members.
+    fn commit(&self, group: String, commits: Vec<Commit>) -> PortFuture<Vec<CommitOutcome>>;
+
+    /// Takes back what a group has committed for partitions. The broker refuses where a member subscribes to the topic.
+    fn delete_offsets(&self, group: String, partitions: Vec<TopicPartition>) -> PortFuture<Vec<CommitOutcome>>;
+
+    /// Deletes groups with all that they committed. The broker refuses where a group has members.
+    fn delete_groups(&self, groups: Vec<String>) -> PortFuture<Vec<Result<(), KafkaError>>>;
 }

@@ -1,7 +1,11 @@
 //! The membership port: a member of a consumer group that never sees a record.
 
+use std::num::NonZeroU128;
+use std::ops::Range;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use waterwheel_core::commit_map;
 
 use super::PortFuture;
 use crate::error::KafkaError;
@@ -37,30 +41,48 @@ pub(crate) enum MembershipEvent {
 
 /// One partition of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Commit {
-    pub(crate) partition: TopicPartition,
+pub struct Commit {
+    /// The partition.
+    pub partition: TopicPartition,
     /// The next offset to read.
-    pub(crate) offset: i64,
+    pub offset: i64,
     /// The leader epoch of the last record below `offset`, where it is known.
-    pub(crate) leader_epoch: Option<i32>,
-    pub(crate) metadata: String,
+    pub leader_epoch: Option<i32>,
+    /// What is kept with it; the commit map of a worker.
+    pub metadata: String,
 }
 
 /// What the broker said to one partition of a commit.
-#[derive(Debug)]
-pub(crate) struct CommitOutcome {
-    pub(crate) partition: TopicPartition,
-    pub(crate) result: Result<(), KafkaError>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitOutcome {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Whether the commit stands.
+    pub result: Result<(), KafkaError>,
 }
 
-/// What the group has committed for a partition.
+/// What a group has committed for a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Committed {
-    pub(crate) partition: TopicPartition,
-    /// `None` where the group has committed nothing.
-    pub(crate) offset: Option<i64>,
-    pub(crate) leader_epoch: Option<i32>,
-    pub(crate) metadata: String,
+pub struct Committed {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The next offset to read; `None` where the group has committed nothing.
+    pub offset: Option<i64>,
+    /// The leader epoch of the last record below it, where it is known.
+    pub leader_epoch: Option<i32>,
+    /// What was kept with it; empty where it is no text.
+    pub metadata: String,
+}
+
+impl Committed {
+    /// The offsets above the committed one that a worker's commit map says are finished, in ascending ranges that do not
+    /// touch; none where there is no such map, or where it was written for another topic than the one with this id.
+    pub fn finished_above(&self, topic_id: Option<u128>) -> Vec<Range<i64>> {
+        let map = self
+            .offset
+            .and_then(|base| commit_map::decode(&self.metadata, topic_id.and_then(NonZeroU128::new), base).ok());
+        map.map_or_else(Vec::new, |map| map.finished().collect())
+    }
 }
 
 /// A member of a consumer group.

@@ -8,6 +8,7 @@
 //! another core can take its place.
 
 mod admin;
+mod described;
 mod fetcher;
 pub(crate) mod librdkafka;
 mod membership;
@@ -17,9 +18,15 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub(crate) use admin::{Admin, OffsetSpec, TopicDescription};
+pub(crate) use admin::Admin;
+pub use admin::OffsetSpec;
+pub use described::{
+    BrokerDescription, ClusterDescription, GroupDescription, GroupList, GroupListing, GroupMember, GroupState,
+    GroupType, Operation, PartitionDescription, TopicDescription,
+};
 pub(crate) use fetcher::{FetchFailure, FetchQueue, Fetched, Fetcher, Position};
-pub(crate) use membership::{Commit, CommitOutcome, Committed, GroupProtocol, Membership, MembershipEvent};
+pub use membership::{Commit, CommitOutcome, Committed};
+pub(crate) use membership::{GroupProtocol, Membership, MembershipEvent};
 pub(crate) use producer::{Header, Outgoing, Parcel, Producer, SendError, Sent, SentAll, Unsent};
 
 use crate::error::KafkaError;

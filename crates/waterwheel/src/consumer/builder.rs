@@ -1,6 +1,5 @@
 //! Describes a consumer, and starts it.
 
-use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use super::{Consumer, ConsumerHandle, EndsWith, MAX_UNFINISHED, Partitions, Run}
 use crate::body::{Decode, Raw};
 use crate::config::ConfigError;
 use crate::connection::Client;
-use crate::driver::delivery::Queue;
+use crate::driver::delivery::{Openings, Outbox, Pulled};
 use crate::driver::shard::deliveries::{Deliveries, Outlet};
 use crate::driver::spawn;
 use crate::error::Error;
@@ -106,24 +105,24 @@ impl<T: Decode> ConsumerBuilder<T> {
     /// Checks the configuration and starts it, in a Tokio runtime with timers. Connects in the background, with back-off;
     /// what goes wrong is told by [`ConsumerHandle`], and by [`Consumer::close`] if it ends the consumer.
     pub fn start(self) -> Result<Consumer<T>, Error> {
-        let queue = Queue::new();
-        let outlet = queue.clone();
-        let run = self.run(queue.clone(), move || Outlet::Together(outlet.clone()))?;
-        Ok(Consumer { queue, run })
+        let outbox = Outbox::new();
+        let outlet = outbox.clone();
+        let run = self.run(outbox.clone(), move || Outlet::Together(outlet.clone()))?;
+        Ok(Consumer { outbox, run })
     }
 
     /// The same, but each partition is a stream of its own.
     pub fn start_partitions(self) -> Result<Partitions<T>, Error> {
-        let opened = Queue::new();
-        let outlet = opened.clone();
-        let run = self.run(opened.clone(), move || Outlet::Apart { opened: outlet.clone(), queues: HashMap::new() })?;
-        Ok(Partitions { opened, run })
+        let openings = Openings::new();
+        let outlet = openings.clone();
+        let run = self.run(openings.clone(), move || Outlet::Apart(outlet.clone()))?;
+        Ok(Partitions { openings, run })
     }
 
-    /// Runs it in the background; `queue` ends with it.
-    fn run<I: Send + 'static>(
+    /// Runs it in the background; `pulled` ends with it.
+    fn run<P: Pulled + Send + Sync + 'static>(
         self,
-        queue: Arc<Queue<I>>,
+        pulled: Arc<P>,
         mut outlet: impl FnMut() -> Outlet<T> + Send + 'static,
     ) -> Result<Run, Error> {
         if self.worker.has_handler_timeout() {
@@ -134,7 +133,7 @@ impl<T: Decode> ConsumerBuilder<T> {
         let built = Built::new(self.worker)?;
         let handle = ConsumerHandle::new(built.handle().clone(), client, built.common().clone());
         let task = spawn(async move {
-            let _ends = EndsWith(queue);
+            let _ends = EndsWith(pulled);
             built.run(move || Deliveries::new(outlet())).await
         });
         Ok(Run { handle, task: Some(task) })

@@ -11,9 +11,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
 
 use super::ANSWER_WITHIN;
-use crate::client::{Admin, OffsetSpec};
+use crate::client::Admin;
 use crate::connection::Client;
 use crate::driver::coordinator::Ask;
+use crate::driver::places::{Watermarks, places};
 use crate::driver::shard::Common;
 use crate::error::{Error, KafkaError, code};
 use crate::notifications::Notification;
@@ -42,17 +43,6 @@ pub struct CommittedOffset {
     pub offset: Option<i64>,
     /// What was committed with it: a commit map, or a text of the user's.
     pub metadata: String,
-}
-
-/// The offsets that a partition has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Watermarks {
-    /// The first offset that it still has.
-    pub low: i64,
-    /// The offset of the next record that will be written; under `isolation.level=read_committed`, of the first record
-    /// that belongs to an open transaction, where there is one.
-    pub high: i64,
 }
 
 /// How far a consumer is behind in a partition.
@@ -165,7 +155,7 @@ impl ConsumerHandle {
 
     /// The first and the last offset of a partition, asked now.
     pub async fn watermarks(&self, partition: &TopicPartition) -> Result<Watermarks, Error> {
-        let asked = [OffsetSpec::Earliest, OffsetSpec::Latest].map(|spec| (partition.clone(), spec));
+        let asked = [Start::Earliest, Start::Latest].map(|start| (partition.clone(), start));
         let answers = self.offsets(asked.to_vec()).await?;
         let [low, high] = <[i64; 2]>::try_from(answers).map_err(|_| no_answer(partition))?;
         Ok(Watermarks { low, high })
@@ -174,7 +164,7 @@ impl ConsumerHandle {
     /// How far this consumer is behind, for each partition that it has.
     pub async fn lag(&self) -> Result<Vec<Lag>, Error> {
         let Some(snapshot) = self.worker.snapshot().await else { return Err(ended()) };
-        let asked = snapshot.partitions.iter().map(|p| (p.partition.clone(), OffsetSpec::Latest)).collect();
+        let asked = snapshot.partitions.iter().map(|p| (p.partition.clone(), Start::Latest)).collect();
         let ends = self.offsets(asked).await?;
         let lag = snapshot.partitions.into_iter().zip(ends).map(|(p, end)| Lag {
             records: end.saturating_sub(p.frontier).max(0).unsigned_abs().saturating_sub(p.finished_above),
@@ -191,7 +181,7 @@ impl ConsumerHandle {
         at: impl IntoIterator<Item = (TopicPartition, std::time::SystemTime)>,
     ) -> Result<Vec<(TopicPartition, i64)>, Error> {
         let (names, asked): (Vec<_>, Vec<_>) =
-            at.into_iter().map(|(partition, at)| (partition.clone(), (partition, Start::Timestamp(at).spec()))).unzip();
+            at.into_iter().map(|(partition, at)| (partition.clone(), (partition, Start::Timestamp(at)))).unzip();
         let offsets = self.offsets(asked).await?;
         Ok(names.into_iter().zip(offsets).collect())
     }
@@ -210,9 +200,9 @@ impl ConsumerHandle {
         Notifications(Box::pin(stream))
     }
 
-    /// Stops the consumer in order, as [`Consumer::close`](super::Consumer::close) does, and does not wait.
-    pub fn stop(&self) {
-        self.worker.stop();
+    /// Ends the consumer in order, as [`Consumer::close`](super::Consumer::close) does, and does not wait.
+    pub fn close(&self) {
+        self.worker.close();
     }
 
     async fn ask(&self, ask: Ask) -> Result<(), Error> {
@@ -221,18 +211,13 @@ impl ConsumerHandle {
 
     /// The offset that a place has now.
     async fn place(&self, partition: &TopicPartition, to: Start) -> Result<i64, Error> {
-        match to {
-            Start::Offset(offset) => Ok(offset),
-            to => {
-                let offsets = self.offsets(vec![(partition.clone(), to.spec())]).await?;
-                Ok(offsets.first().copied().ok_or_else(|| no_answer(partition))?)
-            }
-        }
+        let offsets = self.offsets(vec![(partition.clone(), to)]).await?;
+        Ok(offsets.first().copied().ok_or_else(|| no_answer(partition))?)
     }
 
-    async fn offsets(&self, of: Vec<(TopicPartition, OffsetSpec)>) -> Result<Vec<i64>, Error> {
+    async fn offsets(&self, of: Vec<(TopicPartition, Start)>) -> Result<Vec<i64>, Error> {
         let admin: Arc<dyn Admin> = self.client.backend().admin(self.client.properties())?;
-        let asked = tokio::time::timeout(ANSWER_WITHIN, admin.list_offsets(of)).await;
+        let asked = tokio::time::timeout(ANSWER_WITHIN, places(&*admin, &of)).await;
         let answers = asked.map_err(|_| KafkaError::new(code::LOCAL_TIMED_OUT, "no answer", "listing offsets"))??;
         Ok(answers.into_iter().collect::<Result<_, _>>()?)
     }

@@ -17,11 +17,10 @@ use futures_util::Stream;
 use tokio::task::JoinHandle;
 
 pub use builder::ConsumerBuilder;
-pub use handle::{CommittedOffset, ConsumerHandle, Lag, Notifications, Watermarks};
+pub use handle::{CommittedOffset, ConsumerHandle, Lag, Notifications};
 
 use crate::body::Raw;
-use crate::driver::delivery::{Delivery, Queue, Waiting};
-use crate::driver::shard::deliveries::Opened;
+use crate::driver::delivery::{Delivery, Opened, Openings, Outbox, Pulled};
 use crate::error::Error;
 use crate::record::TopicPartition;
 use crate::worker::{Report, RunError};
@@ -32,7 +31,7 @@ use crate::worker::{Report, RunError};
 /// **Dropped**, it ends in order in the background: what was delivered may still be finished until the drain time-out, the
 /// rest is for the group's other members. [`close`](Self::close) waits for that and tells how it went.
 pub struct Consumer<T = Raw> {
-    queue: Arc<Queue<Waiting<T>>>,
+    outbox: Arc<Outbox<T>>,
     run: Run,
 }
 
@@ -43,7 +42,7 @@ impl<T> Consumer<T> {
     /// [`max_unfinished`](ConsumerBuilder::max_unfinished) may be out at once: with all of them unfinished this waits.
     /// Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Option<Delivery<T>> {
-        poll_fn(|cx| self.queue.poll_pop(cx)).await.map(Waiting::deliver)
+        poll_fn(|cx| self.outbox.poll_pop(cx)).await
     }
 
     /// Ends it: what nobody has pulled goes back, what was delivered may be finished until the drain time-out, all that is
@@ -57,7 +56,7 @@ impl<T> Stream for Consumer<T> {
     type Item = Delivery<T>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.queue.poll_pop(cx).map(|waiting| waiting.map(Waiting::deliver))
+        self.outbox.poll_pop(cx)
     }
 }
 
@@ -78,7 +77,7 @@ impl<T> fmt::Debug for Consumer<T> {
 /// Yields the partitions of a consumer, each as a stream of its own, as they come. Made by
 /// [`ConsumerBuilder::start_partitions`]. Dropped or closed it ends as a [`Consumer`] does.
 pub struct Partitions<T = Raw> {
-    opened: Arc<Queue<Opened<T>>>,
+    openings: Arc<Openings<T>>,
     run: Run,
 }
 
@@ -88,7 +87,7 @@ impl<T> Partitions<T> {
     ///
     /// Partitions are served side by side: one whose stream is not read holds up no other, and is not worked on.
     pub async fn next(&mut self) -> Option<PartitionStream<T>> {
-        poll_fn(|cx| self.opened.poll_pop(cx)).await.map(PartitionStream)
+        poll_fn(|cx| self.openings.poll_pop(cx)).await.map(PartitionStream)
     }
 
     /// Ends it: see [`Consumer::close`]. The partitions' streams end.
@@ -101,7 +100,7 @@ impl<T> Stream for Partitions<T> {
     type Item = PartitionStream<T>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.opened.poll_pop(cx).map(|opened| opened.map(PartitionStream))
+        self.openings.poll_pop(cx).map(|opened| opened.map(PartitionStream))
     }
 }
 
@@ -132,7 +131,7 @@ impl<T> PartitionStream<T> {
     /// The next record; `None` once the partition has left. What was delivered before may still be finished until the
     /// drain time-out. Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Option<Delivery<T>> {
-        poll_fn(|cx| self.0.queue.poll_pop(cx)).await.map(Waiting::deliver)
+        poll_fn(|cx| self.0.outbox.poll_pop(cx)).await
     }
 }
 
@@ -140,7 +139,7 @@ impl<T> Stream for PartitionStream<T> {
     type Item = Delivery<T>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.queue.poll_pop(cx).map(|waiting| waiting.map(Waiting::deliver))
+        self.0.outbox.poll_pop(cx)
     }
 }
 
@@ -158,7 +157,7 @@ struct Run {
 
 impl Run {
     async fn close(mut self) -> Result<Report, RunError> {
-        self.handle.worker().stop();
+        self.handle.worker().close();
         // It is taken here only, and this takes the consumer.
         if let Some(task) = self.task.take()
             && let Ok(ended) = task.await
@@ -171,14 +170,14 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.handle.worker().stop();
+        self.handle.worker().close();
     }
 }
 
-/// Ends a queue however the run ends, also by a panic.
-struct EndsWith<I>(Arc<Queue<I>>);
+/// Ends what is pulled from however the run ends, also by a panic.
+struct EndsWith<P: Pulled>(Arc<P>);
 
-impl<I> Drop for EndsWith<I> {
+impl<P: Pulled> Drop for EndsWith<P> {
     fn drop(&mut self) {
         self.0.close();
     }

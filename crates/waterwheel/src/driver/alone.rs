@@ -17,7 +17,7 @@ use super::mailbox::Mailbox;
 use super::pool::Pool;
 use super::shard::handlers::Handlers;
 use super::shard::{Common, Shard, ToShard};
-use super::tally::{Counts, Tally};
+use super::tally::Counts;
 use crate::body::Raw;
 use crate::client::{FetchQueue, Fetched, Position};
 use crate::error::KafkaError;
@@ -41,7 +41,7 @@ impl<H: Handler<Raw>> LoneShard<H> {
         let common = Arc::new(Common {
             clock: Clock::start(),
             pool: Pool::new(settings.concurrency, 1),
-            tally: Tally::default(),
+            tally: Arc::default(),
             events: broadcast::Sender::new(16),
             notifications: broadcast::Sender::new(16),
             execution: Execution::Inline,

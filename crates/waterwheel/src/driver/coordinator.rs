@@ -41,11 +41,14 @@ use crate::settings::{CommitMetadata, OnGap, OnMapFull};
 /// What a worker's handles want of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
-    pub(crate) stop: Option<Stopping>,
+    /// It is to be without a session.
+    pub(crate) stopped: bool,
+    /// It is to end.
+    pub(crate) close: Option<Stopping>,
     pub(crate) paused: bool,
 }
 
-/// How a worker is to stop; what is wished later can only be more urgent.
+/// How a worker is to end; what is wished later can only be more urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stopping {
     InOrder,
@@ -162,7 +165,6 @@ impl<'a> Coordinator<'a> {
 
     /// Serves the group until the worker has left it.
     pub(crate) async fn run(mut self) -> Ended {
-        self.advance(Move::Run);
         // What was wished before there was anyone to grant it.
         self.grant();
         while !self.leaving {
@@ -242,20 +244,29 @@ impl<'a> Coordinator<'a> {
         if wishes.paused != self.granted.paused {
             self.shards.iter().for_each(|s| s.post(if wishes.paused { ToShard::Pause } else { ToShard::Resume }));
         }
-        if wishes.stop != self.granted.stop {
-            self.stop(now, wishes.stop.filter(|how| *how == Stopping::AtOnce).map(|_| Duration::ZERO));
+        if wishes.stopped && !self.granted.stopped {
+            self.leave(now, None, Move::Stop);
+        }
+        if wishes.close != self.granted.close {
+            let patience = wishes.close.filter(|how| *how == Stopping::AtOnce).map(|_| Duration::ZERO);
+            self.leave(now, patience, Move::Close);
         }
         self.granted = wishes;
     }
 
-    fn stop(&mut self, now: Now, patience: Option<Duration>) {
+    /// Ends the worker, for a reason of its own.
+    fn close(&mut self, now: Now, patience: Option<Duration>) {
+        self.leave(now, patience, Move::Close);
+    }
+
+    fn leave(&mut self, now: Now, patience: Option<Duration>, how: Move) {
         match patience {
             Some(patience) => self.group.stop_within(patience, now),
             None => self.group.stop(now),
         }
         // The shards are told first, so that whoever sees the state may rely on it: only turns under way start more.
         self.act();
-        self.advance(Move::Stop);
+        self.advance(how);
     }
 
     fn group_event(&mut self, event: MembershipEvent) {
@@ -307,7 +318,7 @@ impl<'a> Coordinator<'a> {
                 tracing::error!(%error, "the cluster refuses the credentials");
                 self.trouble.client(&error, now);
                 self.error.get_or_insert(Error::Kafka(error));
-                self.stop(now, Some(Duration::ZERO));
+                self.close(now, Some(Duration::ZERO));
             }
             MembershipEvent::Trouble(error) => {
                 self.trouble.client(&error, now);
@@ -322,7 +333,7 @@ impl<'a> Coordinator<'a> {
                 self.notify(|_| Notification::Error { error: error.clone() });
                 self.error.get_or_insert(Error::Kafka(error));
                 self.group.fenced(now);
-                self.stop(now, Some(Duration::ZERO));
+                self.close(now, Some(Duration::ZERO));
             }
         }
     }
@@ -344,7 +355,7 @@ impl<'a> Coordinator<'a> {
             FromShard::Stopped { partition, epoch, failure } => self.stopped(partition, epoch, failure),
             FromShard::StopAsked(error) => {
                 self.error.get_or_insert(error);
-                self.stop(now, None);
+                self.close(now, None);
             }
         }
     }
@@ -373,7 +384,7 @@ impl<'a> Coordinator<'a> {
                     tracing::error!(partition = %self.names[partition.index()], %error, "cannot be opened");
                     self.error.get_or_insert(Error::Kafka(error));
                     let now = self.now();
-                    self.stop(now, None);
+                    self.close(now, None);
                 }
             }
         }
@@ -402,7 +413,7 @@ impl<'a> Coordinator<'a> {
             FetchFailure::Failed(error) => {
                 self.error.get_or_insert(Error::Kafka(error));
                 let now = self.now();
-                self.stop(now, None);
+                self.close(now, None);
                 return;
             }
         };
@@ -411,7 +422,7 @@ impl<'a> Coordinator<'a> {
             let place = format!("{name}@{}", was.unwrap_or_default());
             self.error.get_or_insert(Error::Stopped { place, reason: reason.to_owned() });
             let now = self.now();
-            self.stop(now, None);
+            self.close(now, None);
             return;
         }
         let find = self.opener.look_up(name);
@@ -446,7 +457,7 @@ impl<'a> Coordinator<'a> {
             Err(error) => {
                 self.error.get_or_insert(Error::Kafka(error));
                 let now = self.now();
-                self.stop(now, None);
+                self.close(now, None);
             }
         }
     }

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
+use waterwheel_core::PartitionId;
 use waterwheel_core::engine::{SlotId, Wish};
 
 use super::attempt::{Done, Ending};
@@ -14,6 +16,7 @@ use super::mailbox::Mailbox;
 use crate::body::Raw;
 use crate::failure::{Failure, FailureClass};
 use crate::handler::Message;
+use crate::record::TopicPartition;
 
 /// A record that was pulled, decoded. It is not finished before [`finish`](Self::finish) is called, here or at its
 /// [`Acker`], in whatever order; what is committed never passes it until then.
@@ -28,10 +31,6 @@ pub struct Delivery<T = Raw> {
 }
 
 impl<T> Delivery<T> {
-    pub(super) fn new(message: Message<T>, slot: SlotId, done: Mailbox<Done>) -> Self {
-        Self { message, acker: Acker { slot, done: Some(done) } }
-    }
-
     /// The record needs no more work.
     pub fn finish(self) {
         self.acker.finish();
@@ -68,7 +67,7 @@ impl<T> fmt::Debug for Delivery<T> {
 pub struct Acker {
     slot: SlotId,
     /// `None` once it has spoken.
-    done: Option<Mailbox<Done>>,
+    returns: Option<Arc<Returns>>,
 }
 
 impl Acker {
@@ -83,15 +82,15 @@ impl Acker {
     }
 
     fn say(&mut self, ending: Ending) {
-        if let Some(done) = self.done.take() {
-            done.post(Done { slot: self.slot, ending });
+        if let Some(returns) = self.returns.take() {
+            returns.tell(Done { slot: self.slot, ending });
         }
     }
 }
 
 impl Drop for Acker {
     fn drop(&mut self) {
-        if self.done.is_some() {
+        if self.returns.is_some() {
             let text = "the delivery was dropped before it was finished";
             self.say(Ending::Result(Err(Failure::of_class(FailureClass::Dropped, Wish::Policy, text))));
         }
@@ -104,104 +103,203 @@ impl fmt::Debug for Acker {
     }
 }
 
-/// What waits to be pulled: many tasks add, one takes, and who added may take back what is still there.
-pub(crate) struct Queue<I> {
-    state: Mutex<State<I>>,
-    reader: AtomicWaker,
+/// How a shard hears of what was finished.
+struct Returns {
+    done: Mailbox<Done>,
+    /// Nothing is ready to be pulled, and somebody waits: what is finished may make something ready.
+    awaited: Arc<AtomicBool>,
+    /// A partition of the shard drains: what is finished may be its last.
+    drains: Arc<AtomicBool>,
 }
 
-struct State<I> {
-    items: VecDeque<I>,
+/// Finished deliveries that a shard is woken for while there is something to pull. One at a time they cost a change of
+/// threads each: half of what the loop that pulls and finishes took.
+const RETURNS: usize = 64;
+
+impl Returns {
+    /// What is finished is of interest to who waits for the next record, to a drain, and to the next commit, for which the
+    /// shard is woken anyway; a failure is to be dealt with.
+    fn tell(&self, done: Done) {
+        let urgent = matches!(done.ending, Ending::Result(Err(_)) | Ending::Cut);
+        let count = self.done.post_quietly(done);
+        if urgent || count >= RETURNS || self.awaited.load(Ordering::SeqCst) || self.drains.load(Ordering::SeqCst) {
+            self.done.wake();
+        }
+    }
+}
+
+/// A delivery as it waits for somebody to pull it: dropping it says nothing.
+pub(super) struct Waiting<T> {
+    message: Message<T>,
+    pub(super) slot: SlotId,
+    source: usize,
+}
+
+impl<T> Waiting<T> {
+    pub(super) fn new(message: Message<T>, slot: SlotId, source: usize) -> Self {
+        Self { message, slot, source }
+    }
+
+    pub(super) fn id(&self) -> PartitionId {
+        self.message.record().assignment().id
+    }
+}
+
+/// Deliveries that wait to be pulled: shards add, one task takes, and a shard may take back what is still there.
+pub(crate) struct Outbox<T> {
+    state: Mutex<State<T>>,
+    reader: AtomicWaker,
+    awaited: Arc<AtomicBool>,
+}
+
+struct State<T> {
+    waiting: VecDeque<Waiting<T>>,
+    /// The shards that add.
+    sources: Vec<Arc<Returns>>,
     closed: bool,
 }
 
-impl<I> Queue<I> {
+impl<T> Outbox<T> {
     pub(crate) fn new() -> Arc<Self> {
-        let state = Mutex::new(State { items: VecDeque::new(), closed: false });
-        Arc::new(Self { state, reader: AtomicWaker::new() })
+        let state = State { waiting: VecDeque::new(), sources: Vec::new(), closed: false };
+        Arc::new(Self { state: Mutex::new(state), reader: AtomicWaker::new(), awaited: Arc::default() })
     }
 
-    fn state(&self) -> MutexGuard<'_, State<I>> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds items.
-    pub(crate) fn push(&self, items: impl IntoIterator<Item = I>) {
-        let first = {
+    /// A shard that will add deliveries, and hears by that mailbox what became of them: at once while `drains` holds. Its
+    /// number.
+    pub(super) fn source(&self, done: Mailbox<Done>, drains: Arc<AtomicBool>) -> usize {
+        let mut state = self.state();
+        state.sources.push(Arc::new(Returns { done, awaited: self.awaited.clone(), drains }));
+        state.sources.len() - 1
+    }
+
+    /// Adds deliveries.
+    pub(super) fn push(&self, waiting: impl IntoIterator<Item = Waiting<T>>) {
+        self.state().waiting.extend(waiting);
+        self.wake();
+    }
+
+    /// Puts deliveries before all others.
+    pub(super) fn put_back(&self, waiting: Vec<Waiting<T>>) {
+        {
             let mut state = self.state();
-            let empty = state.items.is_empty();
-            state.items.extend(items);
-            empty
-        };
-        if first {
-            self.reader.wake();
+            waiting.into_iter().rev().for_each(|waiting| state.waiting.push_front(waiting));
         }
+        self.wake();
     }
 
-    /// Puts items before all others.
-    pub(crate) fn put_back(&self, items: Vec<I>) {
+    /// Takes back what waits of a partition.
+    pub(super) fn take_back(&self, id: PartitionId) -> Vec<Waiting<T>> {
         let mut state = self.state();
-        items.into_iter().rev().for_each(|item| state.items.push_front(item));
-        drop(state);
-        self.reader.wake();
-    }
-
-    /// Takes back the items for which `is_wanted` holds.
-    pub(crate) fn take_back(&self, is_wanted: impl Fn(&I) -> bool) -> Vec<I> {
-        let mut state = self.state();
-        let (wanted, others) = state.items.drain(..).partition::<Vec<I>, _>(is_wanted);
-        state.items = others.into();
+        let (wanted, others) = state.waiting.drain(..).partition::<Vec<_>, _>(|waiting| waiting.id() == id);
+        state.waiting = others.into();
         wanted
     }
 
-    /// Ends it: what is there can still be taken.
-    pub(crate) fn close(&self) {
+    /// Whether the delivery of that slot is there.
+    pub(super) fn has(&self, id: PartitionId, slot: SlotId) -> bool {
+        self.state().waiting.iter().any(|waiting| waiting.slot == slot && waiting.id() == id)
+    }
+
+    fn wake(&self) {
+        if self.awaited.load(Ordering::SeqCst) {
+            self.reader.wake();
+        }
+    }
+}
+
+impl<T> Pulled for Outbox<T> {
+    type Item = Delivery<T>;
+
+    fn close(&self) {
         self.state().closed = true;
         self.reader.wake();
     }
 
-    /// The next item; `None` once it is closed and empty.
-    pub(crate) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<I>> {
+    fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<Delivery<T>>> {
         for registered in [false, true] {
             let mut state = self.state();
-            if let Some(item) = state.items.pop_front() {
-                return Poll::Ready(Some(item));
+            if let Some(Waiting { message, slot, source }) = state.waiting.pop_front() {
+                // Counted here, where it is mostly dropped too: a count that two threads change in turn is slow.
+                let returns = state.sources.get(source).cloned();
+                drop(state);
+                if registered {
+                    self.awaited.store(false, Ordering::SeqCst);
+                }
+                return Poll::Ready(Some(Delivery { message, acker: Acker { slot, returns } }));
             }
             if state.closed {
                 return Poll::Ready(None);
             }
-            drop(state);
             if !registered {
+                let sources = state.sources.clone();
+                drop(state);
                 self.reader.register(cx.waker());
+                self.awaited.store(true, Ordering::SeqCst);
+                // What is finished and was not told to them may make more ready.
+                sources.iter().for_each(|returns| returns.done.wake());
             }
         }
         Poll::Pending
     }
+}
 
-    /// Whether `look` holds for an item that is there.
-    pub(crate) fn any(&self, look: impl FnMut(&I) -> bool) -> bool {
-        self.state().items.iter().any(look)
+/// What one task takes from.
+pub(crate) trait Pulled {
+    type Item;
+
+    /// Ends it: what is there can still be taken.
+    fn close(&self);
+
+    /// The next item; `None` once it is closed and empty.
+    fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<Self::Item>>;
+}
+
+/// A partition's own outbox, on its way to whoever reads partition by partition.
+pub(crate) struct Opened<T> {
+    pub(crate) partition: TopicPartition,
+    pub(crate) outbox: Arc<Outbox<T>>,
+}
+
+/// Partitions that were opened.
+pub(crate) struct Openings<T> {
+    state: Mutex<(VecDeque<Opened<T>>, bool)>,
+    reader: AtomicWaker,
+}
+
+impl<T> Openings<T> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new((VecDeque::new(), false)), reader: AtomicWaker::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, (VecDeque<Opened<T>>, bool)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, opened: Opened<T>) {
+        self.state().0.push_back(opened);
+        self.reader.wake();
     }
 }
 
-/// A delivery as the shard keeps it while nobody has pulled it: dropping it says nothing.
-pub(crate) struct Waiting<T> {
-    message: Message<T>,
-    pub(super) slot: SlotId,
-    done: Mailbox<Done>,
-}
+impl<T> Pulled for Openings<T> {
+    type Item = Opened<T>;
 
-impl<T> Waiting<T> {
-    pub(super) fn new(message: Message<T>, slot: SlotId, done: Mailbox<Done>) -> Self {
-        Self { message, slot, done }
+    fn close(&self) {
+        self.state().1 = true;
+        self.reader.wake();
     }
 
-    pub(super) fn id(&self) -> waterwheel_core::PartitionId {
-        self.message.record().assignment().id
-    }
-
-    /// It was pulled.
-    pub(crate) fn deliver(self) -> Delivery<T> {
-        Delivery::new(self.message, self.slot, self.done)
+    fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<Opened<T>>> {
+        self.reader.register(cx.waker());
+        let (opened, closed) = &mut *self.state();
+        match opened.pop_front() {
+            None if !*closed => Poll::Pending,
+            opened => Poll::Ready(opened),
+        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Targets are captured before a partition is given, so that no record is handled before it is known whether it counts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use waterwheel_core::Now;
 use waterwheel_core::history::Targets;
 
 use super::clock::Clock;
+use super::places::places;
 use crate::client::{
     Admin, Commit, CommitOutcome, Committed, GroupProtocol, Membership, MembershipEvent, OffsetSpec, PortFuture,
 };
@@ -80,6 +81,15 @@ impl Course {
         self.caught_up.subscribe()
     }
 
+    pub(crate) fn is_caught_up(&self) -> bool {
+        *self.caught_up.borrow()
+    }
+
+    /// Offsets to go until it is caught up.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.state().targets.iter().map(|(_, target)| target.remaining()).sum()
+    }
+
     /// What is known, and the offsets a second of the last ten seconds.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Targets<TopicPartition>, Option<f64>) -> T) -> T {
         let state = self.state();
@@ -102,8 +112,16 @@ pub(crate) struct Groupless {
 impl Groupless {
     /// Reads these topics from where `start` says; not [`Start::Nowhere`].
     pub(crate) fn new(admin: Arc<dyn Admin>, topics: Vec<String>, start: Start, course: Arc<Course>) -> Self {
-        let finder =
-            Finder { admin, topics, start, course: course.clone(), told: VecDeque::new(), wait: None, failed: false };
+        let finder = Finder {
+            admin,
+            topics,
+            start,
+            course: course.clone(),
+            given: BTreeSet::new(),
+            told: VecDeque::new(),
+            wait: None,
+            failed: false,
+        };
         Self { events: Mutex::new(stream::unfold(finder, Finder::next).boxed()), course }
     }
 }
@@ -126,11 +144,12 @@ impl Membership for Groupless {
         future::ready(Ok(commits.into_iter().map(kept).collect())).boxed()
     }
 
-    /// Where reading begins, as it was captured; after the log was cut off, too: what is gone is told as a gap.
+    /// Where reading begins, as it was captured, or goes on after a stop; after the log was cut off, too: what is gone is
+    /// told as a gap.
     fn committed(&self, partitions: Vec<TopicPartition>) -> PortFuture<Vec<Committed>> {
         let found = self.course.read(|targets, _| {
             let committed = partitions.into_iter().map(|partition| Committed {
-                offset: targets.get(&partition).map(|target| target.start),
+                offset: targets.get(&partition).map(|target| target.position),
                 partition,
                 leader_epoch: None,
                 metadata: String::new(),
@@ -155,6 +174,8 @@ struct Finder {
     topics: Vec<String>,
     start: Start,
     course: Arc<Course>,
+    /// The partitions that were told of.
+    given: BTreeSet<TopicPartition>,
     told: VecDeque<MembershipEvent>,
     /// How long until the next look; none before the first.
     wait: Option<Duration>,
@@ -177,8 +198,9 @@ impl Finder {
             let first = self.wait.is_none() || !self.course.read(|targets, _| targets.iter().next().is_some());
             match self.look().await {
                 Ok(new) => {
-                    let behind = !*self.course.caught_up.borrow();
+                    let behind = !self.course.is_caught_up();
                     self.wait = Some(if behind { SOON } else { LATER });
+                    self.given.extend(new.iter().cloned());
                     if first || !new.is_empty() {
                         self.told.push_back(MembershipEvent::Assigned(new));
                     }
@@ -204,26 +226,26 @@ impl Finder {
         let mut all = Vec::new();
         for description in self.admin.describe_topics(self.topics.clone()).await? {
             let topic = description?;
-            all.extend((0..topic.partitions).map(|n| TopicPartition::new(topic.name.as_str(), n as i32)));
+            all.extend((0..topic.partitions.len()).map(|n| TopicPartition::new(topic.name.as_str(), n as i32)));
         }
         let (mut new, mut behind) = (Vec::new(), Vec::new());
         self.course.read(|targets, _| {
             let caught_up = targets.is_caught_up();
-            new.extend(all.iter().filter(|partition| targets.get(partition).is_none()).cloned());
+            new.extend(all.iter().filter(|partition| !self.given.contains(partition)).cloned());
             behind.extend(targets.iter().filter(|(_, t)| !caught_up && !t.is_reached()).map(|(p, _)| p.clone()));
         });
         let ends = |of: &[TopicPartition]| of.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
-        let starts = new.iter().map(|partition| (partition.clone(), self.start.spec())).collect();
+        let starts: Vec<_> = new.iter().map(|partition| (partition.clone(), self.start)).collect();
         let (starts, new_ends, behind_ends) = future::try_join3(
-            self.admin.list_offsets(starts),
+            places(&*self.admin, &starts),
             self.admin.list_offsets(ends(&new)),
             self.admin.list_offsets(ends(&behind)),
         )
         .await?;
-        let captured = new.iter().zip(starts.into_iter().zip(new_ends)).map(|(partition, (start, end))| {
-            let start = if let Start::Offset(offset) = self.start { offset } else { start? };
-            Ok((partition.clone(), start, end?))
-        });
+        let captured = new
+            .iter()
+            .zip(starts.into_iter().zip(new_ends))
+            .map(|(partition, (start, end))| Ok((partition.clone(), start?, end?)));
         let captured: Vec<_> = captured.collect::<Result<_, KafkaError>>()?;
         self.course.change(|targets| {
             captured.into_iter().for_each(|(partition, start, end)| targets.capture(partition, start, end));
@@ -236,5 +258,50 @@ impl Finder {
             targets.all_captured();
         });
         Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends come from several shards at once, and again after a hand-over: partitions are a set, and are not counted.
+    #[test]
+    fn partitions_that_end_at_once_or_twice_are_not_told_early_nor_twice() {
+        const PARTITIONS: i32 = 64;
+        const SHARDS: i32 = 4;
+        let partition = |n: i32| TopicPartition::new("t", n);
+        let at = |n: i32, offset: i64| {
+            vec![Commit { partition: partition(n), offset, leader_epoch: None, metadata: String::new() }]
+        };
+        for round in 0..1_000 {
+            let course = Course::new();
+            let told = course.caught_up();
+            course.change(|targets| {
+                (0..PARTITIONS).for_each(|n| targets.capture(partition(n), 0, 10));
+                targets.all_captured();
+            });
+            let late = round % PARTITIONS;
+            std::thread::scope(|scope| {
+                for shard in 0..SHARDS {
+                    let course = &course;
+                    scope.spawn(move || {
+                        let of_it = (0..PARTITIONS).filter(|n| n % SHARDS == shard && *n != late);
+                        for n in of_it {
+                            course.handled(&at(n, 10));
+                            course.handled(&at(n, 12));
+                        }
+                    });
+                }
+            });
+            assert!(!*told.borrow(), "partition {late} is not at its end");
+            course.handled(&at(late, 9));
+            assert!(!told.has_changed().unwrap());
+            course.handled(&at(late, 10));
+            assert!(*told.borrow());
+            let mut once = course.caught_up();
+            course.handled(&at(late, 11));
+            assert!(!once.has_changed().unwrap() && *once.borrow_and_update(), "told once");
+        }
     }
 }

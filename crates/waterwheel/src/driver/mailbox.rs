@@ -39,6 +39,23 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Whether anyone else holds an end of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// Adds a letter and does not wake the reader; how many there are now.
+    pub(crate) fn post_quietly(&self, letter: T) -> usize {
+        let mut letters = self.0.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.push(letter);
+        letters.len()
+    }
+
+    /// Wakes the reader.
+    pub(crate) fn wake(&self) {
+        self.0.reader.wake();
+    }
+
     /// Moves all letters to `into` (which has to be empty) and sees to it that the next one wakes the task of `cx`.
     pub(crate) fn take(&self, cx: &mut Context<'_>, into: &mut Vec<T>) {
         debug_assert!(into.is_empty(), "letters would get lost");

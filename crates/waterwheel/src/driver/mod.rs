@@ -21,6 +21,7 @@ pub(crate) mod groupless;
 pub(crate) mod mailbox;
 pub(crate) mod opening;
 pub(crate) mod outbound;
+pub(crate) mod places;
 pub(crate) mod pool;
 pub(crate) mod quiet;
 pub(crate) mod shard;

@@ -13,8 +13,9 @@ use waterwheel_core::retry::Retry;
 use waterwheel_core::{Epoch, PartitionId};
 
 use super::clock::wall_ms;
+use super::places::{no_answer, places};
 use crate::client::{Admin, Committed, Membership, OffsetSpec};
-use crate::error::{KafkaError, code};
+use crate::error::KafkaError;
 use crate::events::Event;
 use crate::record::TopicPartition;
 use crate::settings::{CommitMetadata, Start};
@@ -72,8 +73,8 @@ impl Opener {
                 let resume = resume.map(|r| {
                     r.unwrap_or_else(|| {
                         // A topic made again begins at its start whatever the policy for a new group says.
-                        let spec = if note.is_some() { OffsetSpec::Earliest } else { this.start.spec() };
-                        unplaced.push((at, name.clone(), spec));
+                        let start = if note.is_some() { Start::Earliest } else { this.start };
+                        unplaced.push((at, name.clone(), start));
                         Resume::default()
                     })
                 });
@@ -144,16 +145,9 @@ impl Opener {
     }
 
     /// Gives partitions without a committed offset the one that the start policy names.
-    async fn place(&self, opened: &mut [Opened], unplaced: Vec<(usize, TopicPartition, OffsetSpec)>) {
-        if unplaced.is_empty() {
-            return;
-        }
-        let wanted: Vec<_> = unplaced.iter().map(|(_, name, spec)| (name.clone(), *spec)).collect();
-        let found = match self.start {
-            Start::Offset(offset) => Ok(unplaced.iter().map(|_| Ok(offset)).collect()),
-            Start::Nowhere => Ok(unplaced.iter().map(|(_, name, _)| Err(no_place(name))).collect()),
-            _ => again(|| self.admin.list_offsets(wanted.clone())).await,
-        };
+    async fn place(&self, opened: &mut [Opened], unplaced: Vec<(usize, TopicPartition, Start)>) {
+        let wanted: Vec<_> = unplaced.iter().map(|(_, name, start)| (name.clone(), *start)).collect();
+        let found = again(|| places(&*self.admin, &wanted)).await;
         for (n, (at, _, _)) in unplaced.iter().enumerate() {
             let offset = match &found {
                 Ok(all) => all.get(n).cloned().unwrap_or_else(|| Err(no_answer())),
@@ -195,15 +189,6 @@ fn resume_of(
             (Ok(Some(bare)), Some(Event::MapRefused { partition, reason }))
         }
     }
-}
-
-fn no_place(partition: &TopicPartition) -> KafkaError {
-    let name = "the group has committed nothing for it: commit a place, or name one to start at";
-    KafkaError::new(code::LOCAL_AUTO_OFFSET_RESET, name, partition.to_string())
-}
-
-fn no_answer() -> KafkaError {
-    KafkaError::new(code::LOCAL_TIMED_OUT, "the cluster gave no answer", "listing offsets")
 }
 
 /// Asks until there is an answer that repeating would not change. Whoever waits gives up when the partition goes.

@@ -112,12 +112,22 @@ pub(crate) struct View {
 pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) notifications: broadcast::Sender<Notification>,
     pub(crate) execution: Execution,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) witness: Option<Arc<dyn Witness>>,
+}
+
+impl Common {
+    /// The same with credits of its own, for another session.
+    pub(crate) fn with(&self, pool: Pool) -> Self {
+        let (tally, witness) = (self.tally.clone(), self.witness.clone());
+        let (events, notifications) = (self.events.clone(), self.notifications.clone());
+        let (clock, execution, on_drain_deadline) = (self.clock, self.execution, self.on_drain_deadline);
+        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness }
+    }
 }
 
 /// Why the record in a slot failed last.
@@ -143,10 +153,13 @@ pub(crate) trait Work: Sized + Send + Unpin + 'static {
     fn rest(&mut self) {}
 
     /// A partition came.
-    fn assigned(&mut self, _assignment: &Assignment) {}
+    fn assigned(_shard: &mut Shard<Self>, _assignment: &Assignment) {}
 
-    /// A partition is about to be drained, or leaves.
-    fn leaving(_shard: &mut Shard<Self>, _id: PartitionId) {}
+    /// A partition is about to be drained.
+    fn drains(_shard: &mut Shard<Self>, _id: PartitionId) {}
+
+    /// A partition leaves.
+    fn leaves(_shard: &mut Shard<Self>, _id: PartitionId) {}
 
     /// A partition is paused, or resumed.
     fn pause(&mut self, _id: PartitionId, _paused: bool) {}
@@ -179,6 +192,11 @@ pub(crate) trait Work: Sized + Send + Unpin + 'static {
 
     /// The shard is dropped, and not in order: takes its attempts with it.
     fn abort(&mut self);
+
+    /// Whether all of an attempt that is cut off is dropped, so that nothing of it goes on.
+    fn drops_what_is_cut(_common: &Common) -> bool {
+        false
+    }
 }
 
 /// One shard. See the module's documentation.
@@ -242,6 +260,11 @@ impl<W: Work> Shard<W> {
             quiet: Quiet::default(),
             common,
         }
+    }
+
+    /// Where the shard's attempts report their ends: held by each until its future is dropped.
+    pub(crate) fn attempts(&self) -> Mailbox<Done> {
+        self.done.clone()
     }
 
     fn now(&self) -> Now {
@@ -321,7 +344,7 @@ impl<W: Work> Shard<W> {
         }
         self.engine.assign(id, epoch, resume, now);
         self.add(assignment.clone(), offset);
-        self.work.assigned(&assignment);
+        W::assigned(self, &assignment);
         self.assignments.insert(id, assignment);
     }
 
@@ -379,7 +402,7 @@ impl<W: Work> Shard<W> {
                     sooner
                 });
             }
-            W::leaving(self, *id);
+            W::drains(self, *id);
             self.engine.drain(*id, deadline, now);
         }
     }
@@ -387,7 +410,7 @@ impl<W: Work> Shard<W> {
     /// Ends the fetching of a partition; if `at` is given, without a drain, which its handlers are told.
     fn leave(&mut self, id: PartitionId, at: Option<Now>) {
         self.fetch.remove(id);
-        W::leaving(self, id);
+        W::leaves(self, id);
         if let Some(assignment) = self.assignments.remove(&id)
             && let Some(at) = at
         {

@@ -98,7 +98,7 @@ impl<T: Decode, H: BatchHandler<T>> BatchWorker<T, H> {
         self.run_until(std::future::pending()).await
     }
 
-    /// Runs until `shutdown` ends, then stops in order; otherwise like [`run`](Self::run).
+    /// Runs until `shutdown` ends, then closes in order; otherwise like [`run`](Self::run).
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Report, RunError> {
         let Self { built, handler, .. } = self;
         let handle = built.handle().clone();

@@ -16,13 +16,14 @@ use crate::driver::coordinator::{Ask, Stopping, Wishes};
 use crate::driver::shard::Common;
 use crate::driver::tally::Counts;
 use crate::events::Event;
-use crate::health::{Health, HealthLevel, Trouble};
+use crate::health::{Cause, CheckKind, Health, Trouble};
 use crate::record::TopicPartition;
 
 /// Steers and watches a worker. Cheap to clone; works before, while and after the worker runs.
 #[derive(Clone)]
 pub struct WorkerHandle {
     pub(crate) name: Arc<str>,
+    pub(crate) group: Arc<str>,
     pub(crate) wishes: Arc<watch::Sender<Wishes>>,
     pub(crate) asks: mpsc::Sender<Ask>,
     pub(crate) state: watch::Receiver<WorkerState>,
@@ -36,15 +37,45 @@ impl WorkerHandle {
         &self.name
     }
 
-    /// Stops the worker in order: drains for at most its drain timeout, commits, leaves the group. Returns at once; no
-    /// effect on a worker that has ended.
-    pub fn stop(&self) {
-        self.wish(|w| w.stop = w.stop.max(Some(Stopping::InOrder)));
+    /// The worker's consumer group; of a history, a name for logs only.
+    pub fn group(&self) -> &str {
+        &self.group
     }
 
-    /// Stops the worker at once: what runs is cut off and comes again. Returns at once.
-    pub fn stop_now(&self) {
-        self.wish(|w| w.stop = Some(Stopping::AtOnce));
+    /// Starts a worker that is stopped, or is to be: with new clients, as a new member of its group. Counts go on. Returns
+    /// at once; no effect on one that runs or has ended. Before the run, it takes back
+    /// [`start_stopped`](crate::WorkerBuilder::start_stopped).
+    pub fn start(&self) {
+        self.wish(|w| w.stopped = false);
+    }
+
+    /// Stops the worker: drains for at most its drain timeout, commits, leaves the group and ends its clients; the run
+    /// goes on in [`WorkerState::Stopped`]. Returns at once; no effect on a worker that has ended.
+    pub fn stop(&self) {
+        self.wish(|w| w.stopped = true);
+    }
+
+    /// [Stops](Self::stop) the worker, and waits until it is stopped: no handler runs any more, and the last commit was
+    /// answered or given up. False where it is not by that deadline; it goes on stopping. Handlers that may go on after a
+    /// drain ([`OnDrainDeadline::Abandon`](crate::OnDrainDeadline::Abandon),
+    /// [`Execution::Blocking`](crate::Execution::Blocking)) may still run. Dropping the future takes nothing back.
+    pub async fn stop_and_wait(&self, deadline: Duration) -> bool {
+        use WorkerState::{Closed, Initialising, Stopped};
+        self.stop();
+        // A worker that has ended is not started again, and one that does not run yet begins stopped.
+        let stopped = self.until(|state| matches!(state, Initialising | Stopped | Closed));
+        tokio::time::timeout(deadline, stopped).await.is_ok()
+    }
+
+    /// Ends the worker in order: drains for at most its drain timeout, commits, leaves the group; then its run ends.
+    /// Returns at once; no effect on a worker that has ended.
+    pub fn close(&self) {
+        self.wish(|w| w.close = w.close.max(Some(Stopping::InOrder)));
+    }
+
+    /// Ends the worker at once: what runs is cut off and comes again. Returns at once.
+    pub fn close_now(&self) {
+        self.wish(|w| w.close = Some(Stopping::AtOnce));
     }
 
     /// Starts no more records until [`resume`](Self::resume). What runs goes on, and the worker stays in its group.
@@ -67,10 +98,18 @@ impl WorkerHandle {
         *self.state.borrow()
     }
 
-    /// Waits until the worker is in that state or past it. Dropping the future has no effect.
-    pub async fn wait_for(&self, state: WorkerState) {
-        // An error means that the worker is gone, which is past any state.
-        let _ = self.state.clone().wait_for(|s| *s >= state).await;
+    /// Waits until the worker is in that state, or in the one that comes of it by itself: consuming for
+    /// [`WorkerState::Starting`], stopped for [`WorkerState::Stopping`], closed for [`WorkerState::Closing`]. False where
+    /// it is not by that deadline, or has ended and will never be. Dropping the future has no effect.
+    pub async fn wait_for(&self, state: WorkerState, deadline: Duration) -> bool {
+        let reached = self.until(|now| now.has_reached(state) || now == WorkerState::Closed);
+        tokio::time::timeout(deadline, reached).await.is_ok() && self.state().has_reached(state)
+    }
+
+    /// Waits for a state.
+    pub(crate) async fn until(&self, is: impl Fn(WorkerState) -> bool) {
+        // An error means that the worker is gone, and closed by that.
+        let _ = self.state.clone().wait_for(|state| is(*state)).await;
     }
 
     /// What the worker has done so far.
@@ -95,7 +134,7 @@ impl WorkerHandle {
     /// Every partition and every record in work, as they are now. `None` where the worker does not run or does not answer
     /// within five seconds. Dropping the future has no effect.
     pub async fn snapshot(&self) -> Option<Snapshot> {
-        if [WorkerState::Initialising, WorkerState::Closed].contains(&self.state()) {
+        if !self.has_tasks() {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
@@ -128,30 +167,85 @@ impl WorkerHandle {
         Some(snapshot)
     }
 
-    /// Whether the worker does its work, and if not, why. Dropping the future has no effect.
+    /// Whether there is someone to answer for partitions and records.
+    fn has_tasks(&self) -> bool {
+        self.state().has_session() || self.state() == WorkerState::Closing
+    }
+
+    /// Whether the worker does its work, and if not, why. What the cluster was asked is at most three intervals of
+    /// [`check_every`](crate::WorkerBuilder::check_every) old. Answers within five seconds. Dropping the future has no
+    /// effect.
     pub async fn health(&self) -> Health {
-        let mut causes = self.trouble.causes();
-        if self.state() == WorkerState::Closed {
-            causes = vec![(HealthLevel::Critical, "the worker has ended".to_owned())];
-        } else if let Some(snapshot) = self.snapshot().await {
-            if snapshot.parked > 0 {
-                let n = snapshot.parked;
-                causes.push((
-                    HealthLevel::Critical,
-                    format!("{n} records have failed all their attempts and are parked"),
-                ));
+        self.health_by(self.snapshot().await.as_ref())
+    }
+
+    /// Whether the process is worth keeping as it is: the worker's tasks answer, no attempt runs for longer than
+    /// [`stall_after`](crate::WorkerBuilder::stall_after), and it has not failed. Does not depend on brokers, lag,
+    /// rebalances, or what handlers call. Answers within five seconds. Dropping the future has no effect.
+    pub async fn is_live(&self) -> bool {
+        match self.state() {
+            WorkerState::Starting | WorkerState::Consuming => {
+                let snapshot = self.snapshot().await;
+                // It may have begun to stop meanwhile.
+                let goes_on = matches!(self.state(), WorkerState::Starting | WorkerState::Consuming);
+                snapshot.map_or(!goes_on, |snapshot| self.stuck(&snapshot).next().is_none())
             }
-            for (reason, text) in [
-                (HoldReason::DeadLetter, "held because their dead letters cannot be written"),
-                (HoldReason::Lease, "held because the group's coordinator does not answer"),
-            ] {
-                let n = snapshot.partitions.iter().filter(|p| p.held == Some(reason)).count();
-                if n > 0 {
-                    causes.push((HealthLevel::Critical, format!("{n} partitions are {text}")));
-                }
+            _ => self.trouble.failure().is_none(),
+        }
+    }
+
+    /// Whether it has joined its group, also without partitions, and is not about to leave it.
+    pub fn is_ready(&self) -> bool {
+        self.state() == WorkerState::Consuming
+    }
+
+    /// Attempts that run for too long.
+    fn stuck<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a RecordStatus> {
+        let limit = self.trouble.stall_after;
+        snapshot.in_work.iter().filter(move |record| matches!(record.stage, WorkStage::Running(age) if age >= limit))
+    }
+
+    /// Health by what is written down and that view of the worker.
+    pub(crate) fn health_by(&self, snapshot: Option<&Snapshot>) -> Health {
+        let state = self.state();
+        if state == WorkerState::Closed {
+            return self.trouble.at_the_end();
+        }
+        let mut causes = self.trouble.around();
+        if state != WorkerState::Stopped {
+            causes.extend(self.trouble.within());
+        }
+        match snapshot {
+            Some(snapshot) => causes.extend(self.causes_in(snapshot)),
+            None if matches!(state, WorkerState::Starting | WorkerState::Consuming) => {
+                causes.push(Cause::critical(CheckKind::Worker, "its tasks do not answer"));
             }
+            None => {}
         }
         Health::of(causes)
+    }
+
+    fn causes_in(&self, snapshot: &Snapshot) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        let stuck = self.stuck(snapshot).count();
+        if stuck > 0 {
+            let text = format!("{stuck} attempts run for more than {:?}", self.trouble.stall_after);
+            causes.push(Cause::critical(CheckKind::Handlers, text));
+        }
+        if snapshot.parked > 0 {
+            let text = format!("{} records have failed all their attempts and are parked", snapshot.parked);
+            causes.push(Cause::critical(CheckKind::Handlers, text));
+        }
+        for (reason, check, text) in [
+            (HoldReason::DeadLetter, CheckKind::DeadLetters, "held because their dead letters cannot be written"),
+            (HoldReason::Lease, CheckKind::Group, "held because the group's coordinator does not answer"),
+        ] {
+            let n = snapshot.partitions.iter().filter(|p| p.held == Some(reason)).count();
+            if n > 0 {
+                causes.push(Cause::critical(check, format!("{n} partitions are {text}")));
+            }
+        }
+        causes
     }
 }
 
@@ -174,7 +268,7 @@ impl Events {
 }
 
 /// A worker as it is at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The partitions that the worker has.
     pub partitions: Vec<PartitionStatus>,

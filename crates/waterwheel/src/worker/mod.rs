@@ -2,6 +2,8 @@
 
 mod batches;
 mod handle;
+mod life;
+mod monitor;
 mod session;
 
 use std::collections::BTreeMap;
@@ -14,7 +16,7 @@ use waterwheel_core::retry::Retry;
 
 pub use batches::{BatchWorker, ReadyBatchWorker};
 pub use handle::{Events, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
-pub(crate) use session::Built;
+pub(crate) use life::Built;
 
 use crate::body::Decode;
 use crate::client::Properties;
@@ -57,6 +59,10 @@ pub struct WorkerBuilder {
     lease: Option<Duration>,
     shards: Option<usize>,
     gather: Gather,
+    start_stopped: bool,
+    start_when_healthy: bool,
+    stall_after: Duration,
+    check_every: Duration,
     witness: Option<Arc<dyn Witness>>,
     /// Reads all partitions without a group, and tells it how far it has come.
     course: Option<Arc<Course>>,
@@ -92,6 +98,10 @@ impl Client {
             lease: None,
             shards: None,
             gather: Gather { max: 1, wait: Duration::ZERO },
+            start_stopped: false,
+            start_when_healthy: false,
+            stall_after: Duration::from_secs(300),
+            check_every: Duration::from_secs(5),
             witness: None,
             course: None,
             metadata: CommitMetadata::Map,
@@ -246,6 +256,35 @@ impl WorkerBuilder {
         self
     }
 
+    /// Begins stopped: the run makes no client and joins no group until [`WorkerHandle::start`]. Default: it starts as
+    /// soon as it runs.
+    pub fn start_stopped(mut self) -> Self {
+        self.start_stopped = true;
+        self
+    }
+
+    /// Each start waits until the brokers answer and the topics that are named are there, in
+    /// [`WorkerState::Starting`]; health says what is missing. It asks again after a wait that doubles from 200 ms up to
+    /// 30 s, of which chance takes any part. Default: it joins its group at once, and waits there.
+    pub fn start_when_healthy(mut self) -> Self {
+        self.start_when_healthy = true;
+        self
+    }
+
+    /// How long an attempt may run, or a partition with records stand still, before health is critical and
+    /// [`WorkerHandle::is_live`] (for an attempt) no more true. Default: 5 min.
+    pub fn stall_after(mut self, time: Duration) -> Self {
+        self.stall_after = time;
+        self
+    }
+
+    /// How often the worker looks at itself and publishes metrics. Every third time it asks the cluster for its topics
+    /// and the logs' ends. Default: 5 s.
+    pub fn check_every(mut self, interval: Duration) -> Self {
+        self.check_every = interval;
+        self
+    }
+
     /// Who is told of the worker's doings in place. Default: nobody.
     pub fn witness(mut self, witness: Arc<dyn Witness>) -> Self {
         self.witness = Some(witness);
@@ -280,6 +319,26 @@ impl WorkerBuilder {
         self.group.as_deref().unwrap_or(&self.name)
     }
 
+    /// The topics that are named, without patterns.
+    fn exact_topics(&self) -> Vec<String> {
+        self.topics.iter().filter(|topic| !topic.starts_with('^')).cloned().collect()
+    }
+
+    /// Where their dead letters go.
+    fn dead_letter_topics(&self) -> Vec<String> {
+        let Some(letters) = &self.dead_letter else { return Vec::new() };
+        let group = self.group_name();
+        // A name that cannot be made was refused when the worker was built.
+        let names = self
+            .exact_topics()
+            .into_iter()
+            .filter_map(|topic| names::dead_letter_topic(&letters.template, &topic, group).ok());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     fn check(&self) -> Result<Properties, ConfigError> {
         names::check_group(self.group_name())?;
         if self.topics.is_empty() {
@@ -302,8 +361,12 @@ impl WorkerBuilder {
         too_small("in_work_records", self.in_work_records)?;
         too_small("in_work_bytes", self.in_work_bytes)?;
         too_small("shards", self.shards.unwrap_or(1))?;
-        if self.commit_every.is_zero() {
-            return Err(ConfigError::new("commit_every", "must be longer than nothing").remedy("use 1s, for example"));
+        for (key, time) in
+            [("commit_every", self.commit_every), ("stall_after", self.stall_after), ("check_every", self.check_every)]
+        {
+            if time.is_zero() {
+                return Err(ConfigError::new(key, "must be longer than nothing").remedy("use 1s, for example"));
+            }
         }
         match &self.dead_letter {
             Some(d) => names::check_dead_letter(&d.template, &self.topics, self.group_name())?,
@@ -392,7 +455,8 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
         self.built.handle().clone()
     }
 
-    /// Runs until a handle stops the worker, or it cannot go on.
+    /// Runs until a handle closes the worker, or it cannot go on. Handles stop and start it meanwhile
+    /// ([`WorkerHandle::stop`]).
     ///
     /// Without a broker it keeps trying, with back-off, and health is critical. Must be called in a Tokio runtime with
     /// timers; a current-thread one will do. Dropping the future ends the worker at once, as a crash would: nothing is
@@ -401,7 +465,7 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
         self.run_until(std::future::pending()).await
     }
 
-    /// Runs until `shutdown` ends, then stops in order; otherwise like [`run`](Self::run).
+    /// Runs until `shutdown` ends, then closes in order; otherwise like [`run`](Self::run).
     ///
     /// With [`signal::shutdown`](crate::signal::shutdown), the first SIGTERM or SIGINT drains.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Report, RunError> {
@@ -413,13 +477,13 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
     }
 }
 
-/// Runs a worker, and stops it in order once `shutdown` ends.
+/// Runs a worker, and closes it in order once `shutdown` ends.
 async fn until<R>(shutdown: impl Future<Output = ()>, handle: WorkerHandle, run: impl Future<Output = R>) -> R {
     tokio::pin!(run, shutdown);
     tokio::select! {
         ended = &mut run => ended,
         () = &mut shutdown => {
-            handle.stop();
+            handle.close();
             run.await
         }
     }

@@ -1,32 +1,27 @@
-//! A session: one run of a worker, from joining its group to leaving it.
+//! A session: from joining a group to leaving it, with clients of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, watch};
 use waterwheel_core::engine::{Engine, Exhausted, Settings};
 use waterwheel_core::group::{Group, GroupSettings};
 
-use super::{Report, RunError, WorkerBuilder, WorkerHandle, WorkerState};
-use crate::client::{Fetcher, Membership, Properties};
-use crate::config::ConfigError;
+use super::WorkerBuilder;
+use super::life::Built;
+use crate::client::{Admin, Fetcher, Membership, Properties};
 use crate::dead_letter::Writer;
-use crate::driver::clock::Clock;
-use crate::driver::coordinator::{Ask, Coordinator, Ended, Wishes};
+use crate::driver::attempt::Done;
+use crate::driver::coordinator::{Coordinator, Ended};
 use crate::driver::groupless::Groupless;
 use crate::driver::mailbox::Mailbox;
 use crate::driver::opening::Opener;
 use crate::driver::outbound::Letterbox;
 use crate::driver::pool::Pool;
 use crate::driver::shard::{Common, Shard, Work};
-use crate::driver::tally::Tally;
 use crate::driver::tasks::Tasks;
-use crate::error::Error;
-use crate::health::Trouble;
+use crate::error::{Error, KafkaError};
+use crate::record::TopicPartition;
 use crate::settings::OnExhausted;
-
-/// Events that a reader may be behind before it misses some.
-const EVENTS: usize = 1024;
 
 /// How long the last commit, and then leaving the group, may each take when a worker stops.
 const LAST_STEPS: Duration = Duration::from_secs(5);
@@ -39,86 +34,57 @@ const REVOCATION_MARGIN: Duration = Duration::from_secs(5);
 /// when it sent its answer.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
-/// A worker that is built, but for what works on its records.
-pub(crate) struct Built {
-    builder: WorkerBuilder,
-    properties: Properties,
-    shards: usize,
-    common: Arc<Common>,
-    asks: mpsc::Receiver<Ask>,
-    state: ClosedWhenDropped,
-    handle: WorkerHandle,
+/// How a session ended.
+pub(super) struct SessionEnd {
+    pub(super) error: Option<Error>,
+    pub(super) cut_off: Vec<(TopicPartition, usize)>,
 }
 
 impl Built {
-    /// Checks the configuration. Nothing connects before [`run`](Self::run).
-    pub(crate) fn new(builder: WorkerBuilder) -> Result<Self, ConfigError> {
-        let properties = builder.check()?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = builder.shards.unwrap_or(cores).min(builder.concurrency);
-        let common = Arc::new(Common {
-            clock: Clock::start(),
-            pool: Pool::new(builder.concurrency, shards),
-            tally: Tally::default(),
-            events: broadcast::Sender::new(EVENTS),
-            notifications: broadcast::Sender::new(EVENTS),
-            execution: builder.execution,
-            on_drain_deadline: builder.on_drain_deadline,
-            witness: builder.witness.clone(),
-        });
-        let wishes = Arc::new(watch::Sender::new(Wishes::default()));
-        let (asks, asks_in) = mpsc::channel(16);
-        let state = Arc::new(watch::Sender::new(WorkerState::Initialising));
-        let handle = WorkerHandle {
-            name: builder.name.clone(),
-            wishes,
-            asks,
-            state: state.subscribe(),
-            common: common.clone(),
-            trouble: Arc::new(Trouble::default()),
-        };
-        Ok(Self { builder, properties, shards, common, asks: asks_in, state: ClosedWhenDropped(state), handle })
+    /// Joins the group, works, leaves it: with clients of its own, which end with it. `work` makes what each shard does
+    /// with its records.
+    pub(super) async fn session<W: Work>(&mut self, admin: Arc<dyn Admin>, work: &mut impl FnMut() -> W) -> SessionEnd {
+        match self.open(admin, work) {
+            Ok(open) => open.await,
+            Err(error) => SessionEnd { error: Some(error.into()), cut_off: Vec::new() },
+        }
     }
 
-    pub(crate) fn handle(&self) -> &WorkerHandle {
-        &self.handle
-    }
-
-    pub(crate) fn common(&self) -> &Arc<Common> {
-        &self.common
-    }
-
-    /// Joins the group, works, leaves it. `work` makes what each shard does with its records.
-    pub(crate) async fn run<W: Work>(self, mut work: impl FnMut() -> W) -> Result<Report, RunError> {
-        let Built { builder, properties, shards, common, mut asks, state, handle } = self;
-        let fail = |error: Error| RunError { error, report: Report::default() };
+    /// Makes the clients and the shards.
+    fn open<'a, W: Work>(
+        &'a mut self,
+        admin: Arc<dyn Admin>,
+        work: &mut impl FnMut() -> W,
+    ) -> Result<impl Future<Output = SessionEnd> + 'a, KafkaError> {
+        let Built { builder, properties, shards, asks, held, state, handle, .. } = self;
+        let common = Arc::new(handle.common.with(Pool::new(builder.concurrency, *shards)));
         let backend = builder.client.backend().clone();
-        let admin = backend.admin(&properties).map_err(|e| fail(e.into()))?;
         let membership: Arc<dyn Membership> = match &builder.course {
-            None => backend.membership(&properties, &builder.topics).map_err(|e| fail(e.into()))?,
+            None => backend.membership(properties, &builder.topics)?,
             Some(course) => {
                 let (topics, course) = (builder.topics.clone(), course.clone());
                 Arc::new(Groupless::new(admin.clone(), topics, builder.start, course))
             }
         };
-        let fetcher = backend.fetcher(&properties).map_err(|e| fail(e.into()))?;
+        let fetcher = backend.fetcher(properties)?;
         let letterbox = match &builder.dead_letter {
             Some(_) => {
-                let (backend, properties) = (backend.clone(), for_dead_letters(&properties));
+                let properties = for_dead_letters(properties);
                 let make = Box::new(move || backend.producer(&properties));
-                Some(Arc::new(Letterbox::new(make).map_err(|e| fail(e.into()))?))
+                Some(Arc::new(Letterbox::new(make)?))
             }
             None => None,
         };
-        let exact: Vec<String> = builder.topics.iter().filter(|t| !t.starts_with('^')).cloned().collect();
+        let exact = builder.exact_topics();
         // So that both are connected by the time the group has answered.
         fetcher.warm(&exact);
         drop(admin.describe_topics(exact));
 
         let inbox = Mailbox::new();
-        let settings = engine_settings(&builder, &common);
+        let settings = engine_settings(builder, &common);
         let mut tasks = Tasks::new();
-        let mailboxes: Vec<_> = (0..shards).map(|_| Mailbox::new()).collect();
+        let mut attempts = Vec::new();
+        let mailboxes: Vec<_> = (0..*shards).map(|_| Mailbox::new()).collect();
         for (number, mailbox) in mailboxes.iter().enumerate() {
             let dead_letters = builder
                 .dead_letter
@@ -129,17 +95,18 @@ impl Built {
                 number,
                 common.clone(),
                 Engine::new(settings.clone()),
-                fetcher.queue().map_err(|e| fail(e.into()))?,
+                fetcher.queue()?,
                 work(),
                 mailbox.clone(),
                 inbox.clone(),
                 dead_letters,
             );
+            attempts.push(shard.attempts());
             tasks.spawn(shard);
         }
-        let group = Group::new(group_settings(&builder, &properties), common.clock.now());
+        let group = Group::new(group_settings(builder, properties), common.clock.now());
         let opener = Opener { membership: membership.clone(), admin, start: builder.start, metadata: builder.metadata };
-        let coordinator = Coordinator::new(
+        let mut coordinator = Coordinator::new(
             common.clone(),
             group,
             membership.clone(),
@@ -147,44 +114,50 @@ impl Built {
             mailboxes,
             inbox,
             handle.wishes.subscribe(),
-            &mut asks,
-            state.0.clone(),
+            asks,
+            state.sender().clone(),
             handle.trouble.clone(),
             builder.on_gap,
             builder.on_map_full,
             builder.metadata,
             builder.hooks.clone(),
         );
-        let ended = tokio::select! {
-            ended = coordinator.run() => ended,
-            // A shard ends before the coordinator says so only by a panic that is not the handler's.
-            () = tasks.one_ended() => {
-                tracing::error!("a task of the worker panicked: it ends at once, as by a crash");
-                Ended { error: Some(Error::Broken), cut_off: Vec::new() }
+        held.drain(..).for_each(|ask| coordinator.ask(ask));
+        let trouble = handle.trouble.clone();
+        Ok(async move {
+            let ended = tokio::select! {
+                ended = coordinator.run() => ended,
+                // A shard ends before the coordinator says so only by a panic that is not the handler's.
+                () = tasks.one_ended() => {
+                    tracing::error!("a task of the worker panicked: it ends at once, as by a crash");
+                    Ended { error: Some(Error::Broken), cut_off: Vec::new() }
+                }
+            };
+            if matches!(ended.error, Some(Error::Broken)) {
+                tasks.abort();
             }
-        };
-        if matches!(ended.error, Some(Error::Broken)) {
-            tasks.abort();
-        }
-        tasks.all_ended().await;
-        // Without partitions there is little to tell the group, and perhaps nobody to tell it to.
-        let leaving = if handle.trouble.has_joined() { LAST_STEPS } else { LAST_STEPS / 5 };
-        close(&*membership, leaving, &*fetcher, letterbox.as_deref()).await;
-        drop(state);
-        let report = Report { counts: common.tally.read(), cut_off: ended.cut_off };
-        match ended.error {
-            None => Ok(report),
-            Some(error) => Err(RunError { error, report }),
-        }
+            tasks.all_ended().await;
+            if W::drops_what_is_cut(&common) {
+                all_dropped(&attempts).await;
+            }
+            // Without partitions there is little to tell the group, and perhaps nobody to tell it to.
+            let leaving = if trouble.has_joined() { LAST_STEPS } else { LAST_STEPS / 5 };
+            close(&*membership, leaving, &*fetcher, letterbox.as_deref()).await;
+            SessionEnd { error: ended.error, cut_off: ended.cut_off }
+        })
     }
 }
 
-/// Makes the state [`WorkerState::Closed`] however the worker ends, also when it is dropped.
-struct ClosedWhenDropped(Arc<watch::Sender<WorkerState>>);
-
-impl Drop for ClosedWhenDropped {
-    fn drop(&mut self) {
-        self.0.send_replace(WorkerState::Closed);
+/// Waits until the futures of attempts that were cut have been dropped: one that is being polled, on another thread, is
+/// dropped when that poll returns. One that does not return is left behind.
+async fn all_dropped(attempts: &[Mailbox<Done>]) {
+    let dropped = async {
+        while attempts.iter().any(Mailbox::is_shared) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(LAST_STEPS, dropped).await.is_err() {
+        tracing::warn!("a handler that was cut off is still working on the processor");
     }
 }
 

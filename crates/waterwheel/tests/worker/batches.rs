@@ -22,10 +22,12 @@ type Work<T> = Box<dyn Fn(Batch<T>) -> BoxFuture<'static, Outcomes> + Send + Syn
 
 /// What the handler was given: offset and attempt of each record, a batch a line.
 #[derive(Clone, Default)]
-struct Book(Arc<Mutex<Vec<Vec<(i64, u32)>>>>);
+struct Book(Arc<Mutex<Batches>>);
+
+type Batches = Vec<Vec<(i64, u32)>>;
 
 impl Book {
-    fn batches(&self) -> Vec<Vec<(i64, u32)>> {
+    fn batches(&self) -> Batches {
         self.0.lock().unwrap().clone()
     }
 

@@ -4,20 +4,9 @@ use std::time::Duration;
 
 use waterwheel::{Event, Execution, Message, ProducerRecord, Raw};
 
-use crate::support::{Diary, Gate, boxed, event, eventually, fill, record, run, run_on, send, start, topic, worker_on};
-
-/// Waits until the gate opens, with a diary.
-fn gated(diary: &Diary, gate: &Gate) -> impl waterwheel::Handler<Raw> + use<> {
-    let (diary, gate) = (diary.clone(), gate.clone());
-    move |m: Message<Raw>| {
-        let (attempt, gate) = (diary.begin(&m), gate.clone());
-        async move {
-            gate.pass().await;
-            attempt.done();
-            anyhow::Ok(())
-        }
-    }
-}
+use crate::support::{
+    Diary, Gate, boxed, event, eventually, fill, gated, record, run, run_on, send, start, topic, worker_on,
+};
 
 #[test]
 fn no_more_handlers_run_at_once_than_the_concurrency_allows() {
@@ -113,7 +102,7 @@ fn handlers_that_work_on_the_processor_use_all_cores_although_there_is_one_parti
         let running = start(worker);
         event(&mut events, "spawning", |e| matches!(e, Event::Spawning).then_some(())).await;
         eventually("two at once", || diary.peak() >= 2).await;
-        running.handle.stop_now();
+        running.handle.close_now();
         let _ = running.ended().await.unwrap();
     });
 }

@@ -10,7 +10,7 @@ use waterwheel::{
     Retry, Start, TopicPartition, WorkerState,
 };
 
-use crate::support::{client, commit, committed, event, eventually, fill, record, run, send, topic, unique};
+use crate::support::{PATIENCE, client, commit, committed, event, eventually, fill, record, run, send, topic, unique};
 
 /// A consumer in a group of its own that commits ten times a second.
 fn consumer_on(topic: &str) -> ConsumerBuilder {
@@ -191,7 +191,7 @@ fn a_seek_goes_on_elsewhere_and_late_ends_of_what_was_before_change_nothing() {
         let sought = tokio::time::timeout(Duration::from_millis(50), consumer.seek(&elsewhere, Start::Offset(1)));
         assert!(sought.await.is_err());
         consumer.close().await.unwrap();
-        handle.wait_for(WorkerState::Closed).await;
+        handle.wait_for(WorkerState::Closed, PATIENCE).await;
     });
 }
 
@@ -235,7 +235,7 @@ fn offsets_kept_elsewhere_are_where_it_begins_and_the_last_hook_runs_before_the_
             .on_revoked(move |partitions| {
                 let (mine, (group, topic)) = (mine.clone(), of.clone());
                 async move {
-                    let at = tokio::task::spawn_blocking(move || committed(&group, &topic, 0)).await.unwrap();
+                    let at = tokio::task::block_in_place(|| committed(&group, &topic, 0));
                     mine.lock().unwrap().push(format!("revoked {partitions:?}, committed {}", at.unwrap().0));
                 }
             })
@@ -350,7 +350,7 @@ fn a_consumer_that_is_dropped_commits_what_is_finished_and_leaves() {
         pull(&mut consumer, 4).await.into_iter().for_each(Delivery::finish);
         let handle = consumer.worker().clone();
         drop(consumer);
-        handle.wait_for(WorkerState::Closed).await;
+        handle.wait_for(WorkerState::Closed, PATIENCE).await;
         assert_eq!(committed(&group, &topic, 0).unwrap().0, 4);
         assert!(handle.snapshot().await.is_none());
     });
@@ -438,7 +438,7 @@ fn one_thread_and_many_tasks_do_for_it() {
                 tokio::task::yield_now().await;
                 delivery.finish();
                 if all.fetch_add(1, Ordering::Relaxed) == 399 {
-                    handle.stop();
+                    handle.close();
                 }
             }
         });

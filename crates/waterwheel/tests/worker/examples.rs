@@ -9,6 +9,7 @@ fn every_example_runs_and_ends() {
         ("retries", "3 shipped, 1 skipped, 2 retries"),
         ("dead_letters", "1 charged, 2 dead letters"),
         ("history", "2 prices, apple at 5"),
+        ("table", "2 prices, apple at 5"),
         ("steering", "clean: true, cut off: []"),
     ];
     for (example, line) in expected {

@@ -166,7 +166,7 @@ fn a_parked_record_makes_health_critical_until_it_is_done_and_its_key_waits() {
         eventually("the other key", || diary.offsets() == [1, 3]).await;
         let health = running.handle.health().await;
         assert_eq!(health.level, HealthLevel::Critical, "{health:?}");
-        assert!(health.causes[0].1.contains("parked"), "{health:?}");
+        assert!(health.causes[0].text.contains("parked"), "{health:?}");
         assert_eq!(running.handle.snapshot().await.unwrap().parked, 1);
         mended.store(true, Ordering::SeqCst);
         eventually("the parked key", || diary.offsets() == [1, 3, 0, 2]).await;

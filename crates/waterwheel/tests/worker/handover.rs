@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use waterwheel::{Event, KafkaError, Message, Raw, TopicPartition, Witness, WorkerState};
 
-use crate::support::{Diary, Gate, boxed, event, eventually, member_of, record, run, send, start, topic, unique};
+use crate::support::{
+    Diary, Gate, PATIENCE, boxed, event, eventually, member_of, record, run, send, start, topic, unique,
+};
 
 const PARTITIONS: i32 = 6;
 
@@ -168,7 +170,7 @@ fn a_member_that_gets_no_partition_is_told_that_it_has_joined() {
         let (one, two) = (member(), member());
         for member in [&one, &two] {
             eventually("the group to be joined", || member.handle.counts().assignments > 0).await;
-            member.handle.wait_for(WorkerState::Consuming).await;
+            member.handle.wait_for(WorkerState::Consuming, PATIENCE).await;
         }
         one.stop().await;
         two.stop().await;

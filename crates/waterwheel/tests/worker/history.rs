@@ -28,7 +28,7 @@ fn read(history: HistoryBuilder, diary: &Diary) -> Reading {
 
 impl Reading {
     async fn stop(self) -> Report {
-        self.handle.worker().stop();
+        self.handle.worker().close();
         self.task.await.unwrap().unwrap()
     }
 }
@@ -85,7 +85,7 @@ fn it_is_not_caught_up_while_a_record_is_in_work() {
         gate.open();
         assert!(handle.caught_up().await);
         assert_eq!(diary.count(), 10);
-        handle.worker().stop();
+        handle.worker().close();
         task.await.unwrap().unwrap();
     });
 }
@@ -145,7 +145,7 @@ fn a_dead_letter_counts_as_handled_and_a_parked_record_does_not() {
         eventually("the record to be parked", || handle.worker().counts().retried > 0).await;
         eventually("the position to stand at it", || handle.progress().remaining() == 2).await;
         assert!(!handle.is_caught_up());
-        handle.worker().stop_now();
+        handle.worker().close_now();
         task.await.unwrap().unwrap();
         assert!(!handle.caught_up().await, "it ended without");
     });

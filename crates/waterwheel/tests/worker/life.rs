@@ -7,21 +7,9 @@ use waterwheel::{
 };
 
 use crate::support::{
-    Diary, Gate, PATIENCE, boxed, committed, event, eventually, fill, member_of, run, spawn, start, topic, unique,
-    worker_on,
+    Diary, Gate, PATIENCE, boxed, committed, event, eventually, fill, gated, member_of, run, spawn, start, topic,
+    unique, worker_on,
 };
-
-fn gated(diary: &Diary, gate: &Gate) -> impl waterwheel::Handler<Raw> + use<> {
-    let (diary, gate) = (diary.clone(), gate.clone());
-    move |m: Message<Raw>| {
-        let (attempt, gate) = (diary.begin(&m), gate.clone());
-        async move {
-            gate.pass().await;
-            attempt.done();
-            anyhow::Ok(())
-        }
-    }
-}
 
 #[test]
 fn a_stop_lets_running_handlers_end_and_nothing_comes_again() {
@@ -32,8 +20,8 @@ fn a_stop_lets_running_handlers_end_and_nothing_comes_again() {
         let worker = member_of(&group, &topic).concurrency(10).handler(boxed(gated(&diary, &gate))).build().unwrap();
         let running = start(worker);
         eventually("ten at once", || diary.running() == 10).await;
-        running.handle.stop();
-        running.handle.wait_for(WorkerState::Stopping).await;
+        running.handle.close();
+        running.handle.wait_for(WorkerState::Closing, PATIENCE).await;
         let is_draining = |p: &PartitionStatus| p.held == Some(HoldReason::Draining);
         while !running.handle.snapshot().await.unwrap().partitions.iter().all(is_draining) {}
         assert!(!running.is_over());
@@ -134,7 +122,7 @@ fn now() -> std::time::Instant {
 }
 
 #[test]
-fn a_second_stop_neither_puts_the_deadline_off_nor_is_it_needed() {
+fn a_second_close_neither_puts_the_deadline_off_nor_is_it_needed() {
     run(async {
         let topic = topic(1);
         fill(&topic, 1, |_| "k".to_owned()).await;
@@ -154,16 +142,16 @@ fn a_second_stop_neither_puts_the_deadline_off_nor_is_it_needed() {
         };
         let running = start(worker_on(&topic).handler(boxed(handler)).build().unwrap());
         eventually("it runs", || diary.running() == 1).await;
-        running.handle.stop();
-        running.handle.wait_for(WorkerState::Stopping).await;
-        (0..100).for_each(|_| running.handle.stop());
+        running.handle.close();
+        running.handle.wait_for(WorkerState::Closing, PATIENCE).await;
+        (0..100).for_each(|_| running.handle.close());
         assert!(running.ended().await.unwrap().is_clean());
         assert!(!has_moved.load(std::sync::atomic::Ordering::SeqCst));
     });
 }
 
 #[test]
-fn stop_now_cuts_a_drain_short() {
+fn close_now_cuts_a_drain_short() {
     run(async {
         let topic = topic(1);
         fill(&topic, 3, |i| format!("k{i}")).await;
@@ -171,9 +159,9 @@ fn stop_now_cuts_a_drain_short() {
         let worker = worker_on(&topic).drain_timeout(Duration::from_secs(3600));
         let running = start(worker.handler(boxed(gated(&diary, &never))).build().unwrap());
         eventually("three at once", || diary.running() == 3).await;
-        running.handle.stop();
-        running.handle.wait_for(WorkerState::Stopping).await;
-        running.handle.stop_now();
+        running.handle.close();
+        running.handle.wait_for(WorkerState::Closing, PATIENCE).await;
+        running.handle.close_now();
         let report = running.ended().await.unwrap();
         assert_eq!(report.counts.cut_off, 3);
         eventually("the futures to be dropped", || diary.running() == 0).await;
@@ -214,7 +202,7 @@ fn a_stop_before_the_start_ends_the_worker_as_soon_as_it_runs() {
             handle.pause();
             assert!(handle.snapshot().await.is_none());
         }
-        handle.stop();
+        handle.close();
         assert_eq!(worker.run().await.unwrap().counts.attempts, 0);
         assert_eq!(handle.state(), WorkerState::Closed);
     });
@@ -231,7 +219,7 @@ fn a_stop_while_no_broker_can_be_reached_ends_in_time_and_health_says_why() {
         let mut events = worker.handle().events();
         let running = start(worker);
         event(&mut events, "trouble", |e| matches!(e, Event::Trouble { .. }).then_some(())).await;
-        running.handle.wait_for(WorkerState::Starting).await;
+        running.handle.wait_for(WorkerState::Starting, PATIENCE).await;
         assert_eq!(running.handle.state(), WorkerState::Starting);
         let health = running.handle.health().await;
         assert_eq!(health.level, HealthLevel::Critical, "{health:?}");
@@ -256,7 +244,7 @@ fn dropping_the_run_future_drops_the_handlers_and_commits_nothing_more() {
         assert_eq!(handle.state(), WorkerState::Closed);
         assert_eq!(handle.health().await.level, HealthLevel::Critical);
         assert!(handle.snapshot().await.is_none());
-        handle.wait_for(WorkerState::Closed).await;
+        handle.wait_for(WorkerState::Closed, PATIENCE).await;
         assert!(committed(&group, &topic, 0).is_none());
     });
 }
@@ -267,7 +255,7 @@ fn a_worker_that_is_never_run_is_closed_when_it_is_dropped() {
         let worker = worker_on("never").handler(boxed(async |_: Message<Raw>| anyhow::Ok(()))).build().unwrap();
         let handle = worker.handle();
         let waiting = handle.clone();
-        let waits = spawn(async move { waiting.wait_for(WorkerState::Closed).await });
+        let waits = spawn(async move { waiting.wait_for(WorkerState::Closed, PATIENCE).await });
         drop(worker);
         tokio::time::timeout(PATIENCE, waits).await.unwrap().unwrap();
         assert_eq!(handle.state(), WorkerState::Closed);
@@ -280,17 +268,17 @@ fn the_states_follow_each_other() {
         let topic = topic(1);
         let worker = worker_on(&topic).handler(boxed(async |_: Message<Raw>| anyhow::Ok(()))).build().unwrap();
         let running = start(worker);
-        running.handle.wait_for(WorkerState::Starting).await;
-        running.handle.wait_for(WorkerState::Consuming).await;
+        running.handle.wait_for(WorkerState::Starting, PATIENCE).await;
+        running.handle.wait_for(WorkerState::Consuming, PATIENCE).await;
         assert_eq!(running.handle.state(), WorkerState::Consuming);
         let health = running.handle.health().await;
         assert_eq!(health.level, HealthLevel::Ok, "{health:?}");
         let handle = running.handle.clone();
         running.stop().await;
         // Past every state; and a stop of what is over is no mistake.
-        handle.wait_for(WorkerState::Starting).await;
-        handle.stop();
-        handle.stop_now();
+        handle.wait_for(WorkerState::Starting, PATIENCE).await;
+        handle.close();
+        handle.close_now();
         assert_eq!(handle.health().await.level, HealthLevel::Critical);
     });
 }

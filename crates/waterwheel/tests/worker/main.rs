@@ -10,6 +10,7 @@
     reason = "what goes wrong in a test's support ends it"
 )]
 
+mod assigned;
 mod batches;
 mod bodies;
 mod canary;
@@ -23,5 +24,6 @@ mod history;
 mod life;
 mod order;
 mod restarts;
+mod states;
 mod steering;
 mod support;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use waterwheel::{Event, HoldReason, Message, Raw, Retry, Start, WorkStage, WorkerState};
 
-use crate::support::{Diary, Gate, boxed, event, eventually, fill, record, run, send, start, topic, unique, worker_on};
+use crate::support::{
+    Diary, Gate, PATIENCE, boxed, event, eventually, fill, record, run, send, start, topic, unique, worker_on,
+};
 
 #[test]
 fn a_paused_worker_starts_nothing_and_goes_on_after_it_is_resumed() {
@@ -20,7 +22,7 @@ fn a_paused_worker_starts_nothing_and_goes_on_after_it_is_resumed() {
         let worker = worker_on(&topic).handler(boxed(handler)).build().unwrap();
         worker.handle().pause();
         let running = start(worker);
-        running.handle.wait_for(WorkerState::Consuming).await;
+        running.handle.wait_for(WorkerState::Consuming, PATIENCE).await;
         eventually("records to be there", || running.handle.counts().fetched == 10).await;
         let snapshot = running.handle.snapshot().await.unwrap();
         assert_eq!(snapshot.partitions[0].held, Some(HoldReason::Paused));

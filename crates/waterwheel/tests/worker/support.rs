@@ -139,7 +139,7 @@ pub(crate) fn start_batches<T: Decode, H: BatchHandler<T>>(worker: BatchWorker<T
 impl Running {
     /// Stops it in order.
     pub(crate) async fn stop(self) -> Report {
-        self.handle.stop();
+        self.handle.close();
         self.ended().await.unwrap()
     }
 
@@ -273,6 +273,19 @@ impl Gate {
 
     pub(crate) async fn pass(&self) {
         let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+/// Writes its attempts down, each once it has passed the gate.
+pub(crate) fn gated(diary: &Diary, gate: &Gate) -> impl Handler<waterwheel::Raw> + use<> {
+    let (diary, gate) = (diary.clone(), gate.clone());
+    move |m: Message<waterwheel::Raw>| {
+        let (attempt, gate) = (diary.begin(&m), gate.clone());
+        async move {
+            gate.pass().await;
+            attempt.done();
+            anyhow::Ok(())
+        }
     }
 }
 

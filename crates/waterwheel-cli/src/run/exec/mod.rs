@@ -20,8 +20,7 @@ use self::roster::{Fate, Now, Order, Roster, Ticket};
 use crate::exit::{Exit, Failure as Ended};
 use crate::file::ValueSpec;
 use crate::program::is_program;
-
-pub(in crate::run) use self::protocol::push_record;
+use crate::records::{View, push_record};
 
 /// What a record that could not be run waits before it asks for a process again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -104,7 +103,7 @@ impl Pool {
             format!("{}-{}", record.partition(), record.offset())
         };
         let mut line = Vec::with_capacity(256 + record.value().map_or(0, <[u8]>::len));
-        push_record(&mut line, record, shared.value, Some((&id, message.attempt())));
+        push_record(&mut line, &View::of(record), shared.value, Some((&id, message.attempt())));
         line.push(b'\n');
         let place = (record.topic_partition().topic.clone(), record.partition(), record.offset());
         let (teller, mut told) = oneshot::channel();

@@ -13,13 +13,10 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use waterwheel::Record;
 use waterwheel::config::parse_duration;
 
-use crate::file::ValueSpec;
+use crate::records::push_text;
 
 /// The longest line that a process may write.
 pub(super) const MAX_LINE: usize = 1 << 20;
@@ -34,95 +31,6 @@ pub(super) fn hello(worker: &str) -> Vec<u8> {
     push_text(&mut line, worker);
     line.extend_from_slice(b"}\n");
     line
-}
-
-/// Appends the record as one JSON object without a line feed. With an id, it begins with the id and the attempt.
-pub(in crate::run) fn push_record(out: &mut Vec<u8>, record: &Record, value: ValueSpec, run: Option<(&str, u32)>) {
-    out.push(b'{');
-    if let Some((id, attempt)) = run {
-        out.extend_from_slice(b"\"id\":");
-        push_text(out, id);
-        out.extend_from_slice(format!(",\"attempt\":{attempt},").as_bytes());
-    }
-    out.extend_from_slice(b"\"topic\":");
-    push_text(out, record.topic());
-    let place = format!(",\"partition\":{},\"offset\":{},\"timestamp\":", record.partition(), record.offset());
-    out.extend_from_slice(place.as_bytes());
-    match record.timestamp_millis() {
-        Some(millis) => out.extend_from_slice(millis.to_string().as_bytes()),
-        None => out.extend_from_slice(b"null"),
-    }
-    push_field(out, "key", record.key());
-    out.extend_from_slice(b",\"headers\":[");
-    for (n, (name, value)) in record.headers().enumerate() {
-        if n > 0 {
-            out.push(b',');
-        }
-        push_header(out, name, value);
-    }
-    out.push(b']');
-    match (value, record.value()) {
-        (ValueSpec::Json, Some(json)) => {
-            out.extend_from_slice(b",\"value\":");
-            // It was checked to be JSON: line ends stand between its tokens only.
-            out.extend(json.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-        }
-        (_, value) => push_field(out, "value", value),
-    }
-    out.push(b'}');
-}
-
-fn push_field(out: &mut Vec<u8>, name: &str, bytes: Option<&[u8]>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    match bytes.map(std::str::from_utf8) {
-        None => out.extend_from_slice(b"\":null"),
-        Some(Ok(text)) => {
-            out.extend_from_slice(b"\":");
-            push_text(out, text);
-        }
-        Some(Err(_)) => {
-            out.extend_from_slice(b"_b64\":");
-            push_base64(out, bytes.unwrap_or_default());
-        }
-    }
-}
-
-fn push_header(out: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
-    let (name_text, value_text) = (std::str::from_utf8(name).ok(), value.map(std::str::from_utf8));
-    out.push(b'[');
-    push_text_or_null(out, name_text);
-    out.push(b',');
-    push_text_or_null(out, value_text.and_then(Result::ok));
-    if matches!(value_text, Some(Err(_))) {
-        out.push(b',');
-        push_base64(out, value.unwrap_or_default());
-    } else if name_text.is_none() {
-        out.extend_from_slice(b",null");
-    }
-    if name_text.is_none() {
-        out.push(b',');
-        push_base64(out, name);
-    }
-    out.push(b']');
-}
-
-fn push_text_or_null(out: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        Some(text) => push_text(out, text),
-        None => out.extend_from_slice(b"null"),
-    }
-}
-
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    // Writing a text to a vector cannot fail.
-    let _ = serde_json::to_writer(out, text);
-}
-
-fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'"');
-    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
-    out.push(b'"');
 }
 
 /// What a process said in one line.
@@ -232,31 +140,6 @@ mod tests {
                 Err(why) => prop_assert!(!why.contains("canary"), "{why}"),
             }
         }
-
-        /// A record is one line of JSON whatever bytes it is made of.
-        #[test]
-        fn any_bytes_make_one_line_of_json(
-            key in prop::option::of(prop::collection::vec(any::<u8>(), 0..50)),
-            name in prop::collection::vec(any::<u8>(), 0..20),
-            value in prop::option::of(prop::collection::vec(any::<u8>(), 0..50)),
-        ) {
-            let mut out = b"{\"first\":1".to_vec();
-            push_field(&mut out, "key", key.as_deref());
-            out.extend_from_slice(b",\"headers\":[");
-            push_header(&mut out, &name, value.as_deref());
-            out.extend_from_slice(b"]}");
-            prop_assert!(!out.contains(&b'\n'));
-            let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
-            let bytes = |text: &serde_json::Value, base64: &serde_json::Value| match (text.as_str(), base64.as_str()) {
-                (Some(text), None) => Some(text.as_bytes().to_vec()),
-                (None, Some(base64)) => Some(STANDARD.decode(base64).unwrap()),
-                _ => None,
-            };
-            prop_assert_eq!(bytes(&read["key"], &read["key_b64"]), key);
-            let header = &read["headers"][0];
-            prop_assert_eq!(bytes(&header[0], &header[3]), Some(name));
-            prop_assert_eq!(bytes(&header[1], &header[2]), value);
-        }
     }
 
     #[test]
@@ -304,29 +187,6 @@ mod tests {
             assert!(fault.contains(expected), "{}: {fault}", String::from_utf8_lossy(line));
             assert!(!fault.contains("canary"), "{fault}");
         }
-    }
-
-    #[test]
-    fn parts_that_are_no_text_stand_in_base64() {
-        let field = |bytes: Option<&[u8]>| {
-            let mut out = Vec::new();
-            push_field(&mut out, "key", bytes);
-            String::from_utf8(out).expect("JSON is text")
-        };
-        assert_eq!(field(None), r#","key":null"#);
-        assert_eq!(field(Some(b"")), r#","key":"""#);
-        assert_eq!(field(Some(b"a\"\n")), r#","key":"a\"\n""#);
-        assert_eq!(field(Some(b"\xff")), r#","key_b64":"/w==""#);
-        let header = |name: &[u8], value: Option<&[u8]>| {
-            let mut out = Vec::new();
-            push_header(&mut out, name, value);
-            String::from_utf8(out).expect("JSON is text")
-        };
-        assert_eq!(header(b"n", Some(b"v")), r#"["n","v"]"#);
-        assert_eq!(header(b"n", None), r#"["n",null]"#);
-        assert_eq!(header(b"n", Some(b"\xff")), r#"["n",null,"/w=="]"#);
-        assert_eq!(header(b"\xff", Some(b"v")), r#"[null,"v",null,"/w=="]"#);
-        assert_eq!(header(b"\xff", Some(b"\xff")), r#"[null,null,"/w==","/w=="]"#);
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Inside {
     /// Stops it in order.
     #[track_caller]
     pub(crate) fn stop(mut self) -> Report {
-        self.handle.stop();
+        self.handle.close();
         let ended = self.join();
         ended.expect("it was not made to crash").unwrap_or_else(|ended| panic!("the worker failed: {}", ended.error))
     }

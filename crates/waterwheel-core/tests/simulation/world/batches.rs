@@ -50,10 +50,9 @@ impl World {
         let places: Vec<Place> = batch.iter().map(|g| g.place).collect();
         for (at, Gathered { place, attempt, .. }) in batch.iter().enumerate() {
             self.check_start(place, *attempt, &places)?;
-            let later = |other: &&Place| self.is_behind(other, place);
-            let before = places[..at].iter().find(|other| other.life() == place.life() && other.offset > place.offset);
+            let before = places[..at].iter().find(|other| self.is_behind(other, place));
             ensure!(before.is_none(), "P3: {place:?} behind {before:?} in its batch");
-            if places[at..].iter().find(later).is_some() {
+            if places[at..].iter().any(|other| self.is_behind(other, place)) {
                 ensure!(*attempt == 1, "P3: {place:?} failed before and does not run alone");
                 self.saw(Seen::BatchOfKey);
             }

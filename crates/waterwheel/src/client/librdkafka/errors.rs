@@ -83,6 +83,15 @@ pub(super) unsafe fn take(object: *mut sys::rd_kafka_error_t, context: &str) -> 
     Err(KafkaError::new(code, said, context))
 }
 
+/// The code of an error object that stays its owner's; 0 for null.
+///
+/// # Safety
+/// `object` is null or live.
+pub(super) unsafe fn code_of(object: *const sys::rd_kafka_error_t) -> i32 {
+    // SAFETY: not null, and the caller vouches for the rest.
+    if object.is_null() { 0 } else { unsafe { raw::rd_kafka_error_code(object) } }
+}
+
 /// The error of the last failed call of this thread's legacy calls.
 pub(super) fn last(context: impl Into<String>) -> KafkaError {
     // SAFETY: reads a variable of this thread.

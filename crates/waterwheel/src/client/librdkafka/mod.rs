@@ -14,7 +14,7 @@
 //! | `message` | the layout of a message, with the error as a number |
 //! | `fetcher`, `reader`, `ready` | reading: a shard's partitions; messages to batches; whose turn it is |
 //! | `producer`, `parcels`, `enqueue` | writing: reports and answers; records under way; the calls |
-//! | `admin` | questions about topics |
+//! | `admin/` | questions about brokers, topics and groups; commits by who is no member |
 //! | `mock` | librdkafka's cluster in this process |
 #![expect(unsafe_code, reason = "librdkafka is a C library; this folder is where its calls are")]
 

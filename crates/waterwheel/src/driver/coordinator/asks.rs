@@ -75,7 +75,7 @@ impl Asked {
 }
 
 impl Coordinator<'_> {
-    pub(super) fn ask(&mut self, ask: Ask) {
+    pub(crate) fn ask(&mut self, ask: Ask) {
         match ask {
             Ask::View(answer) => self.view(answer),
             Ask::Seek { partition, offset, done } => match self.current(&partition) {

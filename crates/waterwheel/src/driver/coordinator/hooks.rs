@@ -91,7 +91,7 @@ impl Coordinator<'_> {
                 let reason = format!("on_assigned failed: {reason}");
                 self.error.get_or_insert(Error::Stopped { place, reason });
                 let now = self.now();
-                self.stop(now, None);
+                self.close(now, None);
                 return;
             }
         };

@@ -8,7 +8,7 @@ use waterwheel_core::engine::{CutReason, Outcome, SlotId, Verdict, Wish};
 use waterwheel_core::{Now, PartitionId};
 
 use super::starts::{body_of, outcome_of, place};
-use super::{Shard, Work};
+use super::{Common, Shard, Work};
 use crate::batch::{Batch, BatchHandler, Outcomes};
 use crate::body::Decode;
 use crate::driver::attempt::{Attempt, Ending};
@@ -58,6 +58,13 @@ impl<T: Decode, H: BatchHandler<T>> Batches<T, H> {
     fn take(&mut self, slot: SlotId) -> Option<Result<Message<T>, Failure>> {
         let waits = self.gathered.get_mut(slot.index())?.take_if(|waits| waits.slot == slot)?;
         Some(waits.message)
+    }
+
+    /// What is gathered of a partition does not run here.
+    fn forget(&mut self, id: PartitionId) {
+        for waits in &mut self.gathered {
+            drop(waits.take_if(|waits| waits.partition == id));
+        }
     }
 }
 
@@ -110,11 +117,12 @@ impl<T: Decode, H: BatchHandler<T>> Work for Batches<T, H> {
         shard.work.running.insert(first, Running { members, outcomes, gone: 0, timed_out: false, task });
     }
 
-    /// What is gathered of it does not run here.
-    fn leaving(shard: &mut Shard<Self>, id: PartitionId) {
-        for waits in &mut shard.work.gathered {
-            drop(waits.take_if(|waits| waits.partition == id));
-        }
+    fn drains(shard: &mut Shard<Self>, id: PartitionId) {
+        shard.work.forget(id);
+    }
+
+    fn leaves(shard: &mut Shard<Self>, id: PartitionId) {
+        shard.work.forget(id);
     }
 
     /// A batch of which a part is gone goes on for the rest.
@@ -147,6 +155,10 @@ impl<T: Decode, H: BatchHandler<T>> Work for Batches<T, H> {
 
     fn abort(&mut self) {
         self.running.values().for_each(|batch| batch.task.abort());
+    }
+
+    fn drops_what_is_cut(common: &Common) -> bool {
+        common.execution != Execution::Blocking && common.on_drain_deadline == OnDrainDeadline::Cancel
     }
 }
 

@@ -10,7 +10,7 @@ use waterwheel_core::Now;
 use waterwheel_core::engine::{CutReason, Outcome, SlotId};
 
 use super::starts::{outcome_of, place};
-use super::{Shard, Work};
+use super::{Common, Shard, Work};
 use crate::body::Decode;
 use crate::driver::attempt::{Attempt, Ending, InPlace, LazyHandle};
 use crate::driver::{spawn, spawn_blocking};
@@ -155,6 +155,10 @@ impl<T: Decode, H: Handler<T>> Work for Handlers<T, H> {
 
     fn abort(&mut self) {
         self.running.iter().flatten().for_each(AbortHandle::abort);
+    }
+
+    fn drops_what_is_cut(common: &Common) -> bool {
+        common.execution != Execution::Blocking && common.on_drain_deadline == OnDrainDeadline::Cancel
     }
 }
 

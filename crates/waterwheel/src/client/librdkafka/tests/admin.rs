@@ -1,12 +1,15 @@
 //! The admin port.
 
 use super::*;
-use crate::client::OffsetSpec;
+use crate::client::{Commit, GroupState, GroupType, MembershipEvent, OffsetSpec, Operation};
 use crate::error::code;
 
 on_every_cluster! {
     topics_are_described_in_the_order_asked
     offsets_are_listed_in_the_order_asked
+    topics_and_brokers_are_listed
+    a_commit_from_outside_is_read_back_with_its_metadata
+    a_group_is_described_with_its_members_and_is_deleted_only_without
 }
 
 async fn topics_are_described_in_the_order_asked(kafka: Kafka) {
@@ -14,7 +17,8 @@ async fn topics_are_described_in_the_order_asked(kafka: Kafka) {
     let admin = kafka.admin();
     let asked = vec![two.clone(), unique("missing"), one.clone(), two.clone()];
     let answers = admin.describe_topics(asked).await.unwrap();
-    let partitions: Vec<_> = answers.iter().map(|a| a.as_ref().map(|d| d.partitions).map_err(|e| e.code())).collect();
+    let partitions: Vec<_> =
+        answers.iter().map(|a| a.as_ref().map(|d| d.partitions.len()).map_err(|e| e.code())).collect();
     assert_eq!(partitions[0], Ok(3));
     assert_eq!(partitions[2..], [Ok(1), Ok(3)]);
     // The mock cluster makes a topic of any name.
@@ -53,4 +57,98 @@ async fn offsets_are_listed_in_the_order_asked(kafka: Kafka) {
     assert_eq!(answers, [Ok(10), Ok(0), Ok(0), Ok(5), Ok(10)]);
     let missing = kafka.admin().list_offsets(vec![of(7, OffsetSpec::Latest)]).await;
     assert!(missing.is_err() || missing.unwrap()[0].is_err());
+}
+
+async fn topics_and_brokers_are_listed(kafka: Kafka) {
+    let topic = kafka.topic(2).await;
+    let admin = kafka.admin();
+    let topics = admin.list_topics().await.unwrap();
+    assert!(topics.is_sorted() && topics.contains(&topic), "{topics:?}");
+    let cluster = admin.describe_cluster().await.unwrap();
+    assert!(cluster.brokers.is_sorted_by_key(|broker| broker.id) && cluster.brokers[0].port > 0, "{cluster:?}");
+    let description = admin.describe_topics(vec![topic.clone()]).await.unwrap().remove(0).unwrap();
+    let leaders = cluster.brokers.iter().map(|broker| Some(broker.id)).collect::<Vec<_>>();
+    for partition in &description.partitions {
+        assert!(leaders.contains(&partition.leader) && partition.in_sync >= 1, "{description:?}");
+        assert!(partition.replicas >= partition.in_sync, "{description:?}");
+    }
+    let allowed = admin.allowed_on_topics(vec![topic]).await.unwrap().remove(0).unwrap();
+    if kafka.mock.is_none() {
+        let allowed = allowed.unwrap();
+        assert!([Operation::Read, Operation::Write, Operation::Describe].iter().all(|of| allowed.contains(of)));
+        for broker in cluster.brokers {
+            admin.ask_broker(broker.id).await.unwrap();
+        }
+    }
+}
+
+async fn a_commit_from_outside_is_read_back_with_its_metadata(kafka: Kafka) {
+    let topic = kafka.topic(3).await;
+    let (admin, group) = (kafka.admin(), unique("group"));
+    let of = |partition| TopicPartition::new(topic.as_str(), partition);
+    let commit =
+        |n, metadata: &str| Commit { partition: of(n), offset: 0, leader_epoch: None, metadata: metadata.into() };
+    for outcome in admin.commit(group.clone(), vec![commit(2, "a mark"), commit(0, "")]).await.unwrap() {
+        outcome.result.unwrap();
+    }
+    let asked = vec![of(2), of(1), of(0), of(2)];
+    let told: Vec<_> = admin.committed(group.clone(), Some(asked.clone())).await.unwrap();
+    let told: Vec<_> = told.into_iter().map(Result::unwrap).collect();
+    assert_eq!(told.iter().map(|c| c.partition.clone()).collect::<Vec<_>>(), asked);
+    assert_eq!(told.iter().map(|c| c.offset).collect::<Vec<_>>(), [Some(0), None, Some(0), Some(0)]);
+    assert_eq!((told[0].metadata.as_str(), told[2].metadata.as_str()), ("a mark", ""));
+    if kafka.mock.is_none() {
+        let all = admin.committed(group, None).await.unwrap();
+        assert_eq!(all.into_iter().map(|c| c.unwrap().partition).collect::<Vec<_>>(), [of(0), of(2)]);
+        assert_eq!(admin.committed(unique("nobody"), None).await.unwrap(), []);
+    }
+}
+
+async fn a_group_is_described_with_its_members_and_is_deleted_only_without(kafka: Kafka) {
+    // The mock cluster answers no questions about groups.
+    if kafka.mock.is_some() {
+        return;
+    }
+    let (topic, group) = (kafka.topic(2).await, unique("group"));
+    let own = [
+        ("group.id", group.as_str()),
+        ("client.id", "someone"),
+        ("group.instance.id", "one"),
+        ("session.timeout.ms", "6000"),
+    ];
+    let member = Librdkafka.membership(&kafka.properties(&own), std::slice::from_ref(&topic)).unwrap();
+    while !matches!(poll_fn(|cx| member.poll_event(cx)).await, MembershipEvent::Assigned(_)) {}
+    let admin = kafka.admin();
+    // The member has its partitions a moment before its group is stable.
+    let described = loop {
+        let group = admin.describe_groups(vec![unique("nobody"), group.clone()]).await.unwrap().remove(1).unwrap();
+        if group.state == GroupState::Stable {
+            break group;
+        }
+    };
+    assert_eq!((described.name.as_str(), described.protocol), (group.as_str(), Some(GroupType::Classic)));
+    assert!(described.assignor.is_some() && described.coordinator.is_some(), "{described:?}");
+    assert!(described.allowed.as_ref().unwrap().contains(&Operation::Read), "{described:?}");
+    let [one] = &described.members[..] else { panic!("{described:?}") };
+    assert_eq!((one.client_id.as_str(), one.instance_id.as_deref()), ("someone", Some("one")));
+    assert_eq!(one.partitions, [0, 1].map(|n| TopicPartition::new(topic.as_str(), n)));
+    assert!(!one.host.is_empty() && !one.host.starts_with('/') && !one.id.is_empty(), "{one:?}");
+
+    let listed = admin.list_groups().await.unwrap();
+    let listed = listed.groups.iter().find(|g| g.name == group).unwrap();
+    assert_eq!((listed.protocol, listed.state), (Some(GroupType::Classic), GroupState::Stable));
+
+    let commit =
+        Commit { partition: TopicPartition::new(topic, 0), offset: 0, leader_epoch: None, metadata: String::new() };
+    let refused = admin.commit(group.clone(), vec![commit]).await.unwrap().remove(0).result.unwrap_err();
+    assert!(refused.is_active_group(), "{refused}");
+    let asked = vec![group.clone(), unique("nobody")];
+    let refused = admin.delete_groups(asked.clone()).await.unwrap();
+    assert!(refused[0].as_ref().unwrap_err().is_active_group(), "{refused:?}");
+    assert!(refused[1].as_ref().unwrap_err().is_unknown_group(), "{refused:?}");
+    member.close().await.unwrap();
+    // A static member stays in its group until its session ends: the broker refuses until then.
+    while admin.delete_groups(asked.clone()).await.unwrap()[0].is_err() {}
+    let gone = admin.describe_groups(vec![group]).await.unwrap().remove(0);
+    assert!(gone.map_or_else(|e| e.is_unknown_group(), |g| g.state == GroupState::Dead));
 }
