@@ -93,7 +93,9 @@ struct Lane {
 const BUSY: u32 = 1;
 /// Offsets after those of the queue are in `spilled`.
 const SPILLED: u32 = 2;
-const QUEUED: u32 = 4;
+/// It is busy, and its next record may join the one at the head in its batch.
+const OPEN: u32 = 4;
+const QUEUED: u32 = 8;
 
 impl Lane {
     fn is(self, flag: u32) -> bool {
@@ -102,6 +104,11 @@ impl Lane {
 
     fn len(self) -> usize {
         (self.state / QUEUED) as usize
+    }
+
+    /// Whether the first of its queue may start.
+    fn is_ready(self) -> bool {
+        self.len() > 0 && (!self.is(BUSY) || self.is(OPEN))
     }
 
     /// Appends a record to its queue.
@@ -127,8 +134,12 @@ pub struct Lanes {
     queues: Queues,
     /// Boxed, so that the table is small where many lanes have a few.
     spilled: ByLane<Box<Spilled>>,
-    /// Lanes that are not busy and have a record in their queue, in the order they became so.
+    /// How many records hold a lane beside the first: those of a batch, in which a lane has several.
+    companions: ByLane<u32>,
+    /// Lanes of which the first in the queue may start, in the order they became so.
     ready: VecDeque<LaneKey>,
+    /// Entries of `ready` whose lane was closed since.
+    stale: usize,
 }
 
 impl Lanes {
@@ -137,14 +148,48 @@ impl Lanes {
         self.lanes.is_empty()
     }
 
-    /// Whether the next record of this lane may start at once: nothing of the lane is in work.
+    /// Whether the next record of this lane may start at once: nothing of the lane is in work, or all of it is in the batch
+    /// that is being gathered.
     pub fn is_free(&self, key: LaneKey) -> bool {
-        !self.lanes.contains_key(&key)
+        self.lanes.get(&key).is_none_or(|lane| lane.state == BUSY | OPEN)
     }
 
-    /// The lane's head begins to run.
+    /// The lane's head begins to run, or its next record joins the head.
     pub fn occupy(&mut self, key: LaneKey) {
-        self.lanes.entry(key).or_default().state |= BUSY;
+        let lane = self.lanes.entry(key).or_default();
+        hold(lane, key, &mut self.companions);
+    }
+
+    // ---- several records of a lane in one batch -----------------------------------------------------------------------
+
+    /// The record that was occupied or taken last waits for its batch to be full: the next one of its lane may join it.
+    pub fn open(&mut self, key: LaneKey) {
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is(BUSY) && !lane.is(OPEN)) else { return };
+        lane.state |= OPEN;
+        if lane.len() > 0 {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// No more records of the lane may join: it is free when all that hold it are done with. Whether it was open.
+    pub fn close(&mut self, key: LaneKey) -> bool {
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is(OPEN)) else { return false };
+        lane.state &= !OPEN;
+        self.stale += usize::from(lane.len() > 0);
+        true
+    }
+
+    /// Puts records back before all that wait in a lane, which is busy: they did not run, because one before them failed.
+    pub fn put_back(&mut self, key: LaneKey, records: &[Waiting]) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        for waiting in records.iter().rev() {
+            if lane.len() == 0 {
+                lane.push(&mut self.queues, *waiting);
+            } else {
+                self.queues.push_front(lane.last, *waiting);
+                lane.state += QUEUED;
+            }
+        }
     }
 
     /// Appends the record at `offset` to a lane that is not free, if no more than `room` wait there, else only its offset.
@@ -162,27 +207,54 @@ impl Lanes {
         Kept::Record
     }
 
-    /// The lane's head needs no more work: its next record becomes ready, or the lane ends.
+    /// The lane's head needs no more work: its next record becomes ready, or the lane ends. Where several hold it, with the
+    /// last of them.
     pub fn vacate(&mut self, key: LaneKey) {
+        if !self.companions.is_empty()
+            && let Entry::Occupied(mut others) = self.companions.entry(key)
+        {
+            *others.get_mut() -= 1;
+            if *others.get() == 0 {
+                others.remove();
+            }
+            return;
+        }
         let Entry::Occupied(mut lane) = self.lanes.entry(key) else { return };
-        lane.get_mut().state &= !BUSY;
+        let open = lane.get().is(OPEN);
+        lane.get_mut().state &= !(BUSY | OPEN);
         if lane.get().state == 0 {
             lane.remove();
-        } else if lane.get().len() > 0 {
+        } else if lane.get().len() > 0 && !open {
             self.ready.push_back(key);
         }
     }
 
     /// The lane whose turn it is.
-    pub fn peek_ready(&self) -> Option<LaneKey> {
+    pub fn peek_ready(&mut self) -> Option<LaneKey> {
+        while self.stale > 0 {
+            let key = self.ready.front()?;
+            if self.lanes.get(key).is_some_and(|lane| lane.is_ready()) {
+                break;
+            }
+            self.ready.pop_front();
+            self.stale -= 1;
+        }
         self.ready.front().copied()
+    }
+
+    /// The first record in the queue of a lane that is open.
+    pub fn first_of_open(&self, key: LaneKey) -> Option<Waiting> {
+        let lane = self.lanes.get(&key).filter(|lane| lane.is(OPEN) && lane.len() > 0)?;
+        Some(self.queues.first(lane.last))
     }
 
     /// Takes the record whose turn it is; its lane is busy from now on.
     pub fn take_ready(&mut self) -> Option<(LaneKey, Waiting)> {
+        self.peek_ready()?;
         let key = self.ready.pop_front()?;
         let lane = self.lanes.get_mut(&key).filter(|lane| lane.len() > 0)?;
-        lane.state = (lane.state - QUEUED) | BUSY;
+        hold(lane, key, &mut self.companions);
+        lane.state -= QUEUED;
         Some((key, self.queues.pop(lane.last)))
     }
 
@@ -214,7 +286,7 @@ impl Lanes {
                 lane.state &= !SPILLED;
             }
             lane.push(&mut self.queues, waiting);
-            if !lane.is(BUSY) && lane.len() == 1 {
+            if lane.is_ready() && lane.len() == 1 {
                 self.ready.push_back(key);
             }
         }
@@ -263,12 +335,21 @@ impl Lanes {
         self.queues.clear();
         self.spilled.clear();
         self.ready.clear();
+        self.stale = 0;
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lanes.len()
     }
+}
+
+/// One more record holds a lane, which is closed behind it.
+fn hold(lane: &mut Lane, key: LaneKey, companions: &mut ByLane<u32>) {
+    if lane.is(OPEN) {
+        *companions.entry(key).or_default() += 1;
+    }
+    lane.state = (lane.state | BUSY) & !OPEN;
 }
 
 #[cfg(test)]
@@ -355,6 +436,59 @@ mod tests {
         assert_eq!(lanes.queue(A, 6, w(6), 9), Kept::Offset, "nor be queued before it");
         assert_eq!(lanes.arrive(A, 6, w(6)), Arrival::Unasked);
         assert_eq!(lanes.arrive(A, 5, w(5)), Arrival::Queued);
+        assert_eq!(lanes.take_ready(), Some((A, w(5))));
+    }
+
+    #[test]
+    fn an_open_lane_yields_the_next_record_before_the_one_before_is_done() {
+        let mut lanes = Lanes::default();
+        lanes.occupy(A);
+        queue(&mut lanes, A, 1);
+        queue(&mut lanes, A, 2);
+        queue(&mut lanes, A, 3);
+        lanes.open(A);
+        assert_eq!(lanes.take_ready(), Some((A, w(1))));
+        assert_eq!(lanes.take_ready(), None, "the one that was taken does not wait for its batch yet");
+        lanes.open(A);
+        assert_eq!(lanes.take_ready(), Some((A, w(2))));
+        lanes.open(A);
+        assert!(lanes.close(A) && !lanes.close(A));
+        assert_eq!(lanes.peek_ready(), None, "closed while its next one was ready");
+        lanes.vacate(A);
+        lanes.vacate(A);
+        assert_eq!((lanes.peek_ready(), lanes.is_free(A)), (None, false), "one of three still runs");
+        lanes.vacate(A);
+        assert_eq!(lanes.take_ready(), Some((A, w(3))));
+        lanes.vacate(A);
+        assert!(lanes.is_empty() && lanes.companions.is_empty());
+    }
+
+    #[test]
+    fn an_open_lane_without_a_queue_is_free() {
+        let mut lanes = Lanes::default();
+        lanes.occupy(A);
+        lanes.open(A);
+        assert!(lanes.is_free(A));
+        lanes.occupy(A);
+        assert!(!lanes.is_free(A), "the second is not in the batch yet");
+        lanes.open(A);
+        queue(&mut lanes, A, 1);
+        assert!(!lanes.is_free(A), "a later record must not overtake one that waits");
+    }
+
+    #[test]
+    fn what_is_put_back_comes_before_all_that_waits_and_in_order() {
+        let mut lanes = Lanes::default();
+        lanes.occupy(A);
+        queue(&mut lanes, A, 4);
+        lanes.put_back(A, &[w(2), w(3)]);
+        lanes.put_back(A, &[w(1)]);
+        for n in 1..5 {
+            lanes.vacate(A);
+            assert_eq!(lanes.take_ready(), Some((A, w(n))));
+        }
+        lanes.put_back(A, &[w(5), w(6)]);
+        lanes.vacate(A);
         assert_eq!(lanes.take_ready(), Some((A, w(5))));
     }
 

@@ -44,6 +44,9 @@
 //! what is to follow (a retry, a dead letter, a skip, a stop), or any other error, which means the worker's policy. A
 //! [`Message`] gives the body, the [`Record`] as fetched, the number of the attempt, and the drain's deadline.
 //!
+//! [`WorkerBuilder::batch_handler`] makes a worker whose handler takes many records at once, in the order of each key: a
+//! [`Batch`], up to a size or a time, with one outcome for all or [`Outcomes`] for each. What fails in one is tried again alone.
+//!
 //! [`Worker::run_until`] runs it and ends in a [`Report`], or in a [`RunError`] that holds one. Meanwhile a
 //! [`WorkerHandle`] stops, pauses and resumes it, and shows what it does: [`Event`]s, [`Snapshot`]s, [`Health`],
 //! [`Counts`]. A [`Witness`] is told in place, for audits.
@@ -89,6 +92,7 @@
 
 pub mod admin;
 mod assigned;
+mod batch;
 mod body;
 mod client;
 pub mod config;
@@ -116,6 +120,7 @@ mod witness;
 mod worker;
 
 pub use assigned::{AssignedBuilder, AssignedConsumer, PartitionPosition, ReadEvent, RecordBatch, Until};
+pub use batch::{Batch, BatchHandler, Outcomes};
 #[cfg(feature = "json")]
 pub use body::Json;
 pub use body::{Decode, DecodeError, Raw, Utf8};
@@ -143,8 +148,8 @@ pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
 pub use witness::{Settled, Witness};
 pub use worker::{
-    Events, PartitionStatus, ReadyWorker, RecordStatus, Report, RunError, Snapshot, Worker, WorkerBuilder,
-    WorkerHandle, WorkerState,
+    BatchWorker, Events, PartitionStatus, ReadyBatchWorker, ReadyWorker, RecordStatus, Report, RunError, Snapshot,
+    Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 
 /// The benchmarks' way in. Not for use: it changes and goes without notice.

@@ -113,6 +113,7 @@ impl<R: Records> Engine<R> {
         (p.waiting, p.deferred, p.unsettled) = (0, 0, 0);
         p.due.clear();
         p.skip_to = None;
+        self.drop_gathered(id);
         let waits = |stage| matches!(stage, Stage::Backoff { .. } | Stage::Due | Stage::SettleBackoff { .. });
         let of_partition = self.slots.iter().filter(|(_, s)| s.partition == id && waits(s.stage));
         let waiting: Vec<SlotId> = of_partition.map(|(slot, _)| slot).collect();

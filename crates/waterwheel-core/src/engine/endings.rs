@@ -36,17 +36,22 @@ impl<R: Records> Engine<R> {
             }
             return Verdict::Finished;
         }
-        let Some(slot) = self.place(now) else { return Verdict::Stale };
+        let Some(slot) = self.place(Stage::Running { since: now, cut: None }) else { return Verdict::Stale };
         self.ended(slot, outcome, now)
     }
 
     /// The open record goes on elsewhere; its end comes with [`Engine::ended`].
     pub fn park_open(&mut self, now: Now) -> Option<SlotId> {
-        let slot = self.place(now)?;
+        let slot = self.place(Stage::Running { since: now, cut: None })?;
+        self.limit(slot, now);
+        Some(slot)
+    }
+
+    /// An attempt begins now: it may take as long as is set.
+    pub(super) fn limit(&mut self, slot: SlotId, now: Now) {
         if let Some(timeout) = self.settings.handler_timeout {
             self.set_timer(now + timeout, Timer::Timeout(slot));
         }
-        Some(slot)
     }
 
     /// An attempt in a slot ended.
@@ -135,8 +140,8 @@ impl<R: Records> Engine<R> {
         Verdict::Retry { slot, after }
     }
 
-    /// Puts the open record in a slot, running.
-    fn place(&mut self, now: Now) -> Option<SlotId> {
+    /// Puts the open record in a slot, where it runs or waits for its batch.
+    pub(super) fn place(&mut self, stage: Stage) -> Option<SlotId> {
         let Open { partition: id, batch, index, offset, lane, occupied, slot, .. } = self.open?;
         self.open = None;
         let lane = lane.or_else(|| self.lane(batch, index));
@@ -146,7 +151,6 @@ impl<R: Records> Engine<R> {
         if let Some(key) = lane.filter(|_| !occupied) {
             p.lanes.occupy(key);
         }
-        let stage = Stage::Running { since: now, cut: None };
         match slot {
             Some(slot) => self.slots.get_mut(slot)?.stage = stage,
             None => p.slotted += 1,
@@ -168,6 +172,7 @@ impl<R: Records> Engine<R> {
         let Some(Slot { partition: id, offset, .. }) = self.slots.get(slot).copied() else { return Verdict::Stale };
         let Some(p) = self.partition_mut(id) else { return Verdict::Stale };
         let failing = Failing { offset, attempts: 0, first_failed_ms: wall_now, next_try_ms: 0 };
+        p.suspects.remove(&offset);
         let failing = p.failing.entry(offset).or_insert(failing);
         failing.attempts = failing.attempts.saturating_add(1);
         let (attempts, seed) = (failing.attempts, offset as u64 ^ (u64::from(id.0) << 48));
@@ -286,6 +291,7 @@ impl<R: Records> Engine<R> {
         let Some(p) = self.partition_mut(id) else { return };
         p.ledger.finish(offset);
         p.failing.remove(&offset);
+        p.suspects.remove(&offset);
         p.dirty = true;
         p.slotted -= 1;
         p.bytes -= freed;

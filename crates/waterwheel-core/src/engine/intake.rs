@@ -124,7 +124,7 @@ impl<R: Records> Engine<R> {
 
     fn open_next(&mut self, now: Now) -> bool {
         debug_assert!(self.open.is_none(), "a record is open already");
-        if self.paused || self.lease.is_some_and(|until| now >= until) {
+        if !self.may_start(now) {
             return false;
         }
         loop {
@@ -161,6 +161,11 @@ impl<R: Records> Engine<R> {
         }
     }
 
+    /// Whether anything may start: not while all is paused, or the group may have given the partitions away.
+    pub(super) fn may_start(&self, now: Now) -> bool {
+        !self.paused && self.lease.is_none_or(|until| now < until)
+    }
+
     fn next_of(&mut self, id: PartitionId, now: Now) -> Next {
         let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
         if !p.is_active() || p.unsettled > 0 || p.paused {
@@ -185,7 +190,15 @@ impl<R: Records> Engine<R> {
                 return Next::Opened;
             }
         }
-        if p.lanes.peek_ready().is_some() {
+        while let Some(key) = p.lanes.peek_ready() {
+            if (!p.failing.is_empty() || !p.suspects.is_empty())
+                && let Some(first) = p.lanes.first_of_open(key)
+                && self.batches.records(first.batch).is_some_and(|r| p.is_suspect(r.offset(first.index as usize)))
+            {
+                // It runs alone, after those of its lane that are gathered.
+                p.lanes.close(key);
+                continue;
+            }
             if !self.credits.may_start(&p.share) {
                 return Next::NoCredit;
             }
@@ -199,8 +212,8 @@ impl<R: Records> Engine<R> {
                     return Next::Opened;
                 };
                 self.go_on_failing(Open::fresh(id, waiting, offset, Some(key), true), known, now);
-                return self.next_of(id, now);
             }
+            return self.next_of(id, now);
         }
         if self.partition(id).is_some_and(|p| p.map_full) { Next::Nothing } else { self.next_fresh(id, now) }
     }
@@ -245,13 +258,15 @@ impl<R: Records> Engine<R> {
                 continue;
             }
             let waiting = Waiting { batch, index };
-            if let Some(key) = lane.filter(|_| !is_free) {
+            let known = p.known(offset);
+            // One that failed before does not join a batch: what is gathered of its lane goes first.
+            if let Some(key) = lane.filter(|key| !is_free || known.is_some() && p.lanes.close(*key)) {
                 if p.queue(key, offset, waiting, share) {
                     p.bytes -= self.batches.release(batch);
                 }
                 continue;
             }
-            let Some(known) = p.known(offset) else {
+            let Some(known) = known else {
                 self.open = Some(Open::fresh(id, waiting, offset, lane, false));
                 break Next::Opened;
             };

@@ -16,6 +16,8 @@
 //!               └─▶ open …       └─▶ settling ─ack─▶ finished;  ─fail─▶ settle back-off ─▶ settling
 //! ```
 //!
+//! Where records are worked on in batches, one that is open goes to a slot and is *gathered* there before it runs.
+//!
 //! Owns **I3**: each started record ends in exactly one outcome, panic, timeout and cancellation included; **I4** (with
 //! the epoch in every call): a result of an older assignment changes nothing, a lost partition is never committed;
 //! **I6**: records and pinned bytes in work stay under the budget, and each partition gets its share; **I7**: a
@@ -24,6 +26,7 @@
 mod assignment;
 mod batches;
 mod endings;
+mod gather;
 mod intake;
 mod partition;
 mod slots;
@@ -35,10 +38,11 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 pub use slots::SlotId;
-pub use types::{Action, CutReason, Exhausted, Outcome, Resume, Settings, Start, Verdict, Wish};
+pub use types::{Action, CutReason, Exhausted, Gather, Outcome, Resume, Settings, Start, Verdict, Wish};
 pub use views::{CommitPoint, HoldReason, InWork, PartitionView, WorkStage};
 
 use self::batches::Batches;
+use self::gather::Gathering;
 use self::partition::{Partition, Phase};
 use self::slots::{Slot, Slots, Stage};
 use crate::budget::Credits;
@@ -68,6 +72,7 @@ enum Timer {
     Settle(SlotId),
     Timeout(SlotId),
     Drain(PartitionId),
+    Gather,
     Sweep,
 }
 
@@ -125,6 +130,7 @@ pub struct Engine<R> {
     timers: BinaryHeap<Reverse<(Now, Timer)>>,
     actions: VecDeque<Action>,
     open: Option<Open>,
+    gathering: Gathering,
     paused: bool,
     lease: Option<Now>,
     sweeping: bool,
@@ -150,6 +156,7 @@ impl<R: Records> Engine<R> {
             timers: BinaryHeap::new(),
             actions: VecDeque::new(),
             open: None,
+            gathering: Gathering::default(),
             paused: false,
             lease: None,
             sweeping: false,
@@ -165,6 +172,7 @@ impl<R: Records> Engine<R> {
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Now) {
+        self.run_overdue(now);
         while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
             if at > now {
                 return;
@@ -175,6 +183,8 @@ impl<R: Records> Engine<R> {
                 Timer::Settle(slot) => self.settle_due(slot),
                 Timer::Timeout(slot) => self.time_out(slot, now),
                 Timer::Drain(id) => self.cut_drain(id, at),
+                // It wakes the driver: this began with what is overdue.
+                Timer::Gather => {}
                 Timer::Sweep => self.sweep(now),
             }
         }
@@ -305,6 +315,7 @@ impl<R: Records> Engine<R> {
             Timer::Timeout(slot) => matches!(stage(slot), Some(Stage::Running { since, cut: None })
                 if self.settings.handler_timeout.is_some_and(|timeout| since + timeout == at)),
             Timer::Drain(id) => self.partition(id).is_some_and(|p| matches!(p.phase, Phase::Draining { .. })),
+            Timer::Gather => self.gathering.is_due(at),
             Timer::Sweep => true,
         }
     }

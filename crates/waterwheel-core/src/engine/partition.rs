@@ -1,6 +1,6 @@
 //! One assigned partition inside the engine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::slots::SlotId;
 use crate::budget::Share;
@@ -42,7 +42,7 @@ pub(super) struct Partition {
     pub(super) waiting: usize,
     /// Records kept as offsets only.
     pub(super) deferred: usize,
-    /// Attempts that run, in place or in a slot.
+    /// Attempts that run in a slot, or wait there for their batch to be full.
     pub(super) running: usize,
     /// Records handed over to be dead-lettered and not answered yet.
     pub(super) settling: usize,
@@ -68,6 +68,8 @@ pub(super) struct Partition {
     /// Where the records stand that failed and are not finished, by offset: those of the commit map, fetched or not, and
     /// those that failed since. They stay when the partition drains, for its last commit.
     pub(super) failing: BTreeMap<i64, Failing>,
+    /// Records of batches that failed, which were not counted as run: they may be what it failed by, and run alone.
+    pub(super) suspects: HashSet<i64>,
     /// The leader epoch of the commit map's marks, while marks are left.
     pub(super) known_epoch: Option<i32>,
     /// Where each leader epoch seen began: first offset, epoch.
@@ -100,6 +102,7 @@ impl Partition {
             in_turn: false,
             in_starved: false,
             failing: BTreeMap::new(),
+            suspects: HashSet::new(),
             known_epoch: None,
             leader_epochs: Vec::new(),
             dirty: false,
@@ -138,6 +141,11 @@ impl Partition {
     /// Where the record at `offset` stands if it failed before.
     pub(super) fn known(&self, offset: i64) -> Option<Failing> {
         if self.failing.is_empty() { None } else { self.failing.get(&offset).copied() }
+    }
+
+    /// Whether the record at `offset` is to run alone: it failed before, or may have been what a batch failed by.
+    pub(super) fn is_suspect(&self, offset: i64) -> bool {
+        self.known(offset).is_some() || !self.suspects.is_empty() && self.suspects.contains(&offset)
     }
 
     /// How often the record at `offset` failed.

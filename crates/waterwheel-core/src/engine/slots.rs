@@ -21,6 +21,8 @@ impl SlotId {
 /// Where a record in a slot is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// Waits for its batch to be full.
+    Gathered { since: Now },
     /// An attempt runs.
     Running { since: Now, cut: Option<CutReason> },
     /// Waits for its next attempt.

@@ -1,6 +1,7 @@
 //! Step tests of the engine: each tells it what happens, by a virtual clock, and looks at what it asks for.
 #![expect(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
 
+mod batches;
 mod budget;
 mod drain;
 mod failures;
@@ -11,7 +12,9 @@ mod spill;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Action, CommitPoint, CutReason, Engine, Exhausted, Outcome, Resume, Settings, SlotId, Verdict, Wish};
+use super::{
+    Action, CommitPoint, CutReason, Engine, Exhausted, Gather, Outcome, Resume, Settings, SlotId, Verdict, Wish,
+};
 use crate::lanes::Order;
 use crate::retry::Retry;
 use crate::types::{Epoch, Now, PartitionId, Records};

@@ -46,6 +46,8 @@ pub struct Settings {
     pub bytes: usize,
     /// Wall time at `Now` zero, in milliseconds since the Unix epoch.
     pub wall_start_ms: i64,
+    /// How batches are gathered, where records are started with [`Engine::gather_open`](super::Engine::gather_open).
+    pub gather: Gather,
 }
 
 impl Default for Settings {
@@ -61,8 +63,18 @@ impl Default for Settings {
             waiting: 10_000,
             bytes: 256 << 20,
             wall_start_ms: 0,
+            gather: Gather { max: 1, wait: Duration::ZERO },
         }
     }
+}
+
+/// How records are gathered into batches, for a handler that takes many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gather {
+    /// The most records of a batch; at least 1, and no more than [`Settings::concurrency`], or no batch is ever full.
+    pub max: usize,
+    /// How long the first record of a batch waits for others.
+    pub wait: Duration,
 }
 
 /// How an attempt ended.
@@ -123,6 +135,9 @@ pub enum Verdict {
     Stop,
     /// The record was cut off by the end of its assignment; it is not finished.
     CutOff,
+    /// An earlier record of its lane failed in the same batch: whatever its outcome was, it counts as not run, and comes
+    /// again behind that one.
+    NotRun,
     /// The assignment was over already: nothing changed.
     Stale,
 }
@@ -136,7 +151,8 @@ pub enum CutReason {
     Drain,
 }
 
-/// A record to run now. It is *open* until [`Engine::finish_open`](super::Engine::finish_open) or [`Engine::park_open`](super::Engine::park_open).
+/// A record to run now. It is *open* until [`Engine::finish_open`](super::Engine::finish_open),
+/// [`Engine::park_open`](super::Engine::park_open) or [`Engine::gather_open`](super::Engine::gather_open).
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a, R> {
     /// The batch.
@@ -162,6 +178,12 @@ pub enum Action {
         slot: SlotId,
         /// Why.
         reason: CutReason,
+    },
+    /// Run these gathered records together, and tell all their ends at once with
+    /// [`Engine::ended_together`](super::Engine::ended_together).
+    Run {
+        /// Which, in the order in which they were started.
+        slots: Vec<SlotId>,
     },
     /// Write this record to the dead-letter topic once more.
     Settle {
@@ -194,7 +216,7 @@ impl Action {
         match self {
             Self::Hold(id) | Self::Release(id) => Some(*id),
             Self::Reread { partition, .. } | Self::Drained { partition, .. } => Some(*partition),
-            Self::Cut { .. } | Self::Settle { .. } => None,
+            Self::Cut { .. } | Self::Run { .. } | Self::Settle { .. } => None,
         }
     }
 }

@@ -57,7 +57,7 @@ pub struct PartitionView {
     pub frontier: i64,
     /// The next offset to be taken up.
     pub next: i64,
-    /// Attempts that run.
+    /// Attempts that run, or wait for their batch to be full.
     pub running: usize,
     /// Records that wait for their key.
     pub waiting: usize,
@@ -74,6 +74,8 @@ pub struct PartitionView {
 /// What a record in a slot is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkStage {
+    /// It waits for its batch to be full, since that long.
+    Gathered(Duration),
     /// An attempt runs, since that long.
     Running(Duration),
     /// It waits for its next attempt, for that long yet.
@@ -158,6 +160,7 @@ impl<R: Records> Engine<R> {
     pub fn in_work(&self, now: Now) -> Vec<InWork> {
         let view = |(_, s): (_, &super::Slot)| {
             let stage = match s.stage {
+                Stage::Gathered { since } => WorkStage::Gathered(now.since(since)),
                 Stage::Running { since, .. } => WorkStage::Running(now.since(since)),
                 Stage::Backoff { until } => WorkStage::Backoff(until.since(now)),
                 Stage::Due => WorkStage::Backoff(Duration::ZERO),

@@ -52,6 +52,17 @@ impl Queues {
         at
     }
 
+    /// Puts a record before all others of the queue whose last one is `last`.
+    pub(super) fn push_front(&mut self, last: u32, waiting: Waiting) {
+        // Behind the last stands the first: what is appended there, without becoming the last, is the new first.
+        self.push(Some(last), waiting);
+    }
+
+    /// The first record of the queue whose last one is `last`.
+    pub(super) fn first(&self, last: u32) -> Waiting {
+        self.nodes[self.nodes[last as usize].next as usize].waiting
+    }
+
     /// Takes the first record of the queue whose last one is `last`.
     pub(super) fn pop(&mut self, last: u32) -> Waiting {
         let first = self.nodes[last as usize].next;

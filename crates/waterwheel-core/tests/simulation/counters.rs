@@ -70,6 +70,10 @@ sometimes! {
     FinishedNotRunAgain: "finished record not run again",
     RunAgain: "record run again after a death",
     Paused: "worker paused with work",
+    BatchOfKey: "several records of a key in a batch",
+    NotRun: "record not run, behind one of its key that failed in its batch",
+    GatheredDropped: "partition leaves while records of it are gathered",
+    BatchCutInPart: "batch of which a part was cut off",
     // ---- dead letters
     LetterRetried: "dead letter retried",
     LetterWhileRevoking: "dead letter under way at a revocation",

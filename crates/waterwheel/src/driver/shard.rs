@@ -4,6 +4,7 @@
 //! One task, on the caller's runtime. A turn of it serves, in this order: control letters, ends of attempts, answers to
 //! dead letters, timers, then up to [`TURN`] starts, then one fetch. Control is so never later than `TURN` starts.
 
+pub(crate) mod batches;
 pub(crate) mod deliveries;
 pub(crate) mod handlers;
 mod letters;
@@ -173,8 +174,16 @@ pub(crate) trait Work: Sized + Send + Unpin + 'static {
         None
     }
 
+    /// Begins the attempts at gathered records, as one batch. For works that gather what is started.
+    fn run(_shard: &mut Shard<Self>, _slots: Vec<SlotId>, _now: Now) {}
+
     /// Ends an attempt before its time. Its [`Done`] is still to come.
     fn cut(shard: &mut Shard<Self>, slot: SlotId, reason: CutReason);
+
+    /// Takes in the end of what goes by that slot.
+    fn end(shard: &mut Shard<Self>, slot: SlotId, ending: Ending, now: Now) {
+        shard.end(slot, ending, now);
+    }
 
     /// An attempt ended like that; how it counts.
     fn ended(&mut self, _slot: SlotId, ending: Ending) -> Ending {
@@ -424,6 +433,10 @@ impl<W: Work> Shard<W> {
                 Action::Hold(id) => self.fetch.hold(id),
                 Action::Release(id) => self.fetch.release(id),
                 Action::Cut { slot, reason } => W::cut(self, slot, reason),
+                Action::Run { slots } => {
+                    let now = self.now();
+                    W::run(self, slots, now);
+                }
                 Action::Settle { slot } => self.send_dead_letter(slot),
                 Action::Reread { partition, epoch, offsets } => {
                     if let Err(error) = self.fetch.reread(partition, &offsets) {
@@ -546,7 +559,8 @@ impl<W: Work> Future for Shard<W> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if more || this.unpolled || this.borrow(cx) || this.fetch_one(cx) || this.poll_timer(cx) {
+            let more = more || this.unpolled || this.borrow(cx) || this.fetch_one(cx);
+            if more || this.engine.stalled(this.now()) || this.poll_timer(cx) {
                 continue;
             }
             this.common.pool.give(this.engine.surrender_credits());

@@ -1,5 +1,6 @@
 //! Workers: a handler, the topics it works on, and the promises kept around it.
 
+mod batches;
 mod handle;
 mod life;
 mod monitor;
@@ -9,9 +10,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use waterwheel_core::engine::Gather;
 use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
 
+pub use batches::{BatchWorker, ReadyBatchWorker};
 pub use handle::{Events, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
 pub(crate) use life::Built;
 
@@ -55,6 +58,7 @@ pub struct WorkerBuilder {
     execution: Execution,
     lease: Option<Duration>,
     shards: Option<usize>,
+    gather: Gather,
     start_stopped: bool,
     start_when_healthy: bool,
     stall_after: Duration,
@@ -93,6 +97,7 @@ impl Client {
             execution: Execution::Inline,
             lease: None,
             shards: None,
+            gather: Gather { max: 1, wait: Duration::ZERO },
             start_stopped: false,
             start_when_healthy: false,
             stall_after: Duration::from_secs(300),
@@ -468,15 +473,19 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
         let handle = built.handle().clone();
         let execution = built.common().execution;
         let run = built.run(move || Handlers::new(handler.clone(), execution));
-        tokio::pin!(run, shutdown);
-        let ended = tokio::select! {
-            ended = &mut run => ended,
-            () = &mut shutdown => {
-                handle.close();
-                run.await
-            }
-        };
-        ended
+        until(shutdown, handle, run).await
+    }
+}
+
+/// Runs a worker, and closes it in order once `shutdown` ends.
+async fn until<R>(shutdown: impl Future<Output = ()>, handle: WorkerHandle, run: impl Future<Output = R>) -> R {
+    tokio::pin!(run, shutdown);
+    tokio::select! {
+        ended = &mut run => ended,
+        () = &mut shutdown => {
+            handle.close();
+            run.await
+        }
     }
 }
 

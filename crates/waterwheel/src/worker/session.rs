@@ -209,6 +209,7 @@ fn engine_settings(builder: &WorkerBuilder, common: &Common) -> Settings {
         waiting: builder.in_work_records,
         bytes: builder.in_work_bytes,
         wall_start_ms: common.clock.wall_start_ms(),
+        gather: builder.gather,
         ..Settings::default()
     }
 }

@@ -11,6 +11,7 @@
 )]
 
 mod assigned;
+mod batches;
 mod bodies;
 mod canary;
 mod concurrency;

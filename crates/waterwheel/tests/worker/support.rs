@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use waterwheel::embedded::Cluster;
 use waterwheel::{
-    Client, Decode, Event, Events, Failure, Handler, Message, Producer, ProducerRecord, Record, Report, RunError,
-    Worker, WorkerBuilder, WorkerHandle, WorkerState,
+    BatchHandler, BatchWorker, Client, Decode, Event, Events, Failure, Handler, Message, Producer, ProducerRecord,
+    Record, Report, RunError, Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 
 /// No test takes longer; most end within a second.
@@ -129,6 +129,10 @@ pub(crate) fn spawn<F: Future<Output: Send> + Send + 'static>(future: F) -> Join
 }
 
 pub(crate) fn start<T: Decode, H: Handler<T>>(worker: Worker<T, H>) -> Running {
+    Running { handle: worker.handle(), task: spawn(worker.run()) }
+}
+
+pub(crate) fn start_batches<T: Decode, H: BatchHandler<T>>(worker: BatchWorker<T, H>) -> Running {
     Running { handle: worker.handle(), task: spawn(worker.run()) }
 }
 

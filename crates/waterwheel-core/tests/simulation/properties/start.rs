@@ -9,12 +9,14 @@ use crate::world::World;
 use crate::world::worker::{Place, Worker};
 
 impl World {
-    pub(crate) fn check_start(&mut self, place: &Place, attempt: u32) -> Checked {
+    /// `batch`: what starts together with it.
+    pub(crate) fn check_start(&mut self, place: &Place, attempt: u32, batch: &[Place]) -> Checked {
         let Place { worker, partition, offset, serial, .. } = *place;
         let now = self.reading(worker);
         let Some(life) = self.model.lives.get(&place.life()) else { return Err("start without a life".into()) };
         ensure!(!life.over && life.deadline.is_none(), "P5: {place:?} starts in an assignment that ends");
-        let unsettled = life.unsettled.first();
+        // What is gathered counts as started.
+        let unsettled = life.unsettled.first().filter(|_| batch.is_empty());
         ensure!(unsettled.is_none(), "P8: {place:?} starts, and the dead letter of {unsettled:?} cannot be written");
         ensure!(offset >= life.from, "P15: {place:?} is committed and runs again");
         ensure!(life.resumed.get(&offset) != Some(&serial), "P15: {place:?} finished before and runs again");
@@ -29,6 +31,7 @@ impl World {
         let before = log.visible(life.from).take_while(|o| *o < offset.min(life.horizon));
         let before = before
             .skip_while(|o| *o < life.unfinished(log))
+            .filter(|o| !batch.iter().any(|other| other.life() == place.life() && other.offset == *o))
             .find(|o| self.is_ordered(place, log.entries[*o as usize].key) && !life.is_done(*o, log));
         ensure!(before.is_none(), "P3: {place:?} starts before {before:?}");
         let skipped = life.resumed.keys().next().is_some_and(|first| offset > *first);
@@ -36,7 +39,7 @@ impl World {
             life.failed.remove(&offset);
         }
         self.check_liberty(place)?;
-        self.check_alone(place)?;
+        self.check_alone(place, batch.len().max(1))?;
         if skipped {
             self.saw(Seen::FinishedNotRunAgain);
         }
@@ -47,7 +50,7 @@ impl World {
     }
 
     /// Whether a record with that key would have to wait for the one at `place`, or it for that.
-    fn is_ordered(&self, place: &Place, key: Option<u8>) -> bool {
+    pub(crate) fn is_ordered(&self, place: &Place, key: Option<u8>) -> bool {
         match self.setup.engine.order {
             Order::Key => place.key.is_some() && key == place.key,
             Order::Partition => true,
@@ -73,8 +76,8 @@ impl World {
     }
 
     /// P3, P4: nothing that it would have to wait for runs, and no more than may run do.
-    fn check_alone(&self, place: &Place) -> Checked {
-        let mut of_worker = 1;
+    fn check_alone(&self, place: &Place, starting: usize) -> Checked {
+        let mut of_worker = starting;
         for run in &self.runs {
             let other = &run.place;
             of_worker += usize::from(other.worker == place.worker);

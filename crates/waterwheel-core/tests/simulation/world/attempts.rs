@@ -24,7 +24,10 @@ impl World {
         let (offset, serial, key) = (records.offset(index), records.serial(index), records.key_number(index));
         let place = Place { worker: id, shard, partition, epoch, offset, serial, key };
         self.note(format_args!("start {place:?} {attempt}"));
-        self.check_start(&place, attempt)?;
+        if self.setup.gathers {
+            return self.gather(place, attempt);
+        }
+        self.check_start(&place, attempt, &[])?;
         let now = self.reading(id);
         if self.rng.percent(50) {
             let outcome = self.outcome();
@@ -38,11 +41,11 @@ impl World {
         }
         let slot = self.engine(id, shard).and_then(|e| e.park_open(now));
         let Some(slot) = slot else { return Err("I3: no slot for the open record".to_owned()) };
-        self.runs.push(Run { place, slot, since: now, hangs, cut: None });
+        self.runs.push(Run { place, slot, since: now, hangs, cut: None, batch: None });
         Ok(())
     }
 
-    fn outcome(&mut self) -> Outcome {
+    pub(crate) fn outcome(&mut self) -> Outcome {
         if self.calm || !self.rng.percent(self.setup.failing) {
             return Outcome::Ok;
         }
@@ -68,6 +71,9 @@ impl World {
         if frozen || run.hangs && run.cut.is_none() && !self.calm {
             return Ok(());
         }
+        if let Some(batch) = run.batch {
+            return self.finish_batch(batch);
+        }
         let run = self.runs.swap_remove(at);
         let outcome = if run.cut.is_some() && self.rng.percent(80) { Outcome::Cut } else { self.outcome() };
         let place = run.place;
@@ -84,7 +90,7 @@ impl World {
     }
 
     /// The reference counts an attempt that failed.
-    fn expect_failure(&mut self, place: &Place, outcome: Outcome) {
+    pub(crate) fn expect_failure(&mut self, place: &Place, outcome: Outcome) {
         if let Some(life) = self.model.lives.get_mut(&place.life())
             && matches!(outcome, Outcome::Failed(_) | Outcome::Cut)
         {
@@ -92,7 +98,7 @@ impl World {
         }
     }
 
-    fn follow(&mut self, place: &Place, outcome: Outcome, verdict: Verdict) -> Checked {
+    pub(crate) fn follow(&mut self, place: &Place, outcome: Outcome, verdict: Verdict) -> Checked {
         self.note(format_args!("end {place:?} {outcome:?} {verdict:?}"));
         self.check_verdict(place, outcome, verdict)?;
         let counts = self.counts(place);

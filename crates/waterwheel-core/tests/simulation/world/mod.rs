@@ -2,6 +2,7 @@
 //! drivers do, and checks it on the way.
 
 pub(crate) mod attempts;
+mod batches;
 pub(crate) mod clock;
 pub(crate) mod commits;
 pub(crate) mod coordinator;
@@ -52,6 +53,8 @@ pub(crate) struct World {
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     pub(crate) next_worker: WorkerId,
     pub(crate) runs: Vec<Run>,
+    /// Batches that have run.
+    pub(crate) batches: u64,
     pub(crate) sends: Vec<Send>,
     /// The dead-letter topic cannot be written.
     pub(crate) letters_down: bool,
@@ -92,6 +95,7 @@ impl World {
             workers: BTreeMap::new(),
             next_worker: 1,
             runs: Vec::new(),
+            batches: 0,
             sends: Vec::new(),
             letters_down: false,
             model: Model::default(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waterwheel_core::engine::{Exhausted, Settings};
+use waterwheel_core::engine::{Exhausted, Gather, Settings};
 use waterwheel_core::group::GroupSettings;
 use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
@@ -45,6 +45,8 @@ pub(crate) struct Setup {
     pub(crate) hanging: u64,
     /// Batches in a hundred that are written in a transaction.
     pub(crate) transactional: u64,
+    /// Records are gathered, and run in batches.
+    pub(crate) gathers: bool,
 }
 
 fn ms(n: u64) -> Duration {
@@ -53,6 +55,10 @@ fn ms(n: u64) -> Duration {
 
 impl Setup {
     pub(crate) fn of(rng: &mut Rng, bounds: Bounds) -> Self {
+        // Of a stream of its own: the other worlds stay as they are.
+        let mut other = rng.fork();
+        let gathers = other.percent(20);
+        let gather = Gather { max: other.range(1..=6) as usize, wait: ms(other.range(0..=100)) };
         let dead_letter = rng.percent(60);
         let engine = Settings {
             order: rng.pick(&[Order::Key, Order::Key, Order::Key, Order::Key, Order::Partition, Order::None]),
@@ -66,6 +72,7 @@ impl Setup {
             bytes: rng.pick(&[100, 1_000, 3_000, 20_000]),
             // Each worker's own.
             wall_start_ms: 0,
+            gather,
         };
         let session = ms(rng.range(300..=1_500));
         let group = GroupSettings {
@@ -94,6 +101,7 @@ impl Setup {
             failing: rng.pick(&[0, 10, 30, 70]),
             hanging: rng.pick(&[0, 0, 2, 10]),
             transactional: rng.pick(&[0, 10, 50]),
+            gathers,
         }
     }
 }

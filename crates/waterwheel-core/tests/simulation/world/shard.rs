@@ -44,6 +44,9 @@ impl World {
         self.act_shard(id, shard);
         if !more {
             self.borrow_or_fetch(id, shard);
+            if let Some(engine) = self.engine(id, shard) {
+                engine.stalled(now);
+            }
             self.act_shard(id, shard);
             self.see_lease(id, shard);
         }
@@ -77,8 +80,12 @@ impl World {
 
     fn read(&mut self, id: WorkerId, shard: usize, letter: ToShard) -> Checked {
         match &letter {
-            ToShard::Drain(ids, deadline) => self.see_drain(id, ids, *deadline),
+            ToShard::Drain(ids, deadline) => {
+                self.see_drain(id, ids, *deadline);
+                self.drop_gathered(id, shard, ids);
+            }
             ToShard::Lose(ids) | ToShard::Close(ids) => {
+                self.drop_gathered(id, shard, ids);
                 for p in ids {
                     self.keep_batch(id, shard, *p);
                     self.end_life(id, *p);
@@ -241,6 +248,11 @@ impl World {
                             self.fault =
                                 Some(format!("I3: {:?} is cut at {now}, it runs since {}", run.place, run.since));
                         }
+                    }
+                }
+                Action::Run { slots } => {
+                    if let Err(why) = self.run_batch(id, shard, slots) {
+                        self.fault.get_or_insert(why);
                     }
                 }
                 Action::Settle { slot } => {

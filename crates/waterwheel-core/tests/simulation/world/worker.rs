@@ -56,6 +56,7 @@ pub(crate) struct Shard {
     pub(crate) inbox: VecDeque<ToShard>,
     pub(crate) cursors: BTreeMap<PartitionId, Cursor>,
     pub(crate) paused: bool,
+    pub(crate) gathered: Vec<Gathered>,
     /// Batches that were on their way when their assignment ended.
     pub(crate) stale: Vec<SimBatch>,
     /// What time its engine was told last, by the worker's clock.
@@ -89,6 +90,15 @@ pub(crate) struct Run {
     /// Ends only when it is cut.
     pub(crate) hangs: bool,
     pub(crate) cut: Option<CutReason>,
+    /// Those of a batch end together.
+    pub(crate) batch: Option<u64>,
+}
+
+/// A record that waits for its batch.
+pub(crate) struct Gathered {
+    pub(crate) place: Place,
+    pub(crate) slot: SlotId,
+    pub(crate) attempt: u32,
 }
 
 /// A dead letter without an answer.
@@ -189,6 +199,7 @@ impl Worker {
             inbox: VecDeque::new(),
             cursors: BTreeMap::new(),
             paused: false,
+            gathered: Vec::new(),
             stale: Vec::new(),
             told: Now::default(),
         };

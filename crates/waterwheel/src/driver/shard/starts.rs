@@ -39,12 +39,10 @@ impl<W: Work> Shard<W> {
 
     /// The body of the open record. Without one the record has failed.
     pub(super) fn decode<T: Decode>(&mut self, record: &Record, attempt: u32, now: Now) -> Option<T> {
-        let error = match catch_unwind(AssertUnwindSafe(|| T::decode(record))) {
-            Ok(Ok(body)) => return Some(body),
-            Ok(Err(error)) => error,
-            Err(_) => DecodeError::new("decoding panicked"),
+        let failure = match body_of::<T>(record) {
+            Ok(body) => return Some(body),
+            Err(failure) => failure,
         };
-        let failure = Failure::of_class(FailureClass::Decode, Wish::DeadLetter, error);
         let verdict = self.engine.finish_open(Outcome::Failed(failure.wish), now);
         self.follow(verdict, record, attempt, failure);
         None
@@ -58,7 +56,7 @@ impl<W: Work> Shard<W> {
         if any {
             let now = self.now();
             for Done { slot, ending } in ends.drain(..) {
-                self.end(slot, ending, now);
+                W::end(self, slot, ending, now);
             }
         }
         self.ends = ends;
@@ -138,7 +136,7 @@ impl<W: Work> Shard<W> {
             }
             // It failed while its partition drains: the next attempt is made by whoever has the partition next.
             Verdict::CutOff => self.counts.retried += 1,
-            Verdict::Finished | Verdict::Stale => {}
+            Verdict::Finished | Verdict::NotRun | Verdict::Stale => {}
         }
     }
 
@@ -149,6 +147,16 @@ impl<W: Work> Shard<W> {
     pub(super) fn note(&mut self, slot: SlotId) -> Option<&mut Note> {
         note_of(&mut self.notes, slot)
     }
+}
+
+/// The body of a record, or why it has none.
+pub(super) fn body_of<T: Decode>(record: &Record) -> Result<T, Failure> {
+    let error = match catch_unwind(AssertUnwindSafe(|| T::decode(record))) {
+        Ok(Ok(body)) => return Ok(body),
+        Ok(Err(error)) => error,
+        Err(_) => DecodeError::new("decoding panicked"),
+    };
+    Err(Failure::of_class(FailureClass::Decode, Wish::DeadLetter, error))
 }
 
 /// The slot's place in a table, which grows by a quarter: doubled ones were a tenth of what a record in work takes.
