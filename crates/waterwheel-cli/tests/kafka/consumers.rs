@@ -165,7 +165,9 @@ fn a_pattern_follows_topics_that_appear_and_vanish_and_leaves_out_what_is_exclud
         // What is left is told, and the rest goes on.
         loop {
             match told.next().await.expect("it runs") {
-                Notification::Revoked { current, .. } | Notification::Lost { current, .. } | Notification::Assigned { current, .. }
+                Notification::Revoked { current, .. }
+                | Notification::Lost { current, .. }
+                | Notification::Assigned { current, .. }
                     if !current.is_empty() && current.iter().all(|p| *p.topic != *name("a")) =>
                 {
                     break;
