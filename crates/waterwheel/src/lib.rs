@@ -51,6 +51,9 @@
 //! [`WorkerHandle`] stops, pauses and resumes it, and shows what it does: [`Event`]s, [`Snapshot`]s, [`Health`],
 //! [`Counts`]. A [`Witness`] is told in place, for audits.
 //!
+//! A [`Consumer`], made by [`Client::consumer`], is a worker whose records are pulled: one stream, or [`Partitions`], each a stream of
+//! its own. A [`Delivery`] is finished when its receiver says so; a [`ConsumerHandle`] seeks, marks, commits, pauses, asks.
+//!
 //! A [`History`], made by [`Client::history`], is a worker without a group that reads everything, and tells when it has caught up.
 //! With [`HistoryBuilder::latest_per_key`] it keeps a [`Table`] of the last value of every key.
 //!
@@ -58,7 +61,7 @@
 //!
 //! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters`, `steering`, `history` and `table` run on it as they are.
+//! `dead_letters`, `steering`, `consumer`, `history` and `table` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -171,6 +174,11 @@ pub mod memory {
 #[doc = include_str!("../../../README.md")]
 #[cfg(doctest)]
 struct ReadmeDoctests;
+
+/// Compiles the examples in docs/consumers.md.
+#[doc = include_str!("../../../docs/consumers.md")]
+#[cfg(doctest)]
+struct ConsumersDoctests;
 
 /// Compiles the examples in docs/history.md.
 #[doc = include_str!("../../../docs/history.md")]

@@ -112,8 +112,8 @@ struct Returns {
     drains: Arc<AtomicBool>,
 }
 
-/// Finished deliveries that a shard is woken for while there is something to pull. One at a time they cost a change of
-/// threads each: half of what the loop that pulls and finishes took.
+/// Finished deliveries that a shard is woken for while there is something to pull: one at a time, each would cost a change
+/// of threads.
 const RETURNS: usize = 64;
 
 impl Returns {

@@ -8,6 +8,7 @@ fn every_example_runs_and_ends() {
         ("worker", "3 orders charged, 3 attempts"),
         ("retries", "3 shipped, 1 skipped, 2 retries"),
         ("dead_letters", "1 charged, 2 dead letters"),
+        ("consumer", "2 partitions went back"),
         ("history", "2 prices, apple at 5"),
         ("table", "2 prices, apple at 5"),
         ("steering", "clean: true, cut off: []"),
