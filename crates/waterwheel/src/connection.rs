@@ -183,6 +183,15 @@ impl ClientBuilder {
         properties.entry("client.id".to_owned()).or_insert_with(|| DEFAULT_CLIENT_ID.to_owned());
         Ok(Client { inner: Arc::new(Inner { properties, backend: backend() }) })
     }
+
+    /// The same, of a cluster in memory.
+    #[cfg(feature = "__memory")]
+    #[doc(hidden)]
+    pub fn build_on(self, cluster: &crate::memory::Control, host: u32) -> Result<Client, ConfigError> {
+        let properties = self.brokers("memory:9092").build()?.properties().clone();
+        let backend = Arc::new(crate::client::memory::Memory::new(cluster.world.clone(), host));
+        Ok(Client { inner: Arc::new(Inner { properties, backend }) })
+    }
 }
 
 impl fmt::Debug for ClientBuilder {

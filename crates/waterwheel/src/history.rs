@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::body::Decode;
 use crate::connection::Client;
+use crate::driver::clock::Clock;
 use crate::driver::groupless::Course;
 use crate::error::Error;
 use crate::handler::Handler;
@@ -28,7 +29,7 @@ impl Client {
     /// With `isolation.level=read_committed`, Kafka's default here, only what is committed counts: the target is the last
     /// stable offset, so that an open transaction does not hold it up.
     pub fn history(&self, topic: impl Into<String>) -> HistoryBuilder {
-        let (topic, course) = (topic.into(), Arc::new(Course::new()));
+        let (topic, course) = (topic.into(), Arc::new(Course::new(Clock::start(self.backend().time()))));
         HistoryBuilder { worker: self.worker(topic.clone()).topic(topic).groupless(course.clone()), course }
     }
 }

@@ -160,6 +160,13 @@ pub mod bench {
     pub use waterwheel_core::engine::Settings;
 }
 
+/// The cluster in memory, for the crate `waterwheel-test`. Not for use: it changes and goes without notice.
+#[cfg(feature = "__memory")]
+#[doc(hidden)]
+pub mod memory {
+    pub use crate::client::memory::control::{CommittedOffset, Control, GroupView, Lasts, Reach, Request};
+}
+
 /// Compiles the examples in README.md.
 #[doc = include_str!("../../../README.md")]
 #[cfg(doctest)]

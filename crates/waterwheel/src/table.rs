@@ -242,7 +242,7 @@ impl KeyWatch {
     }
 
     /// Waits until the key was written or removed, since it was watched or this was told last; several changes may be told
-    /// as one. Dropping the future loses nothing.
+    /// as one. Waits for ever where the history has ended. Dropping the future loses nothing.
     pub async fn changed(&mut self) {
         // The sender is there for as long as someone watches.
         let _ = self.changed.changed().await;

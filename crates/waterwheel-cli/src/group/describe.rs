@@ -10,7 +10,6 @@ use super::{Place, Standing, protocol, standings};
 use crate::asking::{Asking, or_dash, print_json, print_table, table};
 use crate::exit::{Exit, Failure};
 use crate::global::{Global, Output};
-use crate::words::{about, grouped};
 
 /// Show the members of groups, and where each partition stands
 #[derive(clap::Args)]
@@ -69,27 +68,17 @@ fn print(out: &mut impl Write, standing: &Standing) -> std::io::Result<()> {
         print_table(out, &rows)?;
     }
     if !standing.places.is_empty() {
-        let mut rows = table(&["PARTITION", "MEMBER", ">COMMITTED", ">END", ">LAG", ">UNFINISHED", ">TIME", "NOTE"]);
+        let [partition, rest @ ..] = Place::HEADINGS;
+        let mut rows = table(&[&[partition, "MEMBER"][..], &rest].concat());
         for place in &standing.places {
-            rows.add_row(cells(standing, place));
+            let mut cells = place.cells();
+            cells.insert(1, or_dash(place.owner.map(|at| &group.members[at].client_id)));
+            rows.add_row(cells);
         }
         writeln!(out)?;
         print_table(out, &rows)?;
     }
     Ok(())
-}
-
-fn cells(standing: &Standing, place: &Place) -> Vec<String> {
-    vec![
-        place.partition.to_string(),
-        or_dash(place.owner.map(|at| &standing.group.members[at].client_id)),
-        or_dash(place.committed),
-        or_dash(place.end),
-        or_dash(place.lag().map(grouped)),
-        or_dash(place.unfinished().map(grouped)),
-        or_dash(place.time_lag.map(about)),
-        place.reason.clone().unwrap_or_default(),
-    ]
 }
 
 /// As `orders:0-3,7 payments:1`.

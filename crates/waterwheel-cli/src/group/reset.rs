@@ -45,6 +45,9 @@ pub(crate) struct Reset {
     asking: Asking,
 }
 
+/// What the brokers said to each partition.
+type Results = BTreeMap<TopicPartition, Result<(), KafkaError>>;
+
 /// What becomes of one partition.
 struct Step {
     before: Committed,
@@ -111,11 +114,11 @@ impl Reset {
         say(format_args!("undo: waterwheel group reset {} --to {} --execute", self.group, undo.display()));
         let results = results?;
         print(global, &steps, Some(&results))?;
-        let mut exit = Exit::Done;
-        for error in results.values().filter_map(|result| result.as_ref().err()) {
-            exit = Failure::of_group(&self.group, error).report();
+        // The others are in what was printed.
+        match results.values().find_map(|result| result.as_ref().err()) {
+            Some(error) => Err(Failure::of_group(&self.group, error)),
+            None => Ok(Exit::Done),
         }
-        Ok(exit)
     }
 
     /// What a target means for this group.
@@ -178,15 +181,11 @@ impl Reset {
         Ok(partitions)
     }
 
-    async fn execute(
-        &self,
-        admin: &Admin,
-        steps: &[Step],
-    ) -> Result<BTreeMap<TopicPartition, Result<(), KafkaError>>, Failure> {
+    async fn execute(&self, admin: &Admin, steps: &[Step]) -> Result<Results, Failure> {
         let commits: Vec<Commit> = steps.iter().filter_map(|step| step.after.clone()).collect();
         let without = steps.iter().filter(|step| step.after.is_none() && step.before.offset.is_some());
         let without: Vec<TopicPartition> = without.map(|step| step.partition().clone()).collect();
-        let mut results = BTreeMap::new();
+        let mut results = Results::new();
         for outcome in admin.commit(self.group.as_str(), commits).await? {
             results.insert(outcome.partition, outcome.result);
         }
@@ -203,7 +202,7 @@ pub(super) async fn refuse_if_active(admin: &Admin, group: &str) -> Result<(), F
     match described.into_iter().next() {
         Some(Ok(described)) if described.state != GroupState::Empty => {
             let members = described.members.len();
-            Err(Failure::new(Exit::Refused, format!("group {group} is {} with {members} members", described.state))
+            Err(Failure::new(Exit::Refused, format!("group {group} is {}, members: {members}", described.state))
                 .hint("stop them first"))
         }
         Some(Err(error)) if !error.is_unknown_group() => Err(Failure::of_group(group, &error)),
@@ -216,28 +215,25 @@ fn before(committed: &[Committed], partition: TopicPartition) -> Committed {
     committed.iter().find(|one| one.partition == partition).cloned().unwrap_or_else(none)
 }
 
-fn print(
-    global: &Global,
-    steps: &[Step],
-    results: Option<&BTreeMap<TopicPartition, Result<(), KafkaError>>>,
-) -> Result<(), Failure> {
+fn print(global: &Global, steps: &[Step], results: Option<&Results>) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
+    // What had nothing to take back is done.
+    let nothing = Ok(());
+    let result = |step: &Step| results.map(|results| results.get(step.partition()).unwrap_or(&nothing));
     if global.output() == Output::Table {
         let mut rows = table(&["PARTITION", ">FROM", ">TO", ">CHANGE", "NOTE"]);
         for step in steps {
+            let error = result(step).and_then(|result| result.as_ref().err());
             rows.add_row(vec![
                 step.partition().to_string(),
                 or_dash(step.before.offset),
                 or_dash(step.offset()),
                 or_dash(step.change().map(|change| if change == 0 { "0".to_owned() } else { format!("{change:+}") })),
-                step.note.clone(),
+                error.map_or_else(|| step.note.clone(), ToString::to_string),
             ]);
         }
         print_table(&mut out, &rows)?;
     } else {
-        // What had nothing to take back is done.
-        let nothing = Ok(());
-        let result = |step: &Step| results.map(|results| results.get(step.partition()).unwrap_or(&nothing));
         print_json(&mut out, global.output(), steps.iter().map(|step| step.as_json(result(step))).collect())?;
     }
     Ok(out.flush()?)

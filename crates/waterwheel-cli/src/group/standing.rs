@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use waterwheel::admin::{Admin, Committed, GroupDescription, GroupType, OffsetSpec};
 use waterwheel::{Error, KafkaError, TopicPartition};
 
-use crate::words::now_ms;
+use crate::asking::or_dash;
+use crate::words::{about, grouped, now_ms};
 
 /// A group's name, and what was found of it, or why nothing was.
 pub(crate) type Found<T> = (String, Result<T, KafkaError>);
@@ -55,6 +56,22 @@ impl Place {
     /// Where a member would begin to read: what was deleted is no longer there to be read.
     fn next(&self) -> Option<i64> {
         Some(self.committed?.max(self.begin.unwrap_or(0)))
+    }
+
+    /// Of [`cells`](Self::cells).
+    pub(crate) const HEADINGS: [&'static str; 7] =
+        ["PARTITION", ">COMMITTED", ">END", ">LAG", ">UNFINISHED", ">TIME", "NOTE"];
+
+    pub(crate) fn cells(&self) -> Vec<String> {
+        vec![
+            self.partition.to_string(),
+            or_dash(self.committed),
+            or_dash(self.end),
+            or_dash(self.lag().map(grouped)),
+            or_dash(self.unfinished().map(grouped)),
+            or_dash(self.time_lag.map(about)),
+            self.reason.clone().unwrap_or_default(),
+        ]
     }
 
     fn as_json(&self, group: &GroupDescription) -> Value {

@@ -36,7 +36,7 @@ impl Progress {
         } else if std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             // Without a style of its own it has the usual one.
-            if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} % of {len} offsets  {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} % of {len} offsets{msg}") {
                 bar.set_style(style);
             }
             Shape::Bar(bar, Hold::begin())

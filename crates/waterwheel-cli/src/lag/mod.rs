@@ -206,26 +206,13 @@ fn trend_words(trend: Option<&Trend>) -> String {
 }
 
 fn partitions<'a>(standings: impl Iterator<Item = (&'a String, &'a Standing)>) -> comfy_table::Table {
-    let mut rows = table(&["GROUP", "PARTITION", ">COMMITTED", ">END", ">LAG", ">UNFINISHED", ">TIME", "NOTE"]);
+    let mut rows = table(&[&["GROUP"][..], &Place::HEADINGS].concat());
     for (name, standing) in standings {
         for place in &standing.places {
-            rows.add_row([vec![name.clone()], cells(place)].concat());
+            rows.add_row([vec![name.clone()], place.cells()].concat());
         }
     }
     rows
-}
-
-/// A partition's cells: partition, committed, end, lag, unfinished, time, note.
-pub(crate) fn cells(place: &Place) -> Vec<String> {
-    vec![
-        place.partition.to_string(),
-        or_dash(place.committed),
-        or_dash(place.end),
-        or_dash(place.lag().map(grouped)),
-        or_dash(place.unfinished().map(grouped)),
-        or_dash(place.time_lag.map(about)),
-        place.reason.clone().unwrap_or_default(),
-    ]
 }
 
 fn as_json(name: &str, standing: &Standing, trend: Option<&Trend>) -> Value {

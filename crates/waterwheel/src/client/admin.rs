@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::described::{ClusterDescription, GroupDescription, GroupList, Operation, TopicDescription};
-use super::{Commit, CommitOutcome, Committed, PortFuture};
+use super::{Commit, CommitOutcome, Committed, PortFuture, WorldTime};
 use crate::error::KafkaError;
 use crate::record::TopicPartition;
 
@@ -22,6 +22,11 @@ pub enum OffsetSpec {
 /// Questions and changes. Each is given up after 30 s, but for those with a time-out of their own. `Err` where a call
 /// failed as a whole; else there is an answer to each thing asked for, in the order asked.
 pub(crate) trait Admin: Send + Sync {
+    /// The cluster's time; `None`: the machine's.
+    fn time(&self) -> Option<WorldTime> {
+        None
+    }
+
     /// What kept the last calls from being answered (no connection, wrong credentials), until one is answered.
     fn trouble(&self) -> Option<KafkaError>;
 

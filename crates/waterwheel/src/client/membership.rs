@@ -108,3 +108,31 @@ pub(crate) trait Membership: Send + Sync {
     /// the client then ends on a thread of its own. Dropping the member does the same, and does not wait.
     fn close(&self) -> PortFuture<()>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_map_of_this_topic_and_offset_says_what_is_finished() {
+        let head = commit_map::MapHead { topic_id: NonZeroU128::new(5), base: 10, leader_epoch: None };
+        let metadata = commit_map::encode(&head, [12..20, 25..26], &[], commit_map::Limit::KAFKA).text;
+        let of = |offset, metadata: &str| Committed {
+            partition: TopicPartition::new("orders", 0),
+            offset,
+            leader_epoch: None,
+            metadata: metadata.to_owned(),
+        };
+        let finished = vec![12..20, 25..26];
+        assert_eq!(of(Some(10), &metadata).finished_above(Some(5)), finished);
+        assert_eq!(of(Some(10), &metadata).finished_above(None), finished);
+        for (offset, metadata, topic) in [
+            (Some(10), &*metadata, 6),
+            (Some(11), &*metadata, 5),
+            (None, &*metadata, 5),
+            (Some(10), "someone else's", 5),
+        ] {
+            assert_eq!(of(offset, metadata).finished_above(Some(topic)), [], "{offset:?} of topic {topic}");
+        }
+    }
+}

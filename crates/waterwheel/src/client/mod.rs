@@ -12,7 +12,12 @@ mod described;
 mod fetcher;
 pub(crate) mod librdkafka;
 mod membership;
+#[cfg(feature = "__memory")]
+pub(crate) mod memory;
 mod producer;
+#[cfg(test)]
+#[cfg(feature = "__memory")]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -37,8 +42,21 @@ pub(crate) type PortFuture<T> = Pin<Box<dyn Future<Output = Result<T, KafkaError
 /// Client properties by librdkafka's names, checked by `config`.
 pub(crate) type Properties = BTreeMap<String, String>;
 
+/// The time of a cluster that does not go by the machine's clock but by the runtime's, which a test may pause.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorldTime {
+    pub(crate) start: tokio::time::Instant,
+    /// Wall time at `start`, in milliseconds since the Unix epoch.
+    pub(crate) wall_start_ms: i64,
+}
+
 /// Makes clients of one kind. Nothing connects before its first use.
 pub(crate) trait Backend: Send + Sync {
+    /// The cluster's time; `None`: the machine's.
+    fn time(&self) -> Option<WorldTime> {
+        None
+    }
+
     fn membership(&self, properties: &Properties, topics: &[String]) -> Result<Arc<dyn Membership>, KafkaError>;
     fn fetcher(&self, properties: &Properties) -> Result<Arc<dyn Fetcher>, KafkaError>;
     fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, KafkaError>;

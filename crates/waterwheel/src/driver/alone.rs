@@ -39,7 +39,7 @@ impl<H: Handler<Raw>> LoneShard<H> {
     /// A shard with partitions 0 to `partitions`, and what makes their batches. Within a runtime.
     pub fn new(settings: Settings, partitions: usize, handler: H) -> (Self, Source) {
         let common = Arc::new(Common {
-            clock: Clock::start(),
+            clock: Clock::start(None),
             pool: Pool::new(settings.concurrency, 1),
             tally: Arc::default(),
             events: broadcast::Sender::new(16),

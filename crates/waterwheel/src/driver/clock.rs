@@ -5,11 +5,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 use waterwheel_core::Now;
 
-/// Time since a start, counted also while the machine is suspended, so that a lease runs out in its sleep.
+use crate::client::WorldTime;
+
+/// Time since a start, counted also while the machine is suspended, so that a lease runs out in its sleep. Where the
+/// client's cluster has a time of its own, it goes by that.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: Duration,
     wall_start_ms: i64,
+    world: Option<WorldTime>,
 }
 
 fn boottime() -> Duration {
@@ -18,8 +22,14 @@ fn boottime() -> Duration {
 }
 
 impl Clock {
-    pub(crate) fn start() -> Self {
-        Self { start: boottime(), wall_start_ms: wall_ms() }
+    /// `world`: the time of the client's cluster, where that is not the machine's.
+    pub(crate) fn start(world: Option<WorldTime>) -> Self {
+        let start = read(world);
+        let wall_start_ms = match world {
+            None => wall_ms(),
+            Some(world) => world.wall_start_ms + i64::try_from(start.as_millis()).unwrap_or(i64::MAX),
+        };
+        Self { start, wall_start_ms, world }
     }
 
     /// Wall time at `Now` zero, in milliseconds since the Unix epoch.
@@ -28,7 +38,7 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now::at(boottime().saturating_sub(self.start))
+        Now::at(read(self.world).saturating_sub(self.start))
     }
 
     /// How long from now until `at`; zero where it has passed.
@@ -37,10 +47,15 @@ impl Clock {
     }
 
     /// The same moment on the clock that timers and users go by.
-    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub(crate) fn instant(&self, at: Now) -> Instant {
-        Instant::now() + self.until(at)
+        // The runtime's, which a test may have paused.
+        tokio::time::Instant::now().into_std() + self.until(at)
     }
+}
+
+/// Time since a start that never changes.
+fn read(world: Option<WorldTime>) -> Duration {
+    world.map_or_else(boottime, |world| tokio::time::Instant::now() - world.start)
 }
 
 /// Wall time in milliseconds since the Unix epoch.

@@ -45,8 +45,8 @@ struct State {
 }
 
 impl Course {
-    pub(crate) fn new() -> Self {
-        Self { clock: Clock::start(), state: Mutex::default(), caught_up: watch::Sender::new(false) }
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, state: Mutex::default(), caught_up: watch::Sender::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -275,7 +275,7 @@ mod tests {
             vec![Commit { partition: partition(n), offset, leader_epoch: None, metadata: String::new() }]
         };
         for round in 0..1_000 {
-            let course = Course::new();
+            let course = Course::new(Clock::start(None));
             let told = course.caught_up();
             course.change(|targets| {
                 (0..PARTITIONS).for_each(|n| targets.capture(partition(n), 0, 10));

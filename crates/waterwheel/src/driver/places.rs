@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::clock::wall_ms;
+use super::clock::Clock;
 use crate::client::{Admin, OffsetSpec};
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -24,8 +24,10 @@ pub(crate) async fn places(
     admin: &dyn Admin,
     of: &[(TopicPartition, Start)],
 ) -> Result<Vec<Result<i64, KafkaError>>, KafkaError> {
+    // Only those cost a look at the clock that go by it.
+    let now = || Clock::start(admin.time()).wall_start_ms();
     let asked = of.iter().flat_map(|(partition, start)| {
-        questions(*start).iter().flatten().map(|spec| (partition.clone(), *spec)).collect::<Vec<_>>()
+        questions(*start, now).iter().flatten().map(|spec| (partition.clone(), *spec)).collect::<Vec<_>>()
     });
     let asked: Vec<_> = asked.collect();
     let told = if asked.is_empty() { Vec::new() } else { admin.list_offsets(asked).await? };
@@ -44,15 +46,15 @@ pub(crate) async fn places(
     Ok(of.iter().map(place).collect())
 }
 
-/// What has to be asked.
-fn questions(start: Start) -> [Option<OffsetSpec>; 2] {
+/// What has to be asked. `now`: milliseconds since the Unix epoch.
+fn questions(start: Start, now: impl Fn() -> i64) -> [Option<OffsetSpec>; 2] {
     let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
     match start {
         Start::Offset(_) | Start::Nowhere => [None; 2],
         Start::Earliest => [Some(OffsetSpec::Earliest), None],
         Start::Latest => [Some(OffsetSpec::Latest), None],
         Start::Timestamp(at) => [Some(OffsetSpec::Timestamp(at.duration_since(UNIX_EPOCH).map_or(0, ms))), None],
-        Start::Ago(age) => [Some(OffsetSpec::Timestamp(wall_ms().saturating_sub(ms(age)).max(0))), None],
+        Start::Ago(age) => [Some(OffsetSpec::Timestamp(now().saturating_sub(ms(age)).max(0))), None],
         Start::BeforeEnd(_) => [Some(OffsetSpec::Earliest), Some(OffsetSpec::Latest)],
     }
 }

@@ -533,6 +533,8 @@ impl<W: Work> Future for Shard<W> {
         let mut turns = 0;
         loop {
             if this.read_letters(cx) {
+                // What is to be cut was perhaps told with the same letters.
+                this.act();
                 this.ended = true;
                 this.flush_counts();
                 return Poll::Ready(());

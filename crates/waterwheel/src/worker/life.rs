@@ -50,7 +50,7 @@ impl Built {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = builder.shards.unwrap_or(cores).min(builder.concurrency);
         let common = Arc::new(Common {
-            clock: Clock::start(),
+            clock: Clock::start(builder.client.backend().time()),
             pool: Pool::new(builder.concurrency, shards),
             tally: Arc::default(),
             events: broadcast::Sender::new(EVENTS),

@@ -15,8 +15,13 @@ async fn all(consumer: &mut AssignedConsumer) -> Vec<(i32, i64)> {
     seen
 }
 
+/// It can be read from a task that moves between threads.
+fn movable<T: Send>(consumer: T) -> T {
+    consumer
+}
+
 async fn read(reader: AssignedBuilder) -> Vec<(i32, i64)> {
-    let mut consumer = reader.until(Until::End).open().await.unwrap();
+    let mut consumer = movable(reader.until(Until::End).open().await.unwrap());
     let mut seen = all(&mut consumer).await;
     assert!(consumer.is_at_end());
     consumer.close().await.unwrap();

@@ -5,7 +5,7 @@ use super::super::properties::Role;
 use super::super::reader::{Reader, Room};
 use super::super::ready::{Ready, Signal, Token};
 use super::*;
-use crate::client::Position;
+use crate::client::{Outgoing, Position};
 
 /// Seconds to take as many records from four queues without copying them.
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::task::Poll;
 
 use super::*;
-use crate::client::{Commit, CommitOutcome, GroupProtocol, Membership, MembershipEvent};
+use crate::client::{Commit, CommitOutcome, GroupProtocol, MembershipEvent};
 use crate::error::{KafkaError, code};
 
 /// Properties that choose a protocol.
@@ -56,7 +56,7 @@ impl One {
     fn join(kafka: &Kafka, group: &str, topic: &str, protocol: Protocol, more: &[(&str, &str)]) -> Self {
         let mut properties = vec![("group.id", group)];
         properties.extend(protocol.iter().chain(more));
-        let member = Librdkafka.membership(&kafka.properties(&properties), &[topic.to_owned()]).unwrap();
+        let member = kafka.membership(&properties, topic);
         Self { member, owned: BTreeSet::new() }
     }
 

@@ -116,7 +116,7 @@ async fn a_group_is_described_with_its_members_and_is_deleted_only_without(kafka
         ("group.instance.id", "one"),
         ("session.timeout.ms", "6000"),
     ];
-    let member = Librdkafka.membership(&kafka.properties(&own), std::slice::from_ref(&topic)).unwrap();
+    let member = kafka.membership(&own, &topic);
     while !matches!(poll_fn(|cx| member.poll_event(cx)).await, MembershipEvent::Assigned(_)) {}
     let admin = kafka.admin();
     // The member has its partitions a moment before its group is stable.

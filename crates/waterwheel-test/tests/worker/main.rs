@@ -1,0 +1,9 @@
+//! Workers on the memory cluster, in paused time: what only a cluster under the test's control makes cheap to show.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong in a test's support ends it")]
+
+mod faults;
+mod kit;
+mod seeds;
+mod storms;
+mod support;

@@ -1,0 +1,145 @@
+//! Questions and changes that concern topics and groups.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error;
+use super::faults::Request;
+use super::groups::{ALLOWED, BROKER};
+use super::reads_committed;
+use super::world::{Topic, World};
+use crate::client::{
+    Admin, BrokerDescription, ClusterDescription, Commit, CommitOutcome, Committed, GroupDescription, GroupList,
+    OffsetSpec, Operation, PartitionDescription, PortFuture, Properties, TopicDescription, WorldTime,
+};
+use crate::error::{KafkaError, code};
+use crate::record::TopicPartition;
+
+/// Asks and changes.
+pub(super) struct AdminClient {
+    world: Arc<World>,
+    host: u32,
+    /// Whether "latest" is the last stable offset.
+    committed: bool,
+}
+
+impl AdminClient {
+    pub(super) fn new(world: Arc<World>, host: u32, properties: &Properties) -> Self {
+        Self { world, host, committed: reads_committed(properties) }
+    }
+}
+
+fn partitions(topic: &Topic) -> Vec<PartitionDescription> {
+    vec![PartitionDescription { leader: Some(BROKER), replicas: 1, in_sync: 1 }; topic.logs.len()]
+}
+
+impl Admin for AdminClient {
+    fn time(&self) -> Option<WorldTime> {
+        Some(self.world.time())
+    }
+
+    fn trouble(&self) -> Option<KafkaError> {
+        let reached = self.world.look(|state| state.faults.reaches_brokers(self.host));
+        (!reached).then(|| error(code::LOCAL_TRANSPORT, "cut off"))
+    }
+
+    fn describe_cluster(&self) -> PortFuture<ClusterDescription> {
+        self.world.ask(self.host, Request::Describe, |_| {
+            let broker = BrokerDescription { id: BROKER, host: "memory".to_owned(), port: 9092 };
+            Ok(ClusterDescription { id: Some("memory".to_owned()), brokers: vec![broker] })
+        })
+    }
+
+    fn ask_broker(&self, _: i32) -> PortFuture<()> {
+        self.world.ask(self.host, Request::Describe, |_| Ok(()))
+    }
+
+    fn list_topics(&self) -> PortFuture<Vec<String>> {
+        self.world.ask(self.host, Request::Describe, |state| Ok(state.topics.keys().map(|t| t.to_string()).collect()))
+    }
+
+    fn allowed_on_topics(&self, topics: Vec<String>) -> PortFuture<Vec<Result<Option<Vec<Operation>>, KafkaError>>> {
+        self.world.ask(self.host, Request::Describe, |state| {
+            let allowed = |name: String| match state.topics.contains_key(name.as_str()) {
+                true => Ok(Some(ALLOWED.to_vec())),
+                false => Err(error(code::UNKNOWN_TOPIC_OR_PARTITION, name)),
+            };
+            Ok(topics.into_iter().map(allowed).collect())
+        })
+    }
+
+    fn list_groups(&self) -> PortFuture<GroupList> {
+        self.world.ask_group(self.host, Request::Groups, |state| {
+            Ok(GroupList { groups: state.list_groups(), failures: Vec::new() })
+        })
+    }
+
+    fn describe_groups(&self, groups: Vec<String>) -> PortFuture<Vec<Result<GroupDescription, KafkaError>>> {
+        self.world.ask_group(self.host, Request::Groups, move |state| {
+            Ok(groups.iter().map(|group| state.describe_group(group)).collect())
+        })
+    }
+
+    fn committed(
+        &self,
+        group: String,
+        partitions: Option<Vec<TopicPartition>>,
+    ) -> PortFuture<Vec<Result<Committed, KafkaError>>> {
+        self.world.ask_group(self.host, Request::Committed, move |state| {
+            Ok(state.committed_by(&group, partitions).into_iter().map(Ok).collect())
+        })
+    }
+
+    fn commit(&self, group: String, commits: Vec<Commit>) -> PortFuture<Vec<CommitOutcome>> {
+        self.world.ask_group(self.host, Request::Commit, move |state| Ok(state.commit_from_outside(&group, commits)))
+    }
+
+    fn delete_offsets(&self, group: String, partitions: Vec<TopicPartition>) -> PortFuture<Vec<CommitOutcome>> {
+        self.world.ask_group(self.host, Request::Groups, move |state| state.delete_offsets(&group, partitions))
+    }
+
+    fn delete_groups(&self, groups: Vec<String>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.world.ask_group(self.host, Request::Groups, move |state| {
+            Ok(groups.iter().map(|group| state.delete_group(group)).collect())
+        })
+    }
+
+    fn describe_topics(&self, topics: Vec<String>) -> PortFuture<Vec<Result<TopicDescription, KafkaError>>> {
+        self.world.ask(self.host, Request::Describe, |state| {
+            let describe = |name: String| match state.topics.get(name.as_str()) {
+                Some(topic) => Ok(TopicDescription { id: Some(topic.id), partitions: partitions(topic), name }),
+                None => Err(error(code::UNKNOWN_TOPIC_OR_PARTITION, name)),
+            };
+            Ok(topics.into_iter().map(describe).collect())
+        })
+    }
+
+    fn list_offsets(&self, of: Vec<(TopicPartition, OffsetSpec)>) -> PortFuture<Vec<Result<i64, KafkaError>>> {
+        let committed = self.committed;
+        self.world.ask(self.host, Request::Offsets, move |state| {
+            let offset = |(partition, spec): (TopicPartition, OffsetSpec)| {
+                let missing = || error(code::UNKNOWN_TOPIC_OR_PARTITION, partition.to_string());
+                let log = state.log(&partition).ok_or_else(missing)?;
+                Ok(match spec {
+                    OffsetSpec::Earliest => log.start(),
+                    OffsetSpec::Latest => log.end(committed),
+                    OffsetSpec::Timestamp(time) => log.at_time(time, committed),
+                })
+            };
+            Ok(of.into_iter().map(offset).collect())
+        })
+    }
+
+    fn create_topic(&self, name: String, partitions: usize, _timeout: Duration) -> PortFuture<()> {
+        self.world.ask(self.host, Request::CreateTopic, move |state| {
+            let is_valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || name.len() > 249 || !name.chars().all(is_valid) {
+                return Err(error(code::INVALID_TOPIC, name));
+            }
+            if !state.topics.contains_key(name.as_str()) {
+                state.make_topic(&name, partitions);
+            }
+            Ok(())
+        })
+    }
+}
