@@ -136,6 +136,8 @@ pub struct Lanes {
     spilled: ByLane<Box<Spilled>>,
     /// How many records hold a lane beside the first: those of a batch, in which a lane has several.
     companions: ByLane<u32>,
+    /// The sum of those.
+    joined: usize,
     /// Lanes of which the first in the queue may start, in the order they became so.
     ready: VecDeque<LaneKey>,
     /// Entries of `ready` whose lane was closed since.
@@ -149,15 +151,20 @@ impl Lanes {
     }
 
     /// Whether the next record of this lane may start at once: nothing of the lane is in work, or all of it is in the batch
-    /// that is being gathered.
-    pub fn is_free(&self, key: LaneKey) -> bool {
-        self.lanes.get(&key).is_none_or(|lane| lane.state == BUSY | OPEN)
+    /// that is being gathered, and fewer than `room` have joined others.
+    pub fn is_free(&self, key: LaneKey, room: usize) -> bool {
+        self.lanes.get(&key).is_none_or(|lane| lane.state == BUSY | OPEN && self.joined < room)
+    }
+
+    /// Records that have joined another one of their lane in a batch: they may come back to the queues all at once.
+    pub fn joined(&self) -> usize {
+        self.joined
     }
 
     /// The lane's head begins to run, or its next record joins the head.
     pub fn occupy(&mut self, key: LaneKey) {
         let lane = self.lanes.entry(key).or_default();
-        hold(lane, key, &mut self.companions);
+        self.joined += hold(lane, key, &mut self.companions);
     }
 
     // ---- several records of a lane in one batch -----------------------------------------------------------------------
@@ -213,6 +220,7 @@ impl Lanes {
         if !self.companions.is_empty()
             && let Entry::Occupied(mut others) = self.companions.entry(key)
         {
+            self.joined -= 1;
             *others.get_mut() -= 1;
             if *others.get() == 0 {
                 others.remove();
@@ -253,7 +261,7 @@ impl Lanes {
         self.peek_ready()?;
         let key = self.ready.pop_front()?;
         let lane = self.lanes.get_mut(&key).filter(|lane| lane.len() > 0)?;
-        hold(lane, key, &mut self.companions);
+        self.joined += hold(lane, key, &mut self.companions);
         lane.state -= QUEUED;
         Some((key, self.queues.pop(lane.last)))
     }
@@ -267,7 +275,9 @@ impl Lanes {
             return Vec::new();
         }
         let queued = self.lanes.get(&key).map_or(0, |lane| lane.len());
-        let most = (room / 2).max(usize::from(queued == 0));
+        // One of which a batch holds several is asked about again when they are done with.
+        let runs_dry = queued == 0 && !self.companions.contains_key(&key);
+        let most = (room / 2).max(usize::from(runs_dry));
         match self.spilled.get_mut(&key) {
             Some(spilled) if queued <= most / 4 => spilled.ask(most),
             _ => Vec::new(),
@@ -344,12 +354,14 @@ impl Lanes {
     }
 }
 
-/// One more record holds a lane, which is closed behind it.
-fn hold(lane: &mut Lane, key: LaneKey, companions: &mut ByLane<u32>) {
-    if lane.is(OPEN) {
+/// One more record holds a lane, which is closed behind it. How many have joined others by that.
+fn hold(lane: &mut Lane, key: LaneKey, companions: &mut ByLane<u32>) -> usize {
+    let joins = lane.is(OPEN);
+    if joins {
         *companions.entry(key).or_default() += 1;
     }
     lane.state = (lane.state | BUSY) & !OPEN;
+    usize::from(joins)
 }
 
 #[cfg(test)]
@@ -392,7 +404,7 @@ mod tests {
         assert_eq!(lanes.take_ready(), Some((A, w(2))));
         lanes.vacate(A);
         assert_eq!(lanes.len(), 0, "an idle key costs nothing");
-        assert!(lanes.is_free(A));
+        assert!(lanes.is_free(A, 9));
     }
 
     #[test]
@@ -404,9 +416,9 @@ mod tests {
         }
         lanes.vacate(B);
         lanes.clear_waiting();
-        assert_eq!((lanes.is_free(A), lanes.is_free(B), lanes.take_ready()), (false, true, None));
+        assert_eq!((lanes.is_free(A, 9), lanes.is_free(B, 9), lanes.take_ready()), (false, true, None));
         lanes.vacate(A);
-        assert!(lanes.is_free(A) && lanes.is_empty());
+        assert!(lanes.is_free(A, 9) && lanes.is_empty());
         assert_eq!(lanes.take_ready(), None, "what waited is gone");
     }
 
@@ -432,7 +444,7 @@ mod tests {
         assert_eq!(lanes.ask(A, 9), [], "once");
         lanes.vacate(A);
         assert_eq!(lanes.take_ready(), None);
-        assert!(!lanes.is_free(A), "a later record must not overtake offset 5");
+        assert!(!lanes.is_free(A, 9), "a later record must not overtake offset 5");
         assert_eq!(lanes.queue(A, 6, w(6), 9), Kept::Offset, "nor be queued before it");
         assert_eq!(lanes.arrive(A, 6, w(6)), Arrival::Unasked);
         assert_eq!(lanes.arrive(A, 5, w(5)), Arrival::Queued);
@@ -456,11 +468,11 @@ mod tests {
         assert_eq!(lanes.peek_ready(), None, "closed while its next one was ready");
         lanes.vacate(A);
         lanes.vacate(A);
-        assert_eq!((lanes.peek_ready(), lanes.is_free(A)), (None, false), "one of three still runs");
+        assert_eq!((lanes.peek_ready(), lanes.is_free(A, 9)), (None, false), "one of three still runs");
         lanes.vacate(A);
         assert_eq!(lanes.take_ready(), Some((A, w(3))));
         lanes.vacate(A);
-        assert!(lanes.is_empty() && lanes.companions.is_empty());
+        assert!(lanes.is_empty() && lanes.companions.is_empty() && lanes.joined() == 0);
     }
 
     #[test]
@@ -468,12 +480,12 @@ mod tests {
         let mut lanes = Lanes::default();
         lanes.occupy(A);
         lanes.open(A);
-        assert!(lanes.is_free(A));
+        assert!(lanes.is_free(A, 1) && !lanes.is_free(A, 0));
         lanes.occupy(A);
-        assert!(!lanes.is_free(A), "the second is not in the batch yet");
+        assert!(!lanes.is_free(A, 9), "the second is not in the batch yet");
         lanes.open(A);
         queue(&mut lanes, A, 1);
-        assert!(!lanes.is_free(A), "a later record must not overtake one that waits");
+        assert!(!lanes.is_free(A, 9), "a later record must not overtake one that waits");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) fn ladder(criterion: &mut Criterion) {
     group.bench_function(BenchmarkId::new("a key is free, beside", BUSY), |b| {
         b.iter(|| {
             next = (next + 1) % BUSY;
-            black_box(lanes.is_free(keys[BUSY + next]))
+            black_box(lanes.is_free(keys[BUSY + next], 1))
         })
     });
     group.bench_function(BenchmarkId::new("taken and left, beside", BUSY), |b| {

@@ -239,7 +239,7 @@ impl<R: Records> Engine<R> {
             // A key is hashed when somebody has to know: of records that are done where they start, hardly ever.
             let key = || self.settings.order.lane(records.key(index as usize));
             let lane = if p.lanes.is_empty() { None } else { key() };
-            let is_free = lane.is_none_or(|key| p.lanes.is_free(key));
+            let is_free = lane.is_none_or(|key| p.lanes.is_free(key, share.saturating_sub(p.waiting)));
             if is_free && !self.credits.may_start(&p.share) {
                 break Next::NoCredit;
             }
@@ -299,7 +299,7 @@ impl<R: Records> Engine<R> {
     pub(super) fn refill(&mut self, id: PartitionId, key: LaneKey) {
         let share = self.shares.waiting;
         let Some(p) = self.partitions.get_mut(id.index()).and_then(Option::as_deref_mut) else { return };
-        let offsets = p.lanes.ask(key, share.saturating_sub(p.waiting));
+        let offsets = p.lanes.ask(key, p.room(share));
         if offsets.is_empty() {
             return;
         }
@@ -321,12 +321,17 @@ impl Partition {
         order != Order::Partition && self.deferred < DEFERRED_LIMIT
     }
 
+    /// How many more records may wait: those that have joined a batch may have to, if it fails.
+    fn room(&self, share: usize) -> usize {
+        share.saturating_sub(self.waiting + self.lanes.joined())
+    }
+
     /// Queues a record in its busy lane. Returns whether only its offset was kept.
     ///
     /// A lane may hold as many records as there is room left for others: one hot key half of the share, a second one a
     /// quarter, and so on. However many there are, other keys are never shut out.
     fn queue(&mut self, key: LaneKey, offset: i64, waiting: Waiting, share: usize) -> bool {
-        let kept = self.lanes.queue(key, offset, waiting, share.saturating_sub(self.waiting));
+        let kept = self.lanes.queue(key, offset, waiting, self.room(share));
         match kept {
             Kept::Record => self.waiting += 1,
             Kept::Offset => self.deferred += 1,

@@ -326,3 +326,12 @@ fn a_batch_takes_as_long_as_an_attempt_may_from_when_it_runs() {
     let verdicts = rig.end_all(&slots, &[Outcome::Cut; 2]);
     assert!(verdicts.iter().all(|v| matches!(v, Verdict::Retry { .. })), "{verdicts:?}");
 }
+
+#[test]
+fn no_more_records_join_others_than_may_wait_if_the_batch_fails() {
+    let mut rig = Rig::on_p0(Settings { waiting: 2, ..in_batches(5) });
+    rig.fetch("0a 1a 2a 3a 4a");
+    let slots = rig.batch(&[0, 1, 2]);
+    rig.end_all(&slots, &[FAILED; 3]);
+    assert_eq!(rig.engine.views(rig.now)[0].waiting, 2);
+}
