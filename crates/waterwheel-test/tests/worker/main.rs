@@ -2,8 +2,10 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong in a test's support ends it")]
 
+mod cancel_safety;
 mod faults;
 mod kit;
+mod lives;
 mod seeds;
 mod storms;
 mod support;

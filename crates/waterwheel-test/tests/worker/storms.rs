@@ -11,24 +11,11 @@ use tokio::time::Instant;
 use waterwheel::{KafkaError, Message, ProducerRecord, Raw, Retry, TopicPartition, Witness};
 use waterwheel_test::{Cluster, Host, Lasts, Request};
 
-use crate::support::{End, Entry, Journal, Running, member, run, start};
+use crate::support::{Dice, End, Entry, Journal, Running, member, run, start};
 
 const SEEDS: u64 = 400;
 const STEPS: usize = 40;
 const PARTITIONS: u64 = 4;
-
-/// Splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % n
-    }
-}
 
 /// What a member suffered that may make work of it come again: from when on, until when.
 #[derive(Debug)]

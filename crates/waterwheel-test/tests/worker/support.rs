@@ -1,5 +1,6 @@
 //! What the tests share: workers that run, and a journal of what their handlers do.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,6 +66,19 @@ pub(crate) fn eventually<'a>(what: &'a str, mut holds: impl FnMut() -> bool + 'a
     }
 }
 
+/// Splitmix64.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31) % n
+    }
+}
+
 /// What became of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -111,6 +125,17 @@ impl Journal {
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.0.lock().unwrap().clone()
+    }
+
+    /// Attempts that run.
+    pub(crate) fn running(&self) -> usize {
+        self.0.lock().unwrap().iter().filter(|e| e.end.is_none()).count()
+    }
+
+    /// The partitions and offsets of those that ended well.
+    pub(crate) fn places(&self) -> BTreeSet<(i32, i64)> {
+        let done = |e: &&Entry| e.end.is_some_and(|(_, end)| end == End::Done);
+        self.0.lock().unwrap().iter().filter(done).map(|e| (e.partition, e.offset)).collect()
     }
 
     /// The offsets of those that ended well, in the order of their beginnings.

@@ -182,10 +182,7 @@ impl State {
         let Some(group) = self.groups.get_mut(&seat.group) else { return };
         // One that cannot tell, and a static one, stay until their sessions expire.
         let identity = group.members.get(&number).map(|m| m.identity);
-        if !self.faults.reaches_group(seat.host) {
-            return;
-        }
-        if seat.instance.is_some() {
+        if seat.instance.is_some() || !self.faults.reaches_group(seat.host) {
             let name = seat.group.clone();
             if let Some(identity) = identity {
                 self.later(seat.session, move |state| state.expire(&name, number, identity, None));
