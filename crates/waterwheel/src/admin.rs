@@ -35,6 +35,9 @@ pub struct Admin {
     fetcher: Arc<OnceLock<Arc<dyn Fetcher>>>,
 }
 
+/// How long after a coordinator that was new to a group a commit is repeated.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 impl Client {
     /// Questions and changes that concern topics and groups. Connects at the first of them.
     pub fn admin(&self) -> Result<Admin, Error> {
@@ -117,9 +120,23 @@ impl Admin {
     }
 
     /// Commits for a group without being a member of it: its next members begin there. Where the group has members,
-    /// errors of which [`is_active_group`](KafkaError::is_active_group) holds. Makes the group where there is none.
+    /// errors of which [`is_active_group`](KafkaError::is_active_group) holds. Makes the group where there is none. Repeated
+    /// while the group's coordinator is new to it.
     pub async fn commit(&self, group: impl Into<String>, commits: Vec<Commit>) -> Result<Vec<CommitOutcome>, Error> {
-        self.within(self.port.commit(group.into(), commits)).await
+        const NEW: [i32; 3] =
+            [code::COORDINATOR_LOAD_IN_PROGRESS, code::COORDINATOR_NOT_AVAILABLE, code::NOT_COORDINATOR];
+        let is_new = |outcome: &CommitOutcome| outcome.result.as_ref().is_err_and(|e| NEW.contains(&e.code()));
+        let (port, group) = (self.port.clone(), group.into());
+        let repeated = async move {
+            loop {
+                let outcomes = port.commit(group.clone(), commits.clone()).await?;
+                if !outcomes.iter().any(is_new) {
+                    return Ok(outcomes);
+                }
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+        };
+        self.within(Box::pin(repeated)).await
     }
 
     /// Takes back what a group has committed for partitions: its next members begin there as if it had committed nothing.

@@ -33,8 +33,8 @@ impl Place {
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Where each partition was, and since when.
-    since: BTreeMap<TopicPartition, (i64, Now)>,
+    /// Where each partition was, and since when it has been there with records to go.
+    since: BTreeMap<TopicPartition, (i64, Option<Now>)>,
     /// Lag over all partitions, at looks in which it only grew.
     growing: VecDeque<(Now, u64)>,
 }
@@ -45,13 +45,10 @@ impl Progress {
         let mut since = BTreeMap::new();
         let mut stalled = Vec::new();
         for place in places {
-            let before = self.since.get(&place.partition);
-            let at = match before {
-                Some((finished, at)) if *finished == place.finished && place.lag() > 0 && !place.is_explained => *at,
-                _ => now,
-            };
+            let before = self.since.get(&place.partition).filter(|(finished, _)| *finished == place.finished);
+            let at = (place.lag() > 0 && !place.is_explained).then(|| before.and_then(|(_, at)| *at).unwrap_or(now));
             since.insert(place.partition.clone(), (place.finished, at));
-            if now.since(at) >= stall_after && at < now {
+            if at.is_some_and(|at| at < now && now.since(at) >= stall_after) {
                 stalled.push(&place.partition);
             }
         }
