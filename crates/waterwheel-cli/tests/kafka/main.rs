@@ -6,6 +6,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
 
 mod assigned;
+mod batches;
 mod bench;
 mod beside;
 mod brokers;

@@ -481,3 +481,29 @@ fn what_a_consumer_cannot_have_is_refused_before_it_starts() {
         }
     });
 }
+
+#[test]
+fn a_consumer_that_was_stopped_goes_on_where_it_was() {
+    run(async {
+        let (topic, group) = (topic(1), unique("group"));
+        fill(&topic, 20, |i| format!("k{i}")).await;
+        let mut consumer = member_of(&group, &topic).start().unwrap();
+        let mut out = pull(&mut consumer, 8).await;
+        let late = out.remove(5);
+        out.into_iter().for_each(Delivery::finish);
+        let worker = consumer.worker().clone();
+        let stopping = worker.stop_and_wait(Duration::from_secs(20));
+        drop(late);
+        assert!(stopping.await);
+        assert_eq!(committed(&group, &topic, 0).unwrap().0, 5);
+        assert!(futures_util::FutureExt::now_or_never(consumer.recv()).is_none(), "what nobody pulled went back");
+        worker.start();
+        let rest = pull(&mut consumer, 13).await;
+        let mut again = offsets(&rest);
+        again.sort_unstable();
+        assert_eq!(again, [5].into_iter().chain(8..20).collect::<Vec<_>>(), "what was finished does not come again");
+        rest.into_iter().for_each(Delivery::finish);
+        consumer.close().await.unwrap();
+        assert_eq!(committed(&group, &topic, 0).unwrap().0, 20);
+    });
+}

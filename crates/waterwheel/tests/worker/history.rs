@@ -168,3 +168,20 @@ fn what_only_a_group_has_is_refused() {
         assert!(refused.contains(key), "{key}: {refused}");
     }
 }
+
+#[test]
+fn a_history_that_was_stopped_goes_on_where_it_was() {
+    run(async {
+        let topic = topic(2);
+        send((0..100).map(|i| record(&topic, i % 2, format!("k{i}"), "v"))).await;
+        let diary = Diary::default();
+        let reading = read(client().history(&*topic), &diary);
+        assert!(reading.handle.caught_up().await);
+        assert!(reading.handle.worker().stop_and_wait(Duration::from_secs(20)).await);
+        send((0..10).map(|i| record(&topic, i % 2, "later", "v"))).await;
+        reading.handle.worker().start();
+        eventually("what came meanwhile", || diary.count() == 110).await;
+        assert!(reading.handle.caught_up().await);
+        assert_eq!(reading.stop().await.counts.succeeded, 110, "nothing was handled again");
+    });
+}
