@@ -211,8 +211,8 @@ fn one(topic: &Topic, ticket: Ticket, record: &Outgoing) -> Result<(), i32> {
         argument(Argument::RD_KAFKA_VTYPE_RKT, |u| u.rkt = topic.as_ptr()),
         argument(Argument::RD_KAFKA_VTYPE_PARTITION, |u| u.i32_ = record.partition.unwrap_or(UNASSIGNED)),
         argument(Argument::RD_KAFKA_VTYPE_MSGFLAGS, |u| u.i = NOT_COPIED),
-        argument(Argument::RD_KAFKA_VTYPE_VALUE, |u| u.mem = memory(value)),
-        argument(Argument::RD_KAFKA_VTYPE_KEY, |u| u.mem = memory(key)),
+        argument(Argument::RD_KAFKA_VTYPE_VALUE, |u| u.mem = sized(value)),
+        argument(Argument::RD_KAFKA_VTYPE_KEY, |u| u.mem = sized(key)),
         argument(Argument::RD_KAFKA_VTYPE_OPAQUE, |u| {
             u.ptr = std::ptr::without_provenance_mut(ticket.to_bits() as usize)
         }),
@@ -239,7 +239,7 @@ fn parts(bytes: Option<&[u8]>) -> (*mut c_void, usize) {
 
 use sys::rd_kafka_vtype_t as Argument;
 
-fn memory((ptr, size): (*mut c_void, usize)) -> sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+fn sized((ptr, size): (*mut c_void, usize)) -> sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
     sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr, size }
 }
 
