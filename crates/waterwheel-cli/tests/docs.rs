@@ -1,4 +1,5 @@
-//! The worker files in README.md and docs/ pass `waterwheel check`, and the table of metrics is the code's.
+//! The worker files in README.md and docs/ pass `waterwheel check`, the tests that are named are there, and the table of metrics is
+//! the code's.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "the helpers of a test fail it")]
 
@@ -50,6 +51,29 @@ fn every_worker_file_in_the_documentation_is_sound() {
         }
     }
     assert!(checked >= 2, "README.md and docs/worker-file.md have one each, found {checked}");
+}
+
+#[test]
+fn every_test_that_a_page_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut code = String::new();
+    let mut folders = vec![root.join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir().expect("a folder of sources") {
+            let path = entry.expect("an entry of it").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                code.push_str(&std::fs::read_to_string(path).expect("a source"));
+            }
+        }
+    }
+    let page = std::fs::read_to_string(root.join("docs/reliability.md")).expect("a page of text");
+    let (_, table) = page.split_once("## What must not happen here").expect("its section");
+    let (table, _) = table.split_once("\n## ").expect("another one behind it");
+    let named: Vec<&str> = table.split('`').skip(1).step_by(2).collect();
+    let missing: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(named.len() > 20 && missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -233,11 +233,10 @@ fn places_sought_again_and_again_leave_no_record_behind() {
 fn times_have_offsets() {
     let Some(kafka) = Kafka::shared() else { return };
     let topic = topic_name("pull-times");
-    kafka.create_topic(&topic, 1, &[]);
+    // The times are long ago.
+    kafka.create_topic(&topic, 1, &[("retention.ms", "-1")]);
     let at = |ms: i64| SystemTime::UNIX_EPOCH + Duration::from_millis(ms.unsigned_abs());
-    // Not so old that the broker deletes it.
-    let base = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970").as_millis() as i64
-        - 200_000;
+    let base = 1_760_000_000_000_i64;
     let all = records(0, 100, 1);
     kafka.produce_at(&topic, all.iter().enumerate().map(|(n, bytes)| (bytes, Some(base + n as i64 * 1_000))));
     run(async {
