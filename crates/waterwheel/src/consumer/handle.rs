@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
@@ -29,8 +29,10 @@ const METADATA_LIMIT: usize = 4096;
 #[derive(Clone)]
 pub struct ConsumerHandle {
     worker: WorkerHandle,
-    client: Client,
     common: Arc<Common>,
+    client: Client,
+    /// Whom to ask about offsets, made at the first question.
+    admin: Arc<OnceLock<Arc<dyn Admin>>>,
 }
 
 /// What a group has committed for a partition.
@@ -61,7 +63,7 @@ pub struct Lag {
 
 impl ConsumerHandle {
     pub(super) fn new(worker: WorkerHandle, client: Client, common: Arc<Common>) -> Self {
-        Self { worker, client, common }
+        Self { worker, common, client, admin: Arc::default() }
     }
 
     /// The handle of the worker that it is: state, counts, events, snapshots, health; pausing and stopping all of it.
@@ -216,8 +218,14 @@ impl ConsumerHandle {
     }
 
     async fn offsets(&self, of: Vec<(TopicPartition, Start)>) -> Result<Vec<i64>, Error> {
-        let admin: Arc<dyn Admin> = self.client.backend().admin(self.client.properties())?;
-        let asked = tokio::time::timeout(ANSWER_WITHIN, places(&*admin, &of)).await;
+        let admin = match self.admin.get() {
+            Some(admin) => admin,
+            None => {
+                let made = self.client.backend().admin(self.client.properties())?;
+                self.admin.get_or_init(|| made)
+            }
+        };
+        let asked = tokio::time::timeout(ANSWER_WITHIN, places(&**admin, &of)).await;
         let answers = asked.map_err(|_| KafkaError::new(code::LOCAL_TIMED_OUT, "no answer", "listing offsets"))??;
         Ok(answers.into_iter().collect::<Result<_, _>>()?)
     }
