@@ -111,6 +111,9 @@ pub(crate) mod code {
     pub(crate) const UNRELEASED_INSTANCE_ID: i32 = 111;
     pub(crate) const STALE_MEMBER_EPOCH: i32 = 113;
 
+    /// Another producer has the transactional id: librdkafka's word for it, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.
+    pub(crate) const FENCED_PRODUCER: [i32; 3] = [LOCAL_FENCED, 47, 90];
+
     pub(crate) const LOCAL_BAD_MSG: i32 = -199;
     pub(crate) const LOCAL_DESTROYED: i32 = -197;
     pub(crate) const LOCAL_TRANSPORT: i32 = -195;
@@ -125,8 +128,11 @@ pub(crate) mod code {
     pub(crate) const LOCAL_WAIT_COORD: i32 = -180;
     pub(crate) const LOCAL_AUTHENTICATION: i32 = -169;
     pub(crate) const LOCAL_NOT_IMPLEMENTED: i32 = -170;
+    pub(crate) const LOCAL_STATE: i32 = -172;
     pub(crate) const LOCAL_TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const LOCAL_WAIT_CACHE: i32 = -164;
+    pub(crate) const LOCAL_PURGE_QUEUE: i32 = -152;
+    pub(crate) const LOCAL_FENCED: i32 = -144;
     pub(crate) const LOCAL_AUTO_OFFSET_RESET: i32 = -140;
 
     pub(super) const UNREACHABLE: [i32; 6] = [

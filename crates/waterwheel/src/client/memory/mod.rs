@@ -13,7 +13,7 @@
 //! | `groups` | what is told of groups, and what tools change |
 //! | `pattern` | which topics a subscription takes |
 //! | `faults` | what goes wrong on command |
-//! | `membership`, `fetcher`, `producer`, `admin` | the four ports |
+//! | `membership`, `fetcher`, `producer`, `transactions`, `admin` | the ports |
 //! | `control` | what a test does to it |
 //!
 //! What it does not do: compression and limits of a broker's request sizes, quotas, rights (a fault stands in for them),
@@ -32,6 +32,7 @@ mod pattern;
 mod producer;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod world;
 
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use std::sync::Arc;
 pub(super) use producer::murmur2;
 pub(crate) use world::World;
 
-use super::{Admin, Backend, Fetcher, Membership, Producer, Properties, WorldTime};
+use super::{Admin, Backend, Fetcher, Membership, Producer, Properties, Transactions, WorldTime};
 use crate::error::{KafkaError, code};
 
 /// Clients of a world, all on one host.
@@ -72,6 +73,10 @@ impl Backend for Memory {
         Ok(Arc::new(producer::Sender::new(self.world.clone(), self.host, properties)))
     }
 
+    fn transactions(&self, properties: &Properties) -> Result<Arc<dyn Transactions>, KafkaError> {
+        Ok(Arc::new(transactions::Transactor::new(self.world.clone(), self.host, properties)))
+    }
+
     fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError> {
         Ok(Arc::new(admin::AdminClient::new(self.world.clone(), self.host, properties)))
     }
@@ -98,6 +103,9 @@ fn error(code: i32, context: impl Into<String>) -> KafkaError {
         code::NON_EMPTY_GROUP => "the group is not empty",
         code::GROUP_ID_NOT_FOUND => "the group id does not exist",
         code::LOCAL_DESTROYED => "the client has ended",
+        code::LOCAL_STATE => "erroneous state",
+        code::LOCAL_PURGE_QUEUE => "purged in queue",
+        code::LOCAL_FENCED => "this instance has been fenced by a newer instance",
         code::LOCAL_TRANSPORT => "broker transport failure",
         code::LOCAL_MSG_TIMED_OUT => "message timed out",
         code::LOCAL_UNKNOWN_PARTITION => "unknown partition",
