@@ -7,6 +7,7 @@
 //! No type of a backend leaves its folder, and a backend is named only by the function that builds a client, so that
 //! another core can take its place.
 
+mod access;
 mod admin;
 mod described;
 mod fetcher;
@@ -24,6 +25,8 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub(crate) use access::Names;
+pub use access::{Acl, AclFilter, AclPattern, AclTarget, Permission, ScramChange, ScramMechanism, ScramUser};
 pub(crate) use admin::Admin;
 pub use admin::OffsetSpec;
 pub use described::{

@@ -85,6 +85,15 @@ fn reads_committed(properties: &Properties) -> bool {
     properties.get("isolation.level").is_none_or(|level| level != "read_uncommitted")
 }
 
+/// Kafka's codes by which tools are refused.
+pub(crate) mod refusal {
+    pub(crate) const UNSUPPORTED_VERSION: i32 = 35;
+    pub(crate) const INVALID_PARTITIONS: i32 = 37;
+    pub(crate) const INVALID_REPLICATION_FACTOR: i32 = 38;
+    pub(crate) const INVALID_REPLICA_ASSIGNMENT: i32 = 39;
+    pub(crate) const INVALID_CONFIG: i32 = 40;
+}
+
 /// The error of a code.
 fn error(code: i32, context: impl Into<String>) -> KafkaError {
     let name = match code {
@@ -98,12 +107,12 @@ fn error(code: i32, context: impl Into<String>) -> KafkaError {
         code::FENCED_INSTANCE_ID => "static consumer fenced by another consumer with the same group.instance.id",
         code::UNRELEASED_INSTANCE_ID => "the instance id is still used by another member",
         code::STALE_MEMBER_EPOCH => "the member epoch is stale",
-        code::UNSUPPORTED_VERSION => "the cluster in memory does not do this",
+        refusal::UNSUPPORTED_VERSION => "the cluster in memory does not do this",
         code::TOPIC_ALREADY_EXISTS => "topic already exists",
-        code::INVALID_PARTITIONS => "invalid number of partitions",
-        code::INVALID_REPLICATION_FACTOR => "invalid replication factor",
-        code::INVALID_REPLICA_ASSIGNMENT => "invalid replica assignment",
-        code::INVALID_CONFIG => "invalid configuration",
+        refusal::INVALID_PARTITIONS => "invalid number of partitions",
+        refusal::INVALID_REPLICATION_FACTOR => "invalid replication factor",
+        refusal::INVALID_REPLICA_ASSIGNMENT => "invalid replica assignment",
+        refusal::INVALID_CONFIG => "invalid configuration",
         code::NON_EMPTY_GROUP => "the group is not empty",
         code::GROUP_ID_NOT_FOUND => "the group id does not exist",
         code::LOCAL_DESTROYED => "the client has ended",
