@@ -22,7 +22,10 @@ mod init;
 pub mod journal;
 mod lag;
 mod log;
+mod produce;
 mod program;
+mod progress;
+mod random;
 mod records;
 mod run;
 mod runtime;
@@ -59,6 +62,7 @@ enum Verb {
     History(history::History),
     Init(init::Init),
     Lag(lag::Lag),
+    Produce(produce::Produce),
     Run(run::Run),
     VerifiableConsumer(verifiable::Consumer),
     VerifiableProducer(verifiable::Producer),
@@ -84,6 +88,7 @@ pub fn main() -> ExitCode {
         Verb::History(history) => history.run(&global),
         Verb::Init(init) => init.run(),
         Verb::Lag(lag) => lag.run(&global),
+        Verb::Produce(produce) => produce.run(&global),
         Verb::Run(run) => run.run(&global),
         Verb::VerifiableConsumer(consumer) => consumer.run(&global),
         Verb::VerifiableProducer(producer) => producer.run(&global),
