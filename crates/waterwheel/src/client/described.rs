@@ -13,6 +13,8 @@ pub struct ClusterDescription {
     pub id: Option<String>,
     /// By id.
     pub brokers: Vec<BrokerDescription>,
+    /// The broker that takes changes of topics; `None` while there is none.
+    pub controller: Option<i32>,
 }
 
 /// A broker, by the address that it tells clients.
@@ -45,10 +47,10 @@ pub struct TopicDescription {
 pub struct PartitionDescription {
     /// The broker that leads it; `None` while there is none, and it can be neither read nor written.
     pub leader: Option<i32>,
-    /// How many brokers should have it.
-    pub replicas: usize,
-    /// How many have all of it.
-    pub in_sync: usize,
+    /// The brokers that should have it, the preferred leader first.
+    pub replicas: Vec<i32>,
+    /// Those that have all of it.
+    pub in_sync: Vec<i32>,
 }
 
 /// By which protocol a group shares its partitions out.

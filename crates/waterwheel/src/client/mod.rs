@@ -18,6 +18,7 @@ mod producer;
 #[cfg(test)]
 #[cfg(feature = "__memory")]
 mod tests;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -33,6 +34,12 @@ pub(crate) use fetcher::{FetchFailure, FetchQueue, Fetched, Fetcher, Position};
 pub use membership::{Commit, CommitOutcome, Committed};
 pub(crate) use membership::{GroupProtocol, Membership, MembershipEvent};
 pub(crate) use producer::{Header, Outgoing, Parcel, Producer, SendError, Sent, SentAll, Unsent};
+
+pub(crate) use topics::{ConfigChange, Deletion};
+pub use topics::{
+    ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, DeleteBelow, Isolation, ListedOffset, Mode,
+    NewPartitions, NewTopic,
+};
 
 use crate::error::KafkaError;
 

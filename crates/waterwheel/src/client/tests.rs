@@ -5,6 +5,7 @@ mod admin;
 mod fetch;
 mod group;
 mod produce;
+mod topics;
 
 use std::collections::hash_map::RandomState;
 use std::future::poll_fn;

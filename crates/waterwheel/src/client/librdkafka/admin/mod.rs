@@ -3,7 +3,9 @@
 //! Each call runs on a short-lived thread: they are rare, and some of librdkafka's calls block.
 
 mod brokers;
+mod changes;
 mod commits;
+mod configs;
 mod groups;
 mod offsets;
 mod topics;
@@ -18,7 +20,8 @@ use super::errors;
 use super::handle::{Event, Handle, Queue, Said, Topic, lock};
 use super::properties::Role;
 use crate::client::{
-    Admin, ClusterDescription, Commit, CommitOutcome, Committed, GroupDescription, GroupList, OffsetSpec, Operation,
+    Admin, ClusterDescription, Commit, CommitOutcome, Committed, ConfigChanges, ConfigEntry, ConfigResource, Deletion,
+    GroupDescription, GroupList, Isolation, ListedOffset, Mode, NewPartitions, NewTopic, OffsetSpec, Operation,
     PortFuture, Properties, TopicDescription,
 };
 use crate::error::{KafkaError, code};
@@ -33,8 +36,11 @@ impl AdminClient {
     pub(super) fn new(properties: &Properties) -> Result<Self, KafkaError> {
         let handle = Handle::new(Role::Admin, properties, sys::RD_KAFKA_EVENT_ERROR)?;
         // librdkafka's default, too.
-        let committed = properties.get("isolation.level").is_none_or(|level| level != "read_uncommitted");
-        let asker = Asker { told: Queue::main(&handle)?, handle, committed, trouble: Mutex::default() };
+        let isolation = match properties.get("isolation.level").is_none_or(|level| level != "read_uncommitted") {
+            true => Isolation::ReadCommitted,
+            false => Isolation::ReadUncommitted,
+        };
+        let asker = Asker { told: Queue::main(&handle)?, handle, isolation, trouble: Mutex::default() };
         Ok(Self { asker: Arc::new(asker) })
     }
 
@@ -84,8 +90,41 @@ impl Admin for AdminClient {
         self.ask(move |asker| asker.list_offsets(&of))
     }
 
-    fn create_topic(&self, name: String, partitions: usize, timeout: Duration) -> PortFuture<()> {
-        self.ask(move |asker| asker.create_topic(&name, partitions, timeout))
+    fn find_offsets(
+        &self,
+        of: Vec<(TopicPartition, OffsetSpec)>,
+        isolation: Option<Isolation>,
+    ) -> PortFuture<Vec<Result<ListedOffset, KafkaError>>> {
+        self.ask(move |asker| asker.find_offsets(&of, isolation.unwrap_or(asker.isolation)))
+    }
+
+    fn create_topics(
+        &self,
+        topics: Vec<NewTopic>,
+        mode: Mode,
+        timeout: Duration,
+    ) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.create_topics(&topics, mode, timeout))
+    }
+
+    fn delete_topics(&self, topics: Vec<String>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.delete_topics(&topics))
+    }
+
+    fn create_partitions(&self, of: Vec<NewPartitions>, mode: Mode) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.create_partitions(&of, mode))
+    }
+
+    fn delete_records(&self, of: Vec<Deletion>) -> PortFuture<Vec<Result<i64, KafkaError>>> {
+        self.ask(move |asker| asker.delete_records(&of))
+    }
+
+    fn configs(&self, of: Vec<ConfigResource>) -> PortFuture<Vec<Result<Vec<ConfigEntry>, KafkaError>>> {
+        self.ask(move |asker| asker.configs(&of))
+    }
+
+    fn alter_configs(&self, changes: Vec<ConfigChanges>, mode: Mode) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.alter_configs(&changes, mode))
     }
 
     fn list_groups(&self) -> PortFuture<GroupList> {
@@ -121,8 +160,8 @@ struct Asker {
     handle: Arc<Handle>,
     /// The instance's errors.
     told: Queue,
-    /// Whether "latest" is the last stable offset.
-    committed: bool,
+    /// Unless a question says otherwise.
+    isolation: Isolation,
     /// The last of them, until something is answered.
     trouble: Mutex<Option<KafkaError>>,
 }
@@ -235,6 +274,51 @@ impl Asker {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// Objects of one question: made one by one, freed together.
+struct Objects<T> {
+    all: Vec<*mut T>,
+    free: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> Objects<T> {
+    /// `free` is librdkafka's call that frees one.
+    fn freed_by(free: unsafe extern "C" fn(*mut T)) -> Self {
+        Self { all: Vec::new(), free }
+    }
+
+    /// Takes over one that is not null.
+    fn add(&mut self, object: *mut T) {
+        self.all.push(object);
+    }
+
+    fn array(&mut self) -> (*mut *mut T, usize) {
+        (self.all.as_mut_ptr(), self.all.len())
+    }
+}
+
+impl<T> Drop for Objects<T> {
+    fn drop(&mut self) {
+        for object in self.all.drain(..) {
+            // SAFETY: live, ours, freed once, by the call for its kind.
+            unsafe { (self.free)(object) }
+        }
+    }
+}
+
+/// Has a question only judged, if so asked.
+///
+/// # Safety
+/// The options are live, and of a question that can be judged only.
+unsafe fn dry_run(options: *mut sys::rd_kafka_AdminOptions_t, mode: Mode) {
+    if mode == Mode::DryRun {
+        let mut said = Said::default();
+        // SAFETY: as the caller says; the buffer is as long as said.
+        let code =
+            unsafe { sys::rd_kafka_AdminOptions_set_validate_only(options, 1, said.as_mut_ptr(), said.len()) as i32 };
+        debug_assert!(code == 0, "{}", said.text());
     }
 }
 
