@@ -30,6 +30,7 @@ mod records;
 mod run;
 mod runtime;
 mod stop;
+mod topic;
 mod verifiable;
 mod words;
 
@@ -64,6 +65,7 @@ enum Verb {
     Lag(lag::Lag),
     Produce(produce::Produce),
     Run(run::Run),
+    Topic(topic::Topic),
     VerifiableConsumer(verifiable::Consumer),
     VerifiableProducer(verifiable::Producer),
 }
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
         Verb::Lag(lag) => lag.run(&global),
         Verb::Produce(produce) => produce.run(&global),
         Verb::Run(run) => run.run(&global),
+        Verb::Topic(topic) => topic.run(&global),
         Verb::VerifiableConsumer(consumer) => consumer.run(&global),
         Verb::VerifiableProducer(producer) => producer.run(&global),
     };

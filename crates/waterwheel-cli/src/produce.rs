@@ -227,11 +227,13 @@ impl Produce {
             ("message.timeout.ms", millis.as_deref()),
         ];
         let options: Vec<_> = options.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let given = global.properties_and(&options)?;
         let mut defaults = BTreeMap::from([("message.timeout.ms".to_owned(), "30000".to_owned())]);
-        if self.how.acks.as_deref().is_some_and(|acks| acks != "all") {
+        if given.get("acks").is_some_and(|acks| acks != "all" && acks != "-1") {
+            // It goes with all copies only.
             defaults.insert("enable.idempotence".to_owned(), "false".to_owned());
         }
-        Ok(overlay(defaults, global.properties_and(&options)?))
+        Ok(overlay(defaults, given))
     }
 
     fn plan(&self, properties: &BTreeMap<String, String>) -> Result<Plan, Failure> {
