@@ -87,7 +87,8 @@ impl Failure {
         } else if error.is_existing_topic() {
             Self::new(Exit::Refused, format!("topic {name} is there already"))
         } else if NOT_ALLOWED.contains(&error.code()) {
-            Self::new(Exit::Refused, format!("topic {name}: {error}"))
+            // It names the topic.
+            Self::new(Exit::Refused, error)
         } else {
             Self::from(error.clone()).about(format!("topic {name}"))
         }

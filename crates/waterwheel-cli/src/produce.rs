@@ -20,7 +20,7 @@ use waterwheel::config::overlay;
 use waterwheel::{Client, Producer};
 
 use self::flow::{Flow, OnError, Told};
-use self::input::{Cut, Input, Source};
+use self::input::{Cut, Input, Opened, Source, open};
 use self::pace::Pace;
 use self::tally::{End, Tally};
 use self::topics::Topics;
@@ -152,7 +152,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 /// What is asked, made out before anything is connected or read.
 struct Plan {
     topic: Option<Arc<str>>,
-    sources: Vec<Source>,
+    sources: Vec<Opened>,
     cut: Cut,
     maker: Maker,
 }
@@ -258,6 +258,10 @@ impl Produce {
         };
         let cut_at = self.form.lines || self.form.from_ndjson || files.is_empty();
         let sources = if files.is_empty() { vec![Source::Stdin] } else { files.iter().map(source).collect() };
+        let sources = match self.form.value_size {
+            Some(_) => Vec::new(),
+            None => sources.into_iter().map(open).collect::<Result<_, _>>()?,
+        };
         let largest = properties.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         let largest = largest.unwrap_or(MESSAGE_MAX_BYTES);
         let most = if self.form.from_ndjson { largest * JSON_BYTES + JSON_FRAME } else { largest };

@@ -22,6 +22,7 @@ use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
 use crate::records::Out;
 use crate::stop::Asked;
+use crate::words::grouped;
 
 /// Records without an answer at a time.
 const UNANSWERED: usize = 20_000;
@@ -107,7 +108,7 @@ impl Flow<'_> {
         let (mut window, mut batch) = (Window::default(), Batch::default());
         let (mut end, mut goes_on, mut broken) = (End::default(), true, None);
         let began = Instant::now();
-        while goes_on || !window.sent.is_empty() {
+        loop {
             let mut due = None;
             while goes_on && due.is_none() && window.has_room() && !batch.units.is_empty() {
                 let now = Instant::now();
@@ -119,6 +120,9 @@ impl Flow<'_> {
                     self.pace.took(now);
                 }
             }
+            if !goes_on && window.sent.is_empty() {
+                break;
+            }
             let wait = async {
                 match due {
                     Some(due) => sleep_until(due).await,
@@ -128,7 +132,13 @@ impl Flow<'_> {
             tokio::select! {
                 biased;
                 () = asked.reach(2) => break,
-                () = asked.reach(1), if goes_on => (end.interrupted, goes_on) = (true, false),
+                () = asked.reach(1), if goes_on => {
+                    (end.interrupted, goes_on) = (true, false);
+                    if !window.sent.is_empty() {
+                        let unanswered = grouped(window.sent.len() as u64);
+                        self.progress.say(format_args!("stopping: {unanswered} without an answer yet; once more ends at once"));
+                    }
+                }
                 (sent, answer) = window.first(), if !window.sent.is_empty() => {
                     goes_on &= self.answered(&sent, answer);
                     while let Some((sent, answer)) = window.answered() {

@@ -92,9 +92,8 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Begins to read; a source that cannot be opened is told before anything is read.
-    pub(super) fn begin(sources: Vec<Source>, cut: Cut, maker: Maker, keep_text: bool) -> Result<Self, Failure> {
-        let opened = sources.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    /// Begins to read.
+    pub(super) fn begin(opened: Vec<Opened>, cut: Cut, maker: Maker, keep_text: bool) -> Result<Self, Failure> {
         let size = opened.iter().map(|source| source.size).sum();
         let is_typed = opened.iter().any(|source| source.is_typed);
         let batches = on_a_thread(move |to| {
@@ -156,14 +155,15 @@ fn on_a_thread(
 }
 
 /// A source that can be read.
-struct Opened {
+pub(super) struct Opened {
     name: Arc<str>,
     reader: Box<dyn Read + Send>,
     size: Option<u64>,
     is_typed: bool,
 }
 
-fn open(source: Source) -> Result<Opened, Failure> {
+/// Opens a source; nothing is read of it.
+pub(super) fn open(source: Source) -> Result<Opened, Failure> {
     match source {
         Source::Stdin => {
             let stdin = io::stdin();

@@ -92,8 +92,8 @@ pub(super) fn offsets(ends: (Option<i64>, Option<i64>)) -> Option<u64> {
 fn print(out: &mut impl Write, one: &Described) -> std::io::Result<()> {
     let Described { topic, ends, set } = one;
     let details = [
-        Some(format!("{} partitions", topic.partitions.len())),
-        replication(topic).map(|count| format!("{count} replicas")),
+        Some(counted(topic.partitions.len(), "partition")),
+        replication(topic).map(|count| counted(count, "replica")),
         topic.id.map(|id| format!("id {id:032x}")),
         trouble(topic),
     ];
@@ -121,6 +121,10 @@ fn print(out: &mut impl Write, one: &Described) -> std::io::Result<()> {
         print_table(out, &rows)?;
     }
     Ok(())
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn list(brokers: &[i32]) -> String {
