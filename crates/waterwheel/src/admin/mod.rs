@@ -1,18 +1,20 @@
 //! Questions about a cluster and changes to it: what operators need, and the command's verbs.
 
+mod acls;
 mod groups;
 mod offsets;
 mod topics;
+mod users;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use crate::client::{
-    BrokerDescription, ClusterDescription, Commit, CommitOutcome, Committed, ConfigChanges, ConfigEntry,
-    ConfigResource, ConfigSource, DeleteBelow, GroupDescription, GroupList, GroupListing, GroupMember, GroupState,
-    GroupType, Isolation, ListedOffset, Mode, NewPartitions, NewTopic, OffsetSpec, Operation, PartitionDescription,
-    TopicDescription,
+    Acl, AclFilter, AclPattern, AclTarget, BrokerDescription, ClusterDescription, Commit, CommitOutcome, Committed,
+    ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, DeleteBelow, GroupDescription, GroupList, GroupListing,
+    GroupMember, GroupState, GroupType, Isolation, ListedOffset, Mode, NewPartitions, NewTopic, OffsetSpec, Operation,
+    PartitionDescription, Permission, ScramChange, ScramMechanism, ScramUser, TopicDescription,
 };
 
 use crate::client::{Admin as Port, Fetcher, PortFuture};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::access::{Acl, AclFilter, ScramChange, ScramUser};
 use super::described::{ClusterDescription, GroupDescription, GroupList, Operation, TopicDescription};
 use super::topics::{
     ConfigChanges, ConfigEntry, ConfigResource, Deletion, Isolation, ListedOffset, Mode, NewPartitions, NewTopic,
@@ -93,6 +94,21 @@ pub(crate) trait Admin: Send + Sync {
 
     /// Changes configurations.
     fn alter_configs(&self, changes: Vec<ConfigChanges>, mode: Mode) -> PortFuture<Vec<Result<(), KafkaError>>>;
+
+    /// The access rules that a filter takes.
+    fn acls(&self, filter: AclFilter) -> PortFuture<Vec<Acl>>;
+
+    /// Makes access rules.
+    fn create_acls(&self, acls: Vec<Acl>) -> PortFuture<Vec<Result<(), KafkaError>>>;
+
+    /// Deletes access rules; those that went, for each filter.
+    fn delete_acls(&self, filters: Vec<AclFilter>) -> PortFuture<Vec<Result<Vec<Acl>, KafkaError>>>;
+
+    /// Users' credentials; of all by name, if none are named.
+    fn scram_users(&self, users: Option<Vec<String>>) -> PortFuture<Vec<Result<ScramUser, KafkaError>>>;
+
+    /// Changes users' credentials.
+    fn alter_scram_users(&self, changes: Vec<ScramChange>) -> PortFuture<Vec<Result<(), KafkaError>>>;
 
     /// All groups of consumers that this client may see, by name.
     fn list_groups(&self) -> PortFuture<GroupList>;

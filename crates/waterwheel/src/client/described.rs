@@ -178,18 +178,32 @@ pub struct GroupMember {
     pub partitions: Vec<TopicPartition>,
 }
 
-/// What an access control list allows or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an access rule allows or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Operation {
+    /// All of them.
+    All,
     /// Fetch from a topic; join a group and commit for it.
     Read,
     /// Write to a topic.
     Write,
-    /// Learn that it exists and where it is; read a group's commits.
-    Describe,
+    /// Make it.
+    Create,
     /// Delete it.
     Delete,
+    /// Change it: partitions of a topic, access rules and users of a cluster.
+    Alter,
+    /// Learn that it exists and where it is; read a group's commits.
+    Describe,
+    /// What brokers do to each other.
+    ClusterAction,
+    /// Read its configurations.
+    DescribeConfigs,
+    /// Change its configurations.
+    AlterConfigs,
+    /// Write idempotently, to a cluster of before Kafka 2.8.
+    IdempotentWrite,
     /// Any other.
     Other,
 }

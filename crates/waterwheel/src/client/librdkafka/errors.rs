@@ -24,6 +24,15 @@ pub(super) mod raw {
         pub(in super::super) fn rd_kafka_ConfigResource_error(resource: *const sys::rd_kafka_ConfigResource_t) -> i32;
         pub(in super::super) fn rd_kafka_ConfigResource_type(resource: *const sys::rd_kafka_ConfigResource_t) -> i32;
         pub(in super::super) fn rd_kafka_ConfigEntry_source(entry: *const sys::rd_kafka_ConfigEntry_t) -> i32;
+        pub(in super::super) fn rd_kafka_AclBinding_restype(rule: *const sys::rd_kafka_AclBinding_t) -> i32;
+        pub(in super::super) fn rd_kafka_AclBinding_resource_pattern_type(
+            rule: *const sys::rd_kafka_AclBinding_t,
+        ) -> i32;
+        pub(in super::super) fn rd_kafka_AclBinding_operation(rule: *const sys::rd_kafka_AclBinding_t) -> i32;
+        pub(in super::super) fn rd_kafka_AclBinding_permission_type(rule: *const sys::rd_kafka_AclBinding_t) -> i32;
+        pub(in super::super) fn rd_kafka_ScramCredentialInfo_mechanism(
+            info: *const sys::rd_kafka_ScramCredentialInfo_t,
+        ) -> i32;
         pub(in super::super) fn rd_kafka_subscribe(
             rk: *mut sys::rd_kafka_t,
             topics: *const sys::rd_kafka_topic_partition_list_t,

@@ -8,11 +8,13 @@ use super::faults::Request;
 use super::groups::{ALLOWED, BROKER};
 use super::log::Written;
 use super::reads_committed;
+use super::refusal::UNSUPPORTED_VERSION;
 use super::world::{Topic, World};
 use crate::client::{
-    Admin, BrokerDescription, ClusterDescription, Commit, CommitOutcome, Committed, ConfigChanges, ConfigEntry,
-    ConfigResource, Deletion, GroupDescription, GroupList, Isolation, ListedOffset, Mode, NewPartitions, NewTopic,
-    OffsetSpec, Operation, PartitionDescription, PortFuture, Properties, TopicDescription, WorldTime,
+    Acl, AclFilter, Admin, BrokerDescription, ClusterDescription, Commit, CommitOutcome, Committed, ConfigChanges,
+    ConfigEntry, ConfigResource, Deletion, GroupDescription, GroupList, Isolation, ListedOffset, Mode, NewPartitions,
+    NewTopic, OffsetSpec, Operation, PartitionDescription, PortFuture, Properties, ScramChange, ScramUser,
+    TopicDescription, WorldTime,
 };
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -206,4 +208,29 @@ impl Admin for AdminClient {
             Ok(changes.iter().map(|changes| state.alter_configs(changes, mode)).collect())
         })
     }
+
+    fn acls(&self, _: AclFilter) -> PortFuture<Vec<Acl>> {
+        unsupported()
+    }
+
+    fn create_acls(&self, _: Vec<Acl>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        unsupported()
+    }
+
+    fn delete_acls(&self, _: Vec<AclFilter>) -> PortFuture<Vec<Result<Vec<Acl>, KafkaError>>> {
+        unsupported()
+    }
+
+    fn scram_users(&self, _: Option<Vec<String>>) -> PortFuture<Vec<Result<ScramUser, KafkaError>>> {
+        unsupported()
+    }
+
+    fn alter_scram_users(&self, _: Vec<ScramChange>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        unsupported()
+    }
+}
+
+/// The answer about access rules and users, which this cluster does not have.
+fn unsupported<T: Send + 'static>() -> PortFuture<T> {
+    Box::pin(std::future::ready(Err(error(UNSUPPORTED_VERSION, "access rules and users"))))
 }

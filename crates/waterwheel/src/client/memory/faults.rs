@@ -29,6 +29,12 @@ pub enum Request {
     Topics,
     /// What groups there are, and changes to them by tools.
     Groups,
+    /// A transactional id to be taken.
+    InitProducer,
+    /// Offsets to be part of a transaction.
+    AddOffsets,
+    /// A transaction to be committed or aborted.
+    EndTransaction,
 }
 
 /// How long a fault lasts.

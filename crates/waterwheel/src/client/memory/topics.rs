@@ -2,6 +2,7 @@
 
 use super::error;
 use super::groups::BROKER;
+use super::refusal;
 use super::world::{State, Topic};
 use crate::client::{
     ConfigChange, ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, DeleteBelow, Mode, NewPartitions, NewTopic,
@@ -20,7 +21,7 @@ impl State {
             return Err(error(code::TOPIC_ALREADY_EXISTS, name));
         }
         if topic.replication.is_some_and(|factor| factor != 1) {
-            return Err(error(code::INVALID_REPLICATION_FACTOR, format!("{name}: there is one broker")));
+            return Err(error(refusal::INVALID_REPLICATION_FACTOR, format!("{name}: there is one broker")));
         }
         check_replicas(name, &topic.replicas)?;
         let partitions = match topic.replicas.len() {
@@ -28,7 +29,7 @@ impl State {
             count => count,
         };
         if partitions == 0 {
-            return Err(error(code::INVALID_PARTITIONS, name));
+            return Err(error(refusal::INVALID_PARTITIONS, name));
         }
         for (config, value) in &topic.configs {
             check_config(name, config, value)?;
@@ -46,11 +47,11 @@ impl State {
         let has = self.topic(&wanted.topic)?.logs.len();
         if wanted.total <= has {
             let said = format!("{}: has {has} partitions", wanted.topic);
-            return Err(error(code::INVALID_PARTITIONS, said));
+            return Err(error(refusal::INVALID_PARTITIONS, said));
         }
         check_replicas(&wanted.topic, &wanted.replicas)?;
         if !wanted.replicas.is_empty() && wanted.replicas.len() != wanted.total - has {
-            return Err(error(code::INVALID_REPLICA_ASSIGNMENT, &wanted.topic));
+            return Err(error(refusal::INVALID_REPLICA_ASSIGNMENT, &wanted.topic));
         }
         if mode == Mode::Execute {
             self.make_topic(&wanted.topic, wanted.total);
@@ -73,7 +74,7 @@ impl State {
     }
 
     pub(super) fn configs(&self, of: &ConfigResource) -> Result<Vec<ConfigEntry>, KafkaError> {
-        let ConfigResource::Topic(name) = of else { return Err(error(code::UNSUPPORTED_VERSION, of.to_string())) };
+        let ConfigResource::Topic(name) = of else { return Err(error(refusal::UNSUPPORTED_VERSION, of.to_string())) };
         let set = &self.topic(name)?.configs;
         let entry = |(name, default): &(&str, &str)| {
             let value = set.get(*name);
@@ -90,7 +91,7 @@ impl State {
 
     pub(super) fn alter_configs(&mut self, changes: &ConfigChanges, mode: Mode) -> Result<(), KafkaError> {
         let of = &changes.resource;
-        let ConfigResource::Topic(name) = of else { return Err(error(code::UNSUPPORTED_VERSION, of.to_string())) };
+        let ConfigResource::Topic(name) = of else { return Err(error(refusal::UNSUPPORTED_VERSION, of.to_string())) };
         let mut configs = self.topic(name)?.configs.clone();
         for (config, change) in &changes.changes {
             let words = |configs: &std::collections::BTreeMap<String, String>| -> Vec<String> {
@@ -134,7 +135,7 @@ impl State {
 fn check_replicas(topic: &str, replicas: &[Vec<i32>]) -> Result<(), KafkaError> {
     match replicas.iter().all(|brokers| brokers == &[BROKER]) {
         true => Ok(()),
-        false => Err(error(code::INVALID_REPLICA_ASSIGNMENT, format!("{topic}: there is broker {BROKER} alone"))),
+        false => Err(error(refusal::INVALID_REPLICA_ASSIGNMENT, format!("{topic}: there is broker {BROKER} alone"))),
     }
 }
 
@@ -151,7 +152,7 @@ fn check_config(topic: &str, config: &str, value: &str) -> Result<(), KafkaError
         _ if config == "cleanup.policy" => value.split(',').all(|word| ["compact", "delete"].contains(&word)),
         _ => true,
     });
-    if fits { Ok(()) } else { Err(error(code::INVALID_CONFIG, format!("{topic}: {config}"))) }
+    if fits { Ok(()) } else { Err(error(refusal::INVALID_CONFIG, format!("{topic}: {config}"))) }
 }
 
 /// A topic's configurations and their defaults, as Kafka 4.1.1 tells them.

@@ -14,6 +14,7 @@ use super::group::Group;
 use super::log::Log;
 use super::membership::Seat;
 use super::producer::Outbox;
+use super::transactions::{Client, Coordinated};
 use super::{ended, error};
 use crate::client::{PortFuture, WorldTime};
 use crate::error::{KafkaError, code};
@@ -47,6 +48,10 @@ pub(super) struct State {
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) seats: BTreeMap<u64, Seat>,
     pub(super) outboxes: BTreeMap<u64, Outbox>,
+    /// By the numbers of their outboxes.
+    pub(super) transactors: BTreeMap<u64, Client>,
+    /// By transactional id.
+    pub(super) coordinated: BTreeMap<String, Coordinated>,
     pub(super) faults: Faults,
     /// Requests of hosts that are cut off.
     unheard: Vec<(u32, Unheard)>,
@@ -125,6 +130,8 @@ impl World {
             groups: BTreeMap::new(),
             seats: BTreeMap::new(),
             outboxes: BTreeMap::new(),
+            transactors: BTreeMap::new(),
+            coordinated: BTreeMap::new(),
             faults: Faults::default(),
             unheard: Vec::new(),
             jobs: Vec::new(),

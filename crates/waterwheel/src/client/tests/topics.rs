@@ -1,6 +1,7 @@
 //! The admin port: changes of topics, their configurations, offsets by time.
 
 use super::*;
+use crate::client::memory::refusal;
 use crate::client::{
     ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, DeleteBelow, Isolation, Mode, NewPartitions, NewTopic,
     OffsetSpec,
@@ -45,7 +46,13 @@ async fn topics_are_made_judged_and_deleted_one_by_one(kafka: Kafka) {
         NewTopic::new(unique("many")).replication(99),
         NewTopic::new(unique("no-config")).config("retention.mz", "1"),
     ];
-    let expected = vec![Ok(()), Err(code::INVALID_TOPIC), Ok(()), Err(code::INVALID_REPLICATION_FACTOR), Err(40)];
+    let expected = vec![
+        Ok(()),
+        Err(code::INVALID_TOPIC),
+        Ok(()),
+        Err(refusal::INVALID_REPLICATION_FACTOR),
+        Err(refusal::INVALID_CONFIG),
+    ];
     let judged = admin.create_topics(wanted.clone(), Mode::DryRun, SOON).await.unwrap();
     assert_eq!(codes(judged), expected);
     assert!(admin.describe_topics(vec![one.clone()]).await.unwrap()[0].is_err(), "a dry run made a topic");
@@ -97,7 +104,7 @@ async fn configurations_change_by_name_and_the_others_stay(kafka: Kafka) {
     let policy = entry("cleanup.policy").await;
     assert_eq!((policy.value.as_deref(), policy.source), (Some("delete,compact"), ConfigSource::Topic));
     let refused = admin.alter_configs(vec![wrong], Mode::Execute).await.unwrap();
-    assert_eq!(codes(refused), [Err(code::INVALID_CONFIG)]);
+    assert_eq!(codes(refused), [Err(refusal::INVALID_CONFIG)]);
     assert_eq!(entry("retention.ms").await.value.as_deref(), Some("60000"), "half of a change was made");
 
     let back = ConfigChanges::of(resource).unset("retention.ms").subtract("cleanup.policy", "delete");
@@ -122,7 +129,7 @@ async fn partitions_are_added(kafka: Kafka) {
     assert_eq!(codes(made), [Err(code::UNKNOWN_TOPIC_OR_PARTITION), Ok(())]);
     until_described(&*admin, &topic, Some(4)).await;
     let fewer = admin.create_partitions(vec![to(3)], Mode::Execute).await.unwrap();
-    assert_eq!(codes(fewer), [Err(code::INVALID_PARTITIONS)]);
+    assert_eq!(codes(fewer), [Err(refusal::INVALID_PARTITIONS)]);
 }
 
 async fn records_are_deleted_up_to_an_offset(kafka: Kafka) {

@@ -2,6 +2,7 @@
 //!
 //! Each call runs on a short-lived thread: they are rare, and some of librdkafka's calls block.
 
+mod access;
 mod brokers;
 mod changes;
 mod commits;
@@ -20,9 +21,9 @@ use super::errors;
 use super::handle::{Event, Handle, Queue, Said, Topic, lock};
 use super::properties::Role;
 use crate::client::{
-    Admin, ClusterDescription, Commit, CommitOutcome, Committed, ConfigChanges, ConfigEntry, ConfigResource, Deletion,
-    GroupDescription, GroupList, Isolation, ListedOffset, Mode, NewPartitions, NewTopic, OffsetSpec, Operation,
-    PortFuture, Properties, TopicDescription,
+    Acl, AclFilter, Admin, ClusterDescription, Commit, CommitOutcome, Committed, ConfigChanges, ConfigEntry,
+    ConfigResource, Deletion, GroupDescription, GroupList, Isolation, ListedOffset, Mode, NewPartitions, NewTopic,
+    OffsetSpec, Operation, PortFuture, Properties, ScramChange, ScramUser, TopicDescription,
 };
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -125,6 +126,26 @@ impl Admin for AdminClient {
 
     fn alter_configs(&self, changes: Vec<ConfigChanges>, mode: Mode) -> PortFuture<Vec<Result<(), KafkaError>>> {
         self.ask(move |asker| asker.alter_configs(&changes, mode))
+    }
+
+    fn acls(&self, filter: AclFilter) -> PortFuture<Vec<Acl>> {
+        self.ask(move |asker| asker.acls(&filter))
+    }
+
+    fn create_acls(&self, acls: Vec<Acl>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.create_acls(&acls))
+    }
+
+    fn delete_acls(&self, filters: Vec<AclFilter>) -> PortFuture<Vec<Result<Vec<Acl>, KafkaError>>> {
+        self.ask(move |asker| asker.delete_acls(&filters))
+    }
+
+    fn scram_users(&self, users: Option<Vec<String>>) -> PortFuture<Vec<Result<ScramUser, KafkaError>>> {
+        self.ask(move |asker| asker.scram_users(users.as_deref()))
+    }
+
+    fn alter_scram_users(&self, changes: Vec<ScramChange>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.alter_scram_users(&changes))
     }
 
     fn list_groups(&self) -> PortFuture<GroupList> {
@@ -327,14 +348,24 @@ unsafe fn dry_run(options: *mut sys::rd_kafka_AdminOptions_t, mode: Mode) {
 /// # Safety
 /// `of` is null or points to `count` operations.
 unsafe fn operations(of: *const sys::rd_kafka_AclOperation_t, count: usize) -> Option<Vec<Operation>> {
-    use sys::rd_kafka_AclOperation_t as raw;
-    let operation = |of| match of {
-        raw::RD_KAFKA_ACL_OPERATION_READ => Operation::Read,
-        raw::RD_KAFKA_ACL_OPERATION_WRITE => Operation::Write,
-        raw::RD_KAFKA_ACL_OPERATION_DESCRIBE => Operation::Describe,
-        raw::RD_KAFKA_ACL_OPERATION_DELETE => Operation::Delete,
+    // SAFETY: as the caller says. Numbers, because a newer broker may know more.
+    (!of.is_null()).then(|| (0..count).map(|i| operation(unsafe { *of.cast::<i32>().add(i) })).collect())
+}
+
+/// Kafka's numbers.
+fn operation(of: i32) -> Operation {
+    match of {
+        2 => Operation::All,
+        3 => Operation::Read,
+        4 => Operation::Write,
+        5 => Operation::Create,
+        6 => Operation::Delete,
+        7 => Operation::Alter,
+        8 => Operation::Describe,
+        9 => Operation::ClusterAction,
+        10 => Operation::DescribeConfigs,
+        11 => Operation::AlterConfigs,
+        12 => Operation::IdempotentWrite,
         _ => Operation::Other,
-    };
-    // SAFETY: as the caller says. librdkafka makes the list itself, of operations that it knows.
-    (!of.is_null()).then(|| (0..count).map(|i| operation(unsafe { *of.add(i) })).collect())
+    }
 }
