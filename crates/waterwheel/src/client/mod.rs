@@ -32,7 +32,10 @@ pub use described::{
 pub(crate) use fetcher::{FetchFailure, FetchQueue, Fetched, Fetcher, Position};
 pub use membership::{Commit, CommitOutcome, Committed};
 pub(crate) use membership::{GroupProtocol, Membership, MembershipEvent};
-pub(crate) use producer::{Header, Outgoing, Parcel, Producer, SendError, Sent, SentAll, Unsent};
+pub use producer::Purge;
+pub(crate) use producer::{
+    Answers, Header, Outgoing, Parcel, Producer, Pull, SendError, Sent, SentAll, Source, Unsent, Written,
+};
 
 use crate::error::KafkaError;
 
