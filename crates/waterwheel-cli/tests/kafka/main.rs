@@ -22,6 +22,7 @@ mod history;
 mod hostile;
 mod limits;
 mod network;
+mod producing;
 mod reading;
 mod rebalances;
 mod records;

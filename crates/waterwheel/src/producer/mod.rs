@@ -10,6 +10,9 @@ mod many;
 mod outcome;
 mod record;
 mod room;
+#[cfg(test)]
+#[cfg(feature = "__memory")]
+mod tests;
 mod trace;
 mod watch;
 

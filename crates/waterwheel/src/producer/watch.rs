@@ -115,9 +115,7 @@ impl Watch {
         let stream = futures_util::stream::unfold(self.reports.subscribe(), |mut reports| async move {
             match reports.recv().await {
                 Ok(report) => Some((report, reports)),
-                Err(RecvError::Lagged(reports_missed)) => {
-                    Some((DeliveryReport::Missed { reports: reports_missed }, reports))
-                }
+                Err(RecvError::Lagged(missed)) => Some((DeliveryReport::Missed { reports: missed }, reports)),
                 Err(RecvError::Closed) => None,
             }
         });
