@@ -59,9 +59,12 @@
 //!
 //! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
 //!
-//! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
+//! A [`Producer`] ([`Client::producer`]) sends records: [`Producer::send`] waits for one, [`Producer::enqueue`] keeps many under way,
+//! [`Producer::send_all`] is for lists. A [`SendFailure`] gives the record back and says whether it may be sent again.
+//!
+//! Beside workers there is an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters`, `steering`, `consumer`, `history` and `table` run on it as they are.
+//! `dead_letters`, `steering`, `consumer`, `history`, `table` and `producer` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -187,6 +190,11 @@ struct ConsumersDoctests;
 #[doc = include_str!("../../../docs/history.md")]
 #[cfg(doctest)]
 struct HistoryDoctests;
+
+/// Compiles the examples in docs/producing.md.
+#[doc = include_str!("../../../docs/producing.md")]
+#[cfg(doctest)]
+struct ProducingDoctests;
 
 /// Compiles the examples in docs/reading.md.
 #[doc = include_str!("../../../docs/reading.md")]
