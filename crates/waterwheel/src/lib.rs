@@ -117,6 +117,7 @@ pub mod metrics;
 mod notifications;
 #[cfg(feature = "ops")]
 pub mod ops;
+mod places;
 mod producer;
 mod record;
 mod settings;
@@ -130,7 +131,8 @@ pub use batch::{Batch, BatchHandler, Outcomes};
 #[cfg(feature = "json")]
 pub use body::Json;
 pub use body::{Decode, DecodeError, Raw, Utf8};
-pub use connection::{Client, ClientBuilder};
+pub use client::{BrokerStatistics, ClientEvent, ClientRole, ClientStatistics, OAuthToken, PartitionStatistics};
+pub use connection::{Client, ClientBuilder, ClientEvents};
 pub use consumer::{
     CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, Notifications, PartitionStream, Partitions,
 };

@@ -17,7 +17,8 @@ use super::handle::{Event, Handle, Queue, lock};
 use super::message::Raw;
 use super::parcels::{Answer, Parcels, Ticket};
 use super::properties::Role;
-use crate::client::{Parcel, PortFuture, Producer, Properties, Pull, Purge, SendError, Source, Written};
+use super::siblings::Setup;
+use crate::client::{Parcel, PortFuture, Producer, Pull, Purge, SendError, Source, Written};
 use crate::error::{KafkaError, code};
 
 // A ticket travels in a pointer.
@@ -74,7 +75,7 @@ const RUN: usize = 1_000;
 const RUNS_IN_PLACE: usize = 2;
 
 impl Sender {
-    pub(super) fn new(properties: &Properties) -> Result<Self, KafkaError> {
+    pub(super) fn new(properties: &Setup) -> Result<Self, KafkaError> {
         let handle = Handle::new(Role::Produce, properties, sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR)?;
         let client = Arc::new(Client { queue: Queue::main(&handle)?, handle: handle.clone() });
         let shared = Arc::new(Shared {
