@@ -153,6 +153,11 @@ impl Client {
 }
 
 impl Producer {
+    /// On a producer port that others have made.
+    pub(crate) fn over(port: Arc<dyn crate::client::Producer>) -> Self {
+        Self { outbound: Outbound::new(port) }
+    }
+
     /// Sends a record and waits for its acknowledgement, at most `message.timeout.ms` (5 minutes by default). Sends made
     /// without waiting in between go out together, in the order in which the futures were first polled.
     ///

@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::ANSWER_WITHIN;
 use crate::client::Admin;
 use crate::connection::Client;
-use crate::driver::coordinator::Ask;
+use crate::driver::coordinator::{Ask, Offer};
 use crate::driver::places::{Watermarks, places};
 use crate::driver::shard::Common;
 use crate::error::{Error, KafkaError, code};
@@ -116,6 +116,20 @@ impl ConsumerHandle {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::Commit(answer)).await?;
         Ok(answered.await.map_err(|_| ended())??)
+    }
+
+    /// A transaction begins that is to take this consumer's offsets along. Ready once all that is pulled is of it.
+    pub(crate) async fn begin_transaction(&self) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::BeginTransaction(answer)).await?;
+        answered.await.map_err(|_| ended())?
+    }
+
+    /// What is finished and no transaction has committed.
+    pub(crate) async fn offer(&self) -> Result<Offer, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Offer(answer)).await?;
+        answered.await.map_err(|_| ended())?
     }
 
     /// What the group has committed for these partitions, whoever has them. Dropping the future has no effect.
