@@ -59,6 +59,8 @@
 //!
 //! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
 //!
+//! A [`TransactionalProducer`] writes in [`Transaction`]s, which may take a consumer's offsets along.
+//!
 //! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
 //! `dead_letters`, `steering`, `consumer`, `history` and `table` run on it as they are.
@@ -191,6 +193,11 @@ struct HistoryDoctests;
 #[doc = include_str!("../../../docs/reading.md")]
 #[cfg(doctest)]
 struct ReadingDoctests;
+
+/// Compiles the examples in docs/transactions.md.
+#[doc = include_str!("../../../docs/transactions.md")]
+#[cfg(doctest)]
+struct TransactionsDoctests;
 
 /// Compiles the examples in docs/security.md.
 #[doc = include_str!("../../../docs/security.md")]

@@ -32,4 +32,5 @@ mod states;
 mod statics;
 mod support;
 mod topics;
+mod transactions;
 mod verifiable;
