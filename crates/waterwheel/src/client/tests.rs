@@ -5,6 +5,7 @@ mod admin;
 mod fetch;
 mod group;
 mod produce;
+mod topics;
 mod transactions;
 
 use std::collections::hash_map::RandomState;
