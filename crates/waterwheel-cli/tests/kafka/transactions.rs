@@ -43,8 +43,7 @@ fn console(kafka: &Kafka, topic: &str, count: usize) -> Vec<String> {
     let count = count.to_string();
     let arguments =
         ["--topic", topic, "--from-beginning", "--isolation-level", "read_committed", "--max-messages", &count];
-    let mut lines: Vec<String> =
-        aside(|| kafka.tool("consumer", &arguments)).lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> = aside(|| kafka.tool("consumer", &arguments)).lines().map(str::to_owned).collect();
     lines.sort();
     lines
 }

@@ -118,3 +118,37 @@ impl fmt::Debug for TransactionalProducerBuilder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(builder: TransactionalProducerBuilder) -> String {
+        builder.properties().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn settings_are_checked_before_the_first_connection() {
+        let client = || Client::new("h:9092").unwrap();
+        let builder = |id: &str| client().transactional_producer(id);
+        assert_eq!(problem(builder("")), "transactional.id: is empty; give this instance a name of its own");
+        assert_eq!(
+            problem(builder("a\0b")),
+            "transactional.id: holds a NUL byte; give this instance a name of its own"
+        );
+        assert!(problem(builder(&"x".repeat(32_768))).contains("longer than 32,767 bytes"));
+        assert_eq!(
+            problem(builder("one").with("enable.idempotence", "false")),
+            "enable.idempotence: is false, but a producer of transactions is idempotent; leave it out"
+        );
+        assert!(problem(builder("one").with("transactional.id", "two")).contains("Client::transactional_producer"));
+        assert!(
+            problem(builder("one").transaction_timeout(Duration::from_millis(999))).contains("transaction.timeout.ms")
+        );
+        let twice = builder("one").with("linger.ms", "1").with("queue.buffering.max.ms", "2");
+        assert!(problem(twice).contains("is set twice"));
+        let properties = builder("one").transaction_timeout(Duration::from_secs(7)).properties().unwrap();
+        let set = |name: &str| properties[name].clone();
+        assert_eq!((set("transactional.id"), set("transaction.timeout.ms")), ("one".to_owned(), "7000".to_owned()));
+    }
+}

@@ -171,8 +171,13 @@ impl Coordinator<'_> {
         if self.offered.asked.is_none() {
             return;
         }
-        if let Some(partition) = &self.offered.broken {
-            let problem = format!("{partition} left while the transaction had work of it");
+        let problem = match &self.offered.broken {
+            Some(partition) => Some(format!("{partition} left while the transaction had work of it")),
+            // What this session knows is not all that the transaction may have.
+            None if !self.offered.open => Some("the consumer was stopped since the transaction began".to_owned()),
+            None => None,
+        };
+        if let Some(problem) = problem {
             self.answer_offer(Err(KafkaError::new(code::ILLEGAL_GENERATION, problem, "").into()));
         } else if !self.offered.collecting {
             self.offered.collecting = self.group.collect();
