@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use waterwheel::{Client, Consumer, ProducerRecord, Remedy, Start, TopicPartition, TransactionalProducer};
+use waterwheel::{Client, Consumer, ProducerRecord, Remedy, Start, TopicPartition, TransactionalProducer, WorkerState};
 use waterwheel_test::{Cluster, Lasts, Request};
 
 use crate::support::{Dice, eventually, fill, run};
@@ -120,6 +120,33 @@ fn a_partition_lost_in_mid_transaction_makes_it_one_that_can_only_be_aborted() {
             turn(&mut producer, &mut consumer, End::Commit).await.unwrap();
         }
         assert!(written(&cluster).iter().all(|(place, times)| *times == 1 && place != "lost"));
+    });
+}
+
+#[test]
+fn a_consumer_stopped_in_mid_transaction_makes_it_one_that_can_only_be_aborted() {
+    run(async {
+        let cluster = Cluster::new().topic("t", 2).topic("out", 1);
+        fill(&cluster, 10).await;
+        let client = cluster.host().client();
+        let (mut consumer, mut producer) = (consumer(&client), producer(&client, "one").await);
+        let handle = (*consumer).clone();
+        {
+            let mut transaction = producer.begin_with(&handle, PATIENCE).await.unwrap();
+            let delivery = consumer.recv().await.unwrap();
+            transaction.send(ProducerRecord::to("out").value("of before the stop")).await.unwrap();
+            delivery.finish();
+            assert!(consumer.worker().stop_and_wait(PATIENCE).await);
+            consumer.worker().start();
+            assert!(consumer.worker().wait_for(WorkerState::Consuming, PATIENCE).await);
+            let failure = transaction.commit(PATIENCE).await.unwrap_err();
+            assert_eq!(failure.remedy(), Remedy::Abort);
+            assert!(failure.to_string().contains("stopped since the transaction began"), "{failure}");
+        }
+        while written(&cluster).len() < 10 {
+            turn(&mut producer, &mut consumer, End::Commit).await.unwrap();
+        }
+        assert!(written(&cluster).iter().all(|(place, times)| *times == 1 && !place.contains("stop")));
     });
 }
 
