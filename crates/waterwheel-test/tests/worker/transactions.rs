@@ -191,8 +191,10 @@ fn a_consumer_that_commits_by_itself_is_refused_and_one_that_does_not_says_so() 
             "consumer: commits by itself, not in transactions; build it with commit_in_transactions()"
         );
         let consumer = consumer(&client);
-        let error = consumer.commit().await.unwrap_err();
-        assert!(error.to_string().contains("its offsets are committed by transactions"), "{error}");
+        for refused in [consumer.commit().await, consumer.reset(&TopicPartition::new("t", 0), Start::Latest).await] {
+            let error = refused.unwrap_err();
+            assert!(error.to_string().contains("has its offsets committed by transactions"), "{error}");
+        }
         let uncommitted = Client::builder().property("isolation.level", "read_uncommitted");
         let client = cluster.host().client_with(uncommitted);
         let refused = client.consumer("g").topic("t").commit_in_transactions().start().unwrap_err();

@@ -208,6 +208,10 @@ impl WorkerBuilder {
         self
     }
 
+    pub(crate) fn commits_in_transactions(&self) -> bool {
+        self.in_transactions
+    }
+
     /// How long handlers may go on after a revocation or a stop; after a revocation never later than
     /// `max.poll.interval.ms` less 5 s. Default: 25 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {

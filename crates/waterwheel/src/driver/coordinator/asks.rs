@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use waterwheel_core::{Epoch, PartitionId};
 
 use super::Coordinator;
-use super::offered::{Offer, Offered};
+use super::offered::Offer;
 use crate::client::Committed;
 use crate::driver::shard::{ToShard, View};
 use crate::driver::spawn;
@@ -106,8 +106,6 @@ impl Coordinator<'_> {
                     }
                 }
             }
-            // Who asked may have gone.
-            Ask::Commit(answer) if self.offered.is_on() => drop(answer.send(Err(Offered::refusal()))),
             Ask::Commit(answer) => self.asked.commits.push(answer),
             Ask::BeginTransaction(answer) => self.begin_transaction(answer),
             Ask::Offer(answer) => self.offer(answer),

@@ -19,7 +19,6 @@ use waterwheel_core::{Epoch, PartitionId};
 
 use super::Coordinator;
 use crate::client::{Commit, GroupMetadata};
-use crate::config::ConfigError;
 use crate::driver::shard::ToShard;
 use crate::driver::spawn;
 use crate::driver::tally::Counts;
@@ -75,12 +74,6 @@ impl Offered {
         self.on
     }
 
-    /// The error of a commit that no transaction is to take along.
-    pub(super) fn refusal() -> KafkaError {
-        let context = "the consumer was built with commit_in_transactions()";
-        KafkaError::new(code::LOCAL_STATE, "its offsets are committed by transactions", context)
-    }
-
     /// Ready when the transaction that took the offer has ended: whether it was committed.
     pub(super) async fn outcome(&mut self) -> bool {
         match &mut self.given {
@@ -114,16 +107,10 @@ impl Offered {
 impl Coordinator<'_> {
     /// A transaction begins: if the one before was not committed, all partitions go back to what is.
     pub(super) fn begin_transaction(&mut self, answer: oneshot::Sender<Result<(), Error>>) {
-        if !self.offered.on {
-            let error = ConfigError::new("consumer", "commits by itself, not in transactions");
-            // Who asked may have gone.
-            let _ = answer.send(Err(error.remedy("build it with commit_in_transactions()").into()));
-            return;
-        }
         match self.offered.given.as_mut().map(|(_, outcome)| outcome.try_recv()) {
             Some(Err(TryRecvError::Empty)) => {
                 let error = KafkaError::new(code::LOCAL_STATE, "the consumer is part of another transaction", "");
-                // As above.
+                // Who asked may have gone.
                 let _ = answer.send(Err(error.into()));
                 return;
             }
