@@ -61,6 +61,7 @@
 //!
 //! A [`Producer`] ([`Client::producer`]) sends records: [`Producer::send`] waits for one, [`Producer::enqueue`] keeps many under way,
 //! [`Producer::send_all`] is for lists. A [`SendFailure`] gives the record back and says whether it may be sent again.
+//! A [`TransactionalProducer`] writes in [`Transaction`]s, which may take a consumer's offsets along.
 //!
 //! Beside workers there is an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
@@ -123,6 +124,7 @@ mod record;
 mod settings;
 pub mod signal;
 mod table;
+mod transactional;
 mod witness;
 mod worker;
 
@@ -154,6 +156,7 @@ pub use producer::{
 pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
+pub use transactional::{Remedy, Transaction, TransactionFailure, TransactionalProducer, TransactionalProducerBuilder};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
@@ -202,6 +205,11 @@ struct ProducingDoctests;
 #[doc = include_str!("../../../docs/reading.md")]
 #[cfg(doctest)]
 struct ReadingDoctests;
+
+/// Compiles the examples in docs/transactions.md.
+#[doc = include_str!("../../../docs/transactions.md")]
+#[cfg(doctest)]
+struct TransactionsDoctests;
 
 /// Compiles the examples in docs/security.md.
 #[doc = include_str!("../../../docs/security.md")]

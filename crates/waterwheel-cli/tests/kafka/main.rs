@@ -37,4 +37,5 @@ mod statics;
 mod support;
 mod topic_verb;
 mod topics;
+mod transactions;
 mod verifiable;

@@ -9,3 +9,4 @@ mod lives;
 mod seeds;
 mod storms;
 mod support;
+mod transactions;

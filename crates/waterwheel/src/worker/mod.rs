@@ -68,6 +68,8 @@ pub struct WorkerBuilder {
     course: Option<Arc<Course>>,
     metadata: CommitMetadata,
     hooks: Hooks,
+    /// Nothing is committed but by transactions.
+    in_transactions: bool,
 }
 
 impl Client {
@@ -106,6 +108,7 @@ impl Client {
             course: None,
             metadata: CommitMetadata::Map,
             hooks: Hooks::default(),
+            in_transactions: false,
         }
     }
 }
@@ -197,6 +200,16 @@ impl WorkerBuilder {
     pub fn commit_every(mut self, interval: Duration) -> Self {
         self.commit_every = interval;
         self
+    }
+
+    /// Commits nothing by itself.
+    pub(crate) fn commit_in_transactions(mut self) -> Self {
+        self.in_transactions = true;
+        self
+    }
+
+    pub(crate) fn commits_in_transactions(&self) -> bool {
+        self.in_transactions
     }
 
     /// How long handlers may go on after a revocation or a stop; after a revocation never later than
@@ -386,6 +399,10 @@ impl WorkerBuilder {
         for (name, value) in &self.properties {
             crate::config::check_property(name, value)?;
             properties.insert(name.clone(), value.clone());
+        }
+        if self.in_transactions && properties.get("isolation.level").is_some_and(|level| level == "read_uncommitted") {
+            let problem = "is read_uncommitted: offsets would be read that a transaction is about to change";
+            return Err(ConfigError::new("isolation.level", problem).remedy("leave it out"));
         }
         properties.insert("group.id".to_owned(), self.group_name().to_owned());
         self.exclude_from(&mut properties)?;
