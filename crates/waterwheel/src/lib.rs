@@ -116,6 +116,8 @@ mod notifications;
 pub mod ops;
 mod producer;
 mod record;
+#[cfg(feature = "schema-registry")]
+pub mod registry;
 mod settings;
 pub mod signal;
 mod table;
@@ -126,7 +128,14 @@ pub use assigned::{AssignedBuilder, AssignedConsumer, PartitionPosition, ReadEve
 pub use batch::{Batch, BatchHandler, Outcomes};
 #[cfg(feature = "json")]
 pub use body::Json;
-pub use body::{Decode, DecodeError, Raw, Utf8};
+#[cfg(feature = "avro")]
+pub use body::avro;
+pub use body::codec::{
+    Decoded, Decoder, Decoding, Encoded, Encoder, Encoding, KeyedBy, Plain, PlainKey, Wait, decoded, keyed,
+};
+#[cfg(feature = "protobuf")]
+pub use body::protobuf;
+pub use body::{Decode, DecodeError, Encode, EncodeError, FromBytes, Keyed, Raw, Utf8};
 pub use connection::{Client, ClientBuilder};
 pub use consumer::{
     CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, Notifications, PartitionStream, Partitions,
