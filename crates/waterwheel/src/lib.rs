@@ -135,6 +135,8 @@ pub use body::codec::{
 };
 #[cfg(feature = "protobuf")]
 pub use body::protobuf;
+#[cfg(feature = "json")]
+pub use body::rules;
 pub use body::{Decode, DecodeError, Encode, EncodeError, FromBytes, Keyed, Raw, Utf8};
 pub use connection::{Client, ClientBuilder};
 pub use consumer::{

@@ -11,6 +11,8 @@ pub(crate) mod json;
 #[cfg(feature = "protobuf")]
 pub mod protobuf;
 mod record_values;
+#[cfg(feature = "json")]
+pub mod rules;
 
 #[cfg(feature = "json")]
 pub use json::Json;

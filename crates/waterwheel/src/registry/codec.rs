@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::error::{RegistryError, RegistryErrorKind};
 #[cfg(feature = "avro")]
 use super::format::AvroFormat;
-use super::format::Format;
+use super::format::{Reads, Writes};
 use super::schema::{RegisteredSchema, SchemaText, SchemaType};
 use super::subject::{Part, SubjectStrategy};
 use super::wire::{self, Frame, SchemaId};
@@ -151,11 +151,11 @@ impl<T> RegistryCodec<T, AvroFormat> {
     }
 }
 
-impl<T: Send + 'static, F: Format<T>> RegistryCodec<T, F> {
+impl<T: Send + 'static, F: Reads<T>> RegistryCodec<T, F> {
     fn body(&self, record: &Record, bytes: &[u8]) -> Result<Decoding<T>, Failure> {
         let frame = Frame::of(bytes, record.header(self.part.schema_header())).map_err(Failure::undecodable)?;
         let message = self.message.as_deref();
-        let schema = if F::reads_alone(message) {
+        let schema = if F::reads_alone(message.is_some()) {
             None
         } else {
             match self.registry.known(frame.id) {
@@ -170,7 +170,9 @@ impl<T: Send + 'static, F: Format<T>> RegistryCodec<T, F> {
         };
         self.format.read(schema.as_deref(), message, frame).map(Decoding::Done).map_err(Failure::undecodable)
     }
+}
 
+impl<T, F: Writes<T>> RegistryCodec<T, F> {
     fn value(&self, topic: &str, value: &T) -> Result<Encoding, EncodeError> {
         let wanted = self.wanted(topic)?;
         match self.registry.known_to_write(&wanted) {
@@ -209,7 +211,7 @@ fn unwritten(error: RegistryError) -> EncodeError {
     }
 }
 
-impl<T: Send + 'static, F: Format<T>> Decoder<T> for RegistryCodec<T, F> {
+impl<T: Send + 'static, F: Reads<T>> Decoder<T> for RegistryCodec<T, F> {
     fn decode(&self, record: &Record) -> Result<Decoding<T>, Failure> {
         let expected = F::TYPE.map_or("a schema's payload", SchemaType::as_str);
         let bytes = self.bytes(record).ok_or_else(|| Failure::undecodable(DecodeError::null(expected)))?;
@@ -217,7 +219,7 @@ impl<T: Send + 'static, F: Format<T>> Decoder<T> for RegistryCodec<T, F> {
     }
 }
 
-impl<T: Send + 'static, F: Format<T>> Decoder<Option<T>> for RegistryCodec<T, F> {
+impl<T: Send + 'static, F: Reads<T>> Decoder<Option<T>> for RegistryCodec<T, F> {
     fn decode(&self, record: &Record) -> Result<Decoding<Option<T>>, Failure> {
         match self.bytes(record).map(|bytes| self.body(record, bytes)).transpose()? {
             None => Ok(Decoding::Done(None)),
@@ -227,13 +229,13 @@ impl<T: Send + 'static, F: Format<T>> Decoder<Option<T>> for RegistryCodec<T, F>
     }
 }
 
-impl<T: Send + 'static, F: Format<T>> Encoder<T> for RegistryCodec<T, F> {
+impl<T: Send + 'static, F: Writes<T>> Encoder<T> for RegistryCodec<T, F> {
     fn encode(&self, topic: &str, value: &T) -> Result<Encoding, EncodeError> {
         self.value(topic, value)
     }
 }
 
-impl<T: Send + 'static, F: Format<T>> Encoder<Option<T>> for RegistryCodec<T, F> {
+impl<T: Send + 'static, F: Writes<T>> Encoder<Option<T>> for RegistryCodec<T, F> {
     fn encode(&self, topic: &str, value: &Option<T>) -> Result<Encoding, EncodeError> {
         match value {
             Some(value) => self.value(topic, value),

@@ -17,19 +17,19 @@ pub struct Payload {
     pub(super) indexes: Option<Vec<usize>>,
 }
 
-/// Reads a `T` from a payload and writes one, by a registered schema. Implemented by the formats that are here.
-pub trait Format<T>: Send + Sync + 'static {
+/// A language of schemas, with what a codec needs to know of it. Implemented by the formats that are here.
+pub trait Format: Send + Sync + 'static {
     /// The language of schemas that it is for; `None`: any.
     #[doc(hidden)]
     const TYPE: Option<SchemaType>;
 
-    /// Whether a payload is read without asking for its schema. `message`: a message was named.
+    /// Whether a payload is read without asking for its schema. `named`: the codec names its message.
     #[doc(hidden)]
-    fn reads_alone(message: Option<&str>) -> bool {
-        let _ = message;
-        false
-    }
+    fn reads_alone(named: bool) -> bool;
+}
 
+/// A format that reads a `T` from a payload.
+pub trait Reads<T>: Format {
     #[doc(hidden)]
     fn read(
         &self,
@@ -37,7 +37,10 @@ pub trait Format<T>: Send + Sync + 'static {
         message: Option<&str>,
         frame: Frame<'_>,
     ) -> Result<T, DecodeError>;
+}
 
+/// A format that writes a `T` by a registered schema.
+pub trait Writes<T>: Format {
     #[doc(hidden)]
     fn write(&self, schema: &RegisteredSchema, message: Option<&str>, value: &T) -> Result<Payload, EncodeError>;
 }
@@ -59,9 +62,16 @@ pub struct AvroFormat {
 }
 
 #[cfg(feature = "avro")]
-impl<T: serde::Serialize + serde::de::DeserializeOwned> Format<T> for AvroFormat {
+impl Format for AvroFormat {
     const TYPE: Option<SchemaType> = Some(SchemaType::Avro);
 
+    fn reads_alone(_: bool) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "avro")]
+impl<T: serde::de::DeserializeOwned> Reads<T> for AvroFormat {
     fn read(&self, schema: Option<&RegisteredSchema>, _: Option<&str>, frame: Frame<'_>) -> Result<T, DecodeError> {
         let Some(Parsed::Avro(writer)) = schema.map(|schema| &schema.parsed) else {
             return Err(other_type(SchemaType::Avro));
@@ -71,7 +81,10 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Format<T> for AvroFormat
             None => writer.decode(frame.payload()),
         }
     }
+}
 
+#[cfg(feature = "avro")]
+impl<T: serde::Serialize> Writes<T> for AvroFormat {
     fn write(&self, schema: &RegisteredSchema, _: Option<&str>, value: &T) -> Result<Payload, EncodeError> {
         let Parsed::Avro(writer) = &schema.parsed else { return Err(not_written_by(SchemaType::Avro)) };
         Ok(Payload { bytes: writer.encode(value)?, indexes: None })
@@ -85,13 +98,16 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Format<T> for AvroFormat
 pub struct ProtobufFormat;
 
 #[cfg(feature = "protobuf")]
-impl<M: prost::Message + Default> Format<M> for ProtobufFormat {
+impl Format for ProtobufFormat {
     const TYPE: Option<SchemaType> = Some(SchemaType::Protobuf);
 
-    fn reads_alone(message: Option<&str>) -> bool {
-        message.is_none()
+    fn reads_alone(named: bool) -> bool {
+        !named
     }
+}
 
+#[cfg(feature = "protobuf")]
+impl<M: prost::Message + Default> Reads<M> for ProtobufFormat {
     fn read(
         &self,
         schema: Option<&RegisteredSchema>,
@@ -109,7 +125,10 @@ impl<M: prost::Message + Default> Format<M> for ProtobufFormat {
         }
         protobuf::decode(payload)
     }
+}
 
+#[cfg(feature = "protobuf")]
+impl<M: prost::Message> Writes<M> for ProtobufFormat {
     fn write(&self, schema: &RegisteredSchema, message: Option<&str>, value: &M) -> Result<Payload, EncodeError> {
         let Parsed::Protobuf(schema) = &schema.parsed else { return Err(not_written_by(SchemaType::Protobuf)) };
         // A wrong guess would be read as another message.
@@ -123,17 +142,21 @@ impl<M: prost::Message + Default> Format<M> for ProtobufFormat {
 /// JSON by serde, whose schema is a JSON Schema. It is not validated, so reading asks for no schema.
 pub struct JsonFormat;
 
-impl<T: serde::Serialize + serde::de::DeserializeOwned> Format<T> for JsonFormat {
+impl Format for JsonFormat {
     const TYPE: Option<SchemaType> = Some(SchemaType::Json);
 
-    fn reads_alone(_: Option<&str>) -> bool {
+    fn reads_alone(_: bool) -> bool {
         true
     }
+}
 
+impl<T: serde::de::DeserializeOwned> Reads<T> for JsonFormat {
     fn read(&self, _: Option<&RegisteredSchema>, _: Option<&str>, frame: Frame<'_>) -> Result<T, DecodeError> {
         serde_json::from_slice(frame.payload()).map_err(|e| not_json(&e))
     }
+}
 
+impl<T: serde::Serialize> Writes<T> for JsonFormat {
     fn write(&self, schema: &RegisteredSchema, _: Option<&str>, value: &T) -> Result<Payload, EncodeError> {
         if schema.schema_type() != SchemaType::Json {
             return Err(EncodeError::new("the subject's schema is of another type than JSON"));
@@ -146,13 +169,21 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Format<T> for JsonFormat
 /// JSON of whatever the schema describes.
 pub struct AnyFormat;
 
-impl Format<Json> for AnyFormat {
+impl Format for AnyFormat {
     const TYPE: Option<SchemaType> = None;
 
+    fn reads_alone(_: bool) -> bool {
+        false
+    }
+}
+
+impl Reads<Json> for AnyFormat {
     fn read(&self, schema: Option<&RegisteredSchema>, _: Option<&str>, frame: Frame<'_>) -> Result<Json, DecodeError> {
         any_to_json(schema.ok_or_else(|| DecodeError::new("without its schema"))?, frame)
     }
+}
 
+impl Writes<Json> for AnyFormat {
     fn write(&self, schema: &RegisteredSchema, message: Option<&str>, json: &Json) -> Result<Payload, EncodeError> {
         match &schema.parsed {
             #[cfg(feature = "avro")]

@@ -46,7 +46,7 @@ pub use error::{ReadError, RegistryError, RegistryErrorKind};
 pub use format::AvroFormat;
 #[cfg(feature = "protobuf")]
 pub use format::ProtobufFormat;
-pub use format::{AnyFormat, Format, JsonFormat};
+pub use format::{AnyFormat, Format, JsonFormat, Reads, Writes};
 pub use schema::{Reference, RegisteredSchema, SchemaText, SchemaType};
 pub use subject::{Part, SubjectStrategy};
 pub use wire::SchemaId;

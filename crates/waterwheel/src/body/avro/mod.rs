@@ -6,6 +6,7 @@
 //! Bytes are checked against the writer's schema before anything is allocated for them ([`shape`]): data that ends early or
 //! goes on behind its end, counts and lengths that its bytes cannot hold, and nesting deeper than 128 are refused.
 
+mod aliases;
 mod json;
 mod shape;
 
@@ -15,10 +16,11 @@ use std::sync::Arc;
 
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
-use apache_avro::{GenericSingleObjectReader, Schema, from_value};
+use apache_avro::{GenericSingleObjectReader, Schema, from_value, to_value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::aliases::Aliases;
 use self::json::Mapping;
 use self::shape::Shape;
 use super::codec::{Decoder, Decoding, Encoded, Encoder, Encoding};
@@ -38,6 +40,7 @@ struct Parsed {
     shape: Shape,
     /// What decides how bytes lie: two schemas of one form read each other's data as their own.
     form: String,
+    has_aliases: bool,
 }
 
 impl AvroSchema {
@@ -57,10 +60,14 @@ impl AvroSchema {
     }
 
     fn of(schema: Schema) -> Result<Self, ConfigError> {
-        let form = schema.canonical_form();
         let reader = GenericSingleObjectReader::builder().schema(schema.clone()).header(Vec::new()).build();
-        let shape = Shape::of(&schema)?;
-        Ok(Self(Arc::new(Parsed { schema, reader: reader.map_err(|e| unusable(&e))?, shape, form })))
+        Ok(Self(Arc::new(Parsed {
+            reader: reader.map_err(|e| unusable(&e))?,
+            shape: Shape::of(&schema)?,
+            form: schema.canonical_form(),
+            has_aliases: aliases::any(&schema),
+            schema,
+        })))
     }
 
     /// The full name of a record, enumeration or fixed; `None` for other types.
@@ -73,38 +80,51 @@ impl AvroSchema {
     pub fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, DecodeError> {
         self.0.shape.check(bytes)?;
         let mut rest = bytes;
-        self.0.reader.read_deser(&mut rest).map_err(|_| {
-            let at = bytes.len() - rest.len();
-            DecodeError::new(format!("Avro data that does not fit the type, up to byte {at}"))
-        })
+        let direct = self.0.reader.read_deser(&mut rest);
+        // The direct way takes no number for a wider one, nor an enumeration for text; by way of a value it does.
+        direct.or_else(|_| from_value(&self.value(bytes)?).map_err(|_| DecodeError::new(MISFIT)))
     }
 
-    /// Decodes what was written by this schema as `reader` has it: by Avro's rules of schema resolution, with its defaults.
+    /// Decodes what was written by this schema as `reader` has it: by Avro's rules of schema resolution, with its defaults
+    /// and the aliases of its fields. Slower than [`decode`](Self::decode) where the two schemas differ.
     pub fn decode_as<T: DeserializeOwned>(&self, reader: &AvroSchema, bytes: &[u8]) -> Result<T, DecodeError> {
         if self.0.form == reader.0.form {
             return self.decode(bytes);
         }
-        let value = self.value(bytes)?.resolve(reader.schema());
+        self.0.shape.check(bytes)?;
+        let mut value = self.value(bytes)?;
+        if reader.0.has_aliases {
+            value = Aliases::of(reader.schema()).ok_or_else(|| DecodeError::new(INCOMPLETE))?.apply(value);
+        }
+        let value = value.resolve(reader.schema());
         let value = value.map_err(|_| DecodeError::new("Avro data that the reader's schema cannot take"))?;
-        from_value(&value).map_err(|_| DecodeError::new("Avro data that does not fit the type"))
+        from_value(&value).map_err(|_| DecodeError::new(MISFIT))
     }
 
-    /// Encodes by this schema. Fields are found by name, whatever their order in `T`.
+    /// Encodes by this schema. Fields are found by name, whatever their order in `T`; what `T` lacks takes the schema's
+    /// default.
     pub fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = Vec::new();
-        self.writer()?.write_ser(&mut bytes, &value).map_err(|_| {
-            EncodeError::new(match self.name() {
-                Some(name) => format!("a value that does not fit the Avro schema {name}"),
-                None => "a value that does not fit the Avro schema".to_owned(),
-            })
-        })?;
-        Ok(bytes)
+        let writer = self.writer()?;
+        if writer.write_ser(&mut bytes, &value).is_ok() {
+            return Ok(bytes);
+        }
+        // As in `decode`.
+        bytes.clear();
+        let written = to_value(value).and_then(|value| value.resolve(self.schema()));
+        let written = written.and_then(|value| writer.write_value_ref(&mut bytes, &value));
+        match (written, self.name()) {
+            (Ok(_), _) => Ok(bytes),
+            (Err(_), Some(name)) => Err(EncodeError::new(format!("a value that does not fit the Avro schema {name}"))),
+            (Err(_), None) => Err(EncodeError::new("a value that does not fit the Avro schema")),
+        }
     }
 
     /// Decodes into JSON, with nothing lost: see the page on formats for how types are shown. [`encode_json`](Self::encode_json)
     /// reads it back.
     pub fn decode_json(&self, bytes: &[u8]) -> Result<serde_json::Value, DecodeError> {
         let mapping = Mapping::of(self.schema()).ok_or_else(|| DecodeError::new(INCOMPLETE))?;
+        self.0.shape.check(bytes)?;
         mapping.to_json(self.value(bytes)?).map_err(|e| DecodeError::new(e.to_string()))
     }
 
@@ -122,8 +142,8 @@ impl AvroSchema {
         &self.0.schema
     }
 
+    /// Of bytes that were checked.
     fn value(&self, bytes: &[u8]) -> Result<Value, DecodeError> {
-        self.0.shape.check(bytes)?;
         let mut rest = bytes;
         self.0.reader.read_value(&mut rest).map_err(|_| {
             let at = bytes.len() - rest.len();
@@ -142,6 +162,7 @@ impl fmt::Debug for AvroSchema {
     }
 }
 
+const MISFIT: &str = "Avro data that does not fit the type";
 const INCOMPLETE: &str = "the Avro schema lacks types that it names";
 
 fn unusable(error: &apache_avro::Error) -> ConfigError {
