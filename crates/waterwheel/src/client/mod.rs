@@ -1,12 +1,13 @@
-//! The seam: four ports, and behind them a client of Kafka.
+//! The seam: five ports, and behind them a client of Kafka.
 //!
 //! A consumer is two clients (`ARCHITECTURE.md`, "Two clients"): a [`Membership`] takes part in the group and commits,
-//! and never sees a record; a [`Fetcher`] reads partitions that it is told to read, and knows no group. [`Producer`] and
-//! [`Admin`] complete them. All four speak in batches: one dynamic call a batch or a control action.
+//! and never sees a record; a [`Fetcher`] reads partitions that it is told to read, and knows no group. [`Producer`],
+//! its [`Transactions`] and [`Admin`] complete them. All speak in batches: one dynamic call a batch or a control action.
 //!
 //! No type of a backend leaves its folder, and a backend is named only by the function that builds a client, so that
 //! another core can take its place.
 
+mod access;
 mod admin;
 mod described;
 mod fetcher;
@@ -18,11 +19,15 @@ mod producer;
 #[cfg(test)]
 #[cfg(feature = "__memory")]
 mod tests;
+mod topics;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub(crate) use access::Names;
+pub use access::{Acl, AclFilter, AclPattern, AclTarget, Permission, ScramChange, ScramMechanism, ScramUser};
 pub(crate) use admin::Admin;
 pub use admin::OffsetSpec;
 pub use described::{
@@ -33,6 +38,13 @@ pub(crate) use fetcher::{FetchFailure, FetchQueue, Fetched, Fetcher, Position};
 pub use membership::{Commit, CommitOutcome, Committed};
 pub(crate) use membership::{GroupProtocol, Membership, MembershipEvent};
 pub(crate) use producer::{Header, Outgoing, Parcel, Producer, SendError, Sent, SentAll, Unsent};
+pub(crate) use transactions::{GroupMetadata, TransactionError, TransactionErrorKind, TransactionFuture, Transactions};
+
+pub(crate) use topics::{ConfigChange, Deletion};
+pub use topics::{
+    ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, DeleteBelow, Isolation, ListedOffset, Mode,
+    NewPartitions, NewTopic,
+};
 
 use crate::error::KafkaError;
 
@@ -60,5 +72,7 @@ pub(crate) trait Backend: Send + Sync {
     fn membership(&self, properties: &Properties, topics: &[String]) -> Result<Arc<dyn Membership>, KafkaError>;
     fn fetcher(&self, properties: &Properties) -> Result<Arc<dyn Fetcher>, KafkaError>;
     fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, KafkaError>;
+    /// A producer for transactions; `properties` have a `transactional.id`.
+    fn transactions(&self, properties: &Properties) -> Result<Arc<dyn Transactions>, KafkaError>;
     fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError>;
 }

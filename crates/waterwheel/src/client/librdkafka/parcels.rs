@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::errors;
 use crate::client::{Outgoing, Parcel, SendError, SentAll, Unsent};
+use crate::error::KafkaError;
 
 /// A record's place: its parcel, and where in it. Travels through librdkafka as the message's opaque.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +248,11 @@ impl Held {
     /// How many records it has.
     pub(super) fn len(&self) -> usize {
         self.parcel.records().len()
+    }
+
+    /// Why a record of it failed.
+    pub(super) fn failure(&self) -> Option<&KafkaError> {
+        self.failed.first().map(|(_, why)| &why.error)
     }
 
     /// Tells whoever waits for it.

@@ -42,6 +42,8 @@ struct Shared {
     unanswered: AtomicUsize,
     /// Told when nothing is unanswered any more.
     answered: Notify,
+    /// For transactions: why the first record failed.
+    failure: Mutex<Option<KafkaError>>,
 }
 
 struct Desk {
@@ -75,6 +77,7 @@ impl Sender {
             stop: AtomicBool::new(false),
             unanswered: AtomicUsize::new(0),
             answered: Notify::new(),
+            failure: Mutex::new(None),
         });
         handle.keep(shared.clone());
         let sender = Self { client: Mutex::new(Some(client.clone())), shared: shared.clone() };
@@ -83,6 +86,32 @@ impl Sender {
             .spawn(move || client.serve(&shared))
             .map_err(|e| errors::no_thread(&e))?;
         Ok(sender)
+    }
+
+    /// The instance; `None` once closed.
+    pub(super) fn handle(&self) -> Option<Arc<Handle>> {
+        lock(&self.client).as_ref().map(|client| client.handle.clone())
+    }
+
+    /// Whether records wait for room.
+    pub(super) fn is_waiting(&self) -> bool {
+        lock(&self.shared.desk).parcels.is_waiting()
+    }
+
+    /// Fails what waits for room.
+    pub(super) fn fail_waiting(&self) {
+        let why = SendError { error: errors::error(code::LOCAL_PURGE_QUEUE, ""), possibly_written: false };
+        let answers = lock(&self.shared.desk).parcels.give_up(&why);
+        self.shared.answer(answers);
+    }
+
+    /// Why the first record failed that failed since [`Self::forget_failure`].
+    pub(super) fn failure(&self) -> Option<KafkaError> {
+        lock(&self.shared.failure).clone()
+    }
+
+    pub(super) fn forget_failure(&self) {
+        *lock(&self.shared.failure) = None;
     }
 
     fn stop(&self) -> Option<Arc<Client>> {
@@ -148,6 +177,9 @@ impl Shared {
     fn answer(&self, answers: Vec<Held>) {
         if answers.is_empty() {
             return;
+        }
+        if let Some(why) = answers.iter().find_map(Held::failure) {
+            lock(&self.failure).get_or_insert_with(|| why.clone());
         }
         let records = answers.iter().map(Held::len).sum();
         let before = self.unanswered.fetch_sub(records, Ordering::Release);

@@ -14,7 +14,7 @@ use super::faults::Request;
 use super::world::{State, World};
 use super::{ended, error};
 use crate::client::{Outgoing, Parcel, PortFuture, Producer, Properties, SendError, Sent, SentAll, Unsent};
-use crate::error::code;
+use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
 
 /// A producer.
@@ -87,8 +87,13 @@ impl Sender {
         Self { world, number }
     }
 
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     fn end(&self) {
         self.world.change(|state| {
+            state.end_transactor(self.number);
             if let Some(outbox) = state.outboxes.remove(&self.number) {
                 outbox.waiting.into_iter().for_each(Waiting::give_up);
             }
@@ -133,10 +138,22 @@ impl Producer for Sender {
     }
 }
 
+impl Outbox {
+    /// Records that have no answer yet.
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+}
+
 impl Waiting {
     /// Tells what became of it; of those not sent yet, that the client has ended.
-    fn give_up(mut self) {
-        let why = SendError { error: ended(), possibly_written: false };
+    fn give_up(self) {
+        self.fail(ended());
+    }
+
+    /// The same, with why those not sent yet failed.
+    fn fail(mut self, error: KafkaError) {
+        let why = SendError { error, possibly_written: false };
         self.failed.extend((self.next..self.records.len()).map(|place| (place, why.clone())));
         self.tell();
     }
@@ -178,9 +195,12 @@ impl State {
         let mut waits = outbox.will_go_on;
         while !waits && let Some(mut parcel) = outbox.waiting.pop_front() {
             while !waits && parcel.next < parcel.records.len() {
-                match self.write(&mut outbox, &parcel.records[parcel.next], parcel.since) {
+                match self.write(number, &mut outbox, &parcel.records[parcel.next], parcel.since) {
                     Fate::Written(partition, offset) => parcel.last = (partition, offset),
-                    Fate::Failed(why) => parcel.failed.push((parcel.next, why)),
+                    Fate::Failed(why) => {
+                        self.fails(number, &why.error);
+                        parcel.failed.push((parcel.next, why));
+                    }
                     Fate::Waits => {
                         waits = true;
                         continue;
@@ -198,10 +218,21 @@ impl State {
         self.outboxes.insert(number, outbox);
         if waits {
             self.go_on(number, AGAIN_AFTER);
+        } else {
+            // A commit may have waited for them.
+            self.make_calls(number);
         }
     }
 
-    fn write(&mut self, outbox: &mut Outbox, record: &Outgoing, since: Instant) -> Fate {
+    /// Fails what an outbox has not sent.
+    pub(super) fn purge(&mut self, number: u64) {
+        let Some(outbox) = self.outboxes.get_mut(&number) else { return };
+        outbox.unanswered = 0;
+        let waiting = std::mem::take(&mut outbox.waiting);
+        waiting.into_iter().for_each(|parcel| parcel.fail(error(code::LOCAL_PURGE_QUEUE, "")));
+    }
+
+    fn write(&mut self, number: u64, outbox: &mut Outbox, record: &Outgoing, since: Instant) -> Fate {
         let now = self.now;
         let failed = |code: i32, possibly_written: bool| {
             Fate::Failed(SendError { error: error(code, &*record.topic), possibly_written })
@@ -242,8 +273,12 @@ impl State {
             };
         }
         let (wall, at) = (self.wall_ms, TopicPartition::new(record.topic.clone(), partition));
+        let transaction = match self.transaction_of(number) {
+            Ok(transaction) => transaction,
+            Err(code) => return failed(code, false),
+        };
         match self.log_mut(&at) {
-            Some(log) => Fate::Written(partition, log.append(record, wall, None)),
+            Some(log) => Fate::Written(partition, log.append(record, wall, transaction)),
             None => failed(code::LOCAL_UNKNOWN_PARTITION, false),
         }
     }
