@@ -40,7 +40,8 @@
 //! concurrency and memory, [`Retry`], [`DeadLetter`], time-outs, drain, [`Start`], [`Execution`].
 //!
 //! A handler is any `Fn(Message<T>) -> impl Future<Output = Result<(), E>>`, or a type that implements [`Handler`]. `T` is
-//! a body that can [`Decode`] itself: [`Raw`], [`Utf8`], `Json<T>`, or one of your own. `E` is a [`Failure`], which says
+//! a body that can [`Decode`] itself: [`Raw`], [`Utf8`], `Json<T>`, `Protobuf<M>`, [`Keyed`], an `Option` of these, or one of your own.
+//! [`decoded`] puts a [`Decoder`] before a handler, for Avro and schema registries. `E` is a [`Failure`], which says
 //! what is to follow (a retry, a dead letter, a skip, a stop), or any other error, which means the worker's policy. A
 //! [`Message`] gives the body, the [`Record`] as fetched, the number of the attempt, and the drain's deadline.
 //!
@@ -90,6 +91,7 @@
 //!
 //! `json` (default): `Json<T>` bodies. `zstd` (default): zstd compression. `vendored`: OpenSSL built in instead of the
 //! system's. `gssapi`: Kerberos. `system-librdkafka`: the system's librdkafka (2.12.1 or newer) instead of the bundled one.
+//! `ops`: probes and metrics over HTTP. `avro`, `protobuf`, `schema-registry`: the modules of these names (`registry` for the last).
 
 #![deny(unsafe_code)]
 
@@ -190,6 +192,18 @@ struct ReadmeDoctests;
 #[doc = include_str!("../../../docs/consumers.md")]
 #[cfg(doctest)]
 struct ConsumersDoctests;
+
+/// Compiles the examples in docs/formats.md.
+#[cfg(feature = "json")]
+#[doc = include_str!("../../../docs/formats.md")]
+#[cfg(doctest)]
+struct FormatsDoctests;
+
+/// Compiles the examples in docs/schema-registry.md.
+#[cfg(all(feature = "avro", feature = "schema-registry"))]
+#[doc = include_str!("../../../docs/schema-registry.md")]
+#[cfg(doctest)]
+struct SchemaRegistryDoctests;
 
 /// Compiles the examples in docs/history.md.
 #[doc = include_str!("../../../docs/history.md")]

@@ -75,7 +75,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
             Err(error) if error.is_retriable() => Some(SOON),
             Err(_) => Some(self.keep_refused),
         };
-        let until = keep.map(|keep| Instant::now() + keep);
+        // A time beyond the clock's end is for good.
+        let until = keep.and_then(|keep| Instant::now().checked_add(keep));
         *slot.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Known { answer: answer.clone(), until });
         answer
     }

@@ -132,8 +132,8 @@ impl<T, F> RegistryCodec<T, F> {
             )
         })?;
         let text = self.text.clone().filter(|_| !self.use_latest);
-        let (register, normalize) = (self.register, self.normalize);
-        let wanted = Arc::new(ToWrite { subject: subject.into_owned(), text, register, normalize });
+        let (register, normalize, guid) = (self.register, self.normalize, self.guid_in_header);
+        let wanted = Arc::new(ToWrite { subject: subject.into_owned(), text, register, normalize, guid });
         let mut remembered = self.wanted.write().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() < MOST_TOPICS {
             remembered.insert(topic.to_owned(), wanted.clone());

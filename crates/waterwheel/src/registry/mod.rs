@@ -92,6 +92,8 @@ pub(crate) struct ToWrite {
     text: Option<Arc<SchemaText>>,
     register: bool,
     normalize: bool,
+    /// Its GUID is needed.
+    guid: bool,
 }
 
 impl Registry {
@@ -256,7 +258,7 @@ impl Registry {
         let ask = || async {
             let (id, mut guid) = self.post_schema(&wanted.subject, text, wanted.register, wanted.normalize).await?;
             let id = id.ok_or_else(no_id)?;
-            if guid.is_none() {
+            if guid.is_none() && wanted.guid {
                 // Some registries tell it only here.
                 guid = self.schema(SchemaId::Id(id)).await?.guid();
             }

@@ -6,7 +6,10 @@ use std::process::Command;
 #[test]
 fn every_example_runs_and_ends() {
     for (example, line) in [
-        ("avro", "anna pays 120 cents in EUR\nbert pays 80 cents in EUR\nanna pays 60 cents in EUR\n3 orders charged\n"),
+        (
+            "avro",
+            "anna pays 120 cents in EUR\nbert pays 80 cents in EUR\nanna pays 60 cents in EUR\n3 orders charged\n",
+        ),
         ("encrypted_fields", "anna pays by card 4000 0000 0000 0002\n1 order charged\n"),
     ] {
         let run = Command::new(built(example)).env_remove("SCHEMA_REGISTRY").output().unwrap();
