@@ -60,9 +60,12 @@
 //!
 //! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
 //!
-//! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
+//! A [`Producer`] ([`Client::producer`]) sends records: [`Producer::send`] waits for one, [`Producer::enqueue`] keeps many under way,
+//! [`Producer::send_all`] is for lists. A [`SendFailure`] gives the record back and says whether it may be sent again.
+//!
+//! Beside workers there is an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters`, `steering`, `consumer`, `history` and `table` run on it as they are.
+//! `dead_letters`, `steering`, `consumer`, `history`, `table` and `producer` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -116,6 +119,7 @@ pub mod metrics;
 mod notifications;
 #[cfg(feature = "ops")]
 pub mod ops;
+mod places;
 mod producer;
 mod record;
 #[cfg(feature = "schema-registry")]
@@ -140,7 +144,8 @@ pub use body::protobuf;
 #[cfg(feature = "json")]
 pub use body::rules;
 pub use body::{Decode, DecodeError, Encode, EncodeError, FromBytes, Keyed, Raw, Utf8};
-pub use connection::{Client, ClientBuilder};
+pub use client::{BrokerStatistics, ClientEvent, ClientRole, ClientStatistics, OAuthToken, PartitionStatistics};
+pub use connection::{Client, ClientBuilder, ClientEvents};
 pub use consumer::{
     CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, Notifications, PartitionStream, Partitions,
 };
@@ -155,7 +160,10 @@ pub use handler::{Handler, Message};
 pub use health::{Cause, CheckKind, Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
 pub use notifications::Notification;
-pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
+pub use producer::{
+    Acks, Compression, Delivered, DeliveryFuture, DeliveryReport, Interceptor, OnFull, Partitioner, Producer,
+    ProducerBuilder, ProducerRecord, Purge, Reports, SendFailure, SendStage, StreamFailure, TraceParent,
+};
 pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
@@ -209,6 +217,11 @@ struct SchemaRegistryDoctests;
 #[doc = include_str!("../../../docs/history.md")]
 #[cfg(doctest)]
 struct HistoryDoctests;
+
+/// Compiles the examples in docs/producing.md.
+#[doc = include_str!("../../../docs/producing.md")]
+#[cfg(doctest)]
+struct ProducingDoctests;
 
 /// Compiles the examples in docs/reading.md.
 #[doc = include_str!("../../../docs/reading.md")]

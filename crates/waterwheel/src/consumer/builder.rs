@@ -129,9 +129,8 @@ impl<T: Decode> ConsumerBuilder<T> {
             let problem = "is for handlers: what a consumer has delivered cannot be taken back";
             return Err(ConfigError::new("handler_timeout", problem).remedy("leave it out, or use a worker").into());
         }
-        let client = self.worker.client().clone();
         let built = Built::new(self.worker)?;
-        let handle = ConsumerHandle::new(built.handle().clone(), client, built.common().clone());
+        let handle = ConsumerHandle::new(built.handle().clone(), built.client().clone(), built.common().clone());
         let task = spawn(async move {
             let _ends = EndsWith(pulled);
             built.run(move || Deliveries::new(outlet())).await
