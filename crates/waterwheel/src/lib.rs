@@ -119,6 +119,7 @@ mod record;
 mod settings;
 pub mod signal;
 mod table;
+mod transform;
 mod witness;
 mod worker;
 
@@ -146,13 +147,14 @@ pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
 pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
+pub use transform::{Outputs, Transform};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
 pub use witness::{Settled, Witness};
 pub use worker::{
-    BatchWorker, Events, PartitionStatus, ReadyBatchWorker, ReadyWorker, RecordStatus, Report, RunError, Snapshot,
-    Worker, WorkerBuilder, WorkerHandle, WorkerState,
+    BatchWorker, Events, ExactlyOnce, PartitionStatus, ReadyBatchWorker, ReadyTransformWorker, ReadyWorker,
+    RecordStatus, Report, RunError, Snapshot, TransformWorker, Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 
 /// The benchmarks' way in. Not for use: it changes and goes without notice.

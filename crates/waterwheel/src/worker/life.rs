@@ -34,6 +34,8 @@ pub(crate) struct Built {
     pub(super) builder: WorkerBuilder,
     pub(super) properties: Properties,
     pub(super) shards: usize,
+    /// What the transactional ids of its shards begin with, in every session.
+    pub(super) transactional_id: String,
     pub(super) asks: mpsc::Receiver<Ask>,
     /// What was asked while there was no session, for the next one.
     pub(super) held: Vec<Ask>,
@@ -73,7 +75,8 @@ impl Built {
         };
         let survey = Arc::default();
         let (state, held) = (ClosedWhenDropped(state), Vec::new());
-        Ok(Self { builder, properties, shards, asks: asks_in, held, state, handle, survey })
+        let transactional_id = builder.transactional_id();
+        Ok(Self { builder, properties, shards, transactional_id, asks: asks_in, held, state, handle, survey })
     }
 
     pub(crate) fn handle(&self) -> &WorkerHandle {
