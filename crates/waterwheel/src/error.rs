@@ -63,6 +63,11 @@ impl KafkaError {
         matches!(self.code, code::UNKNOWN_TOPIC_OR_PARTITION | code::LOCAL_UNKNOWN_TOPIC)
     }
 
+    /// Whether the topic that was to be made is there already.
+    pub fn is_existing_topic(&self) -> bool {
+        self.code == code::TOPIC_ALREADY_EXISTS
+    }
+
     /// Whether the cluster has no such group.
     pub fn is_unknown_group(&self) -> bool {
         self.code == code::GROUP_ID_NOT_FOUND
@@ -114,6 +119,7 @@ pub(crate) mod code {
     pub(crate) const UNKNOWN_MEMBER_ID: i32 = 25;
     pub(crate) const REBALANCE_IN_PROGRESS: i32 = 27;
     pub(crate) const INVALID_COMMIT_OFFSET_SIZE: i32 = 28;
+    pub(crate) const TOPIC_ALREADY_EXISTS: i32 = 36;
     pub(crate) const NON_EMPTY_GROUP: i32 = 68;
     pub(crate) const GROUP_ID_NOT_FOUND: i32 = 69;
     pub(crate) const OFFSET_NOT_AVAILABLE: i32 = 78;

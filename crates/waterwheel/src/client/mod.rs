@@ -7,6 +7,7 @@
 //! No type of a backend leaves its folder, and a backend is named only by the function that builds a client, so that
 //! another core can take its place.
 
+mod access;
 mod admin;
 mod described;
 mod fetcher;
@@ -18,12 +19,15 @@ mod producer;
 #[cfg(test)]
 #[cfg(feature = "__memory")]
 mod tests;
+mod topics;
 mod transactions;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub(crate) use access::Names;
+pub use access::{Acl, AclFilter, AclPattern, AclTarget, Permission, ScramChange, ScramMechanism, ScramUser};
 pub(crate) use admin::Admin;
 pub use admin::OffsetSpec;
 pub use described::{
@@ -35,6 +39,12 @@ pub use membership::{Commit, CommitOutcome, Committed};
 pub(crate) use membership::{GroupProtocol, Membership, MembershipEvent};
 pub(crate) use producer::{Header, Outgoing, Parcel, Producer, SendError, Sent, SentAll, Unsent};
 pub(crate) use transactions::{GroupMetadata, TransactionError, TransactionErrorKind, TransactionFuture, Transactions};
+
+pub(crate) use topics::{ConfigChange, Deletion};
+pub use topics::{
+    ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, DeleteBelow, Isolation, ListedOffset, Mode,
+    NewPartitions, NewTopic,
+};
 
 use crate::error::KafkaError;
 

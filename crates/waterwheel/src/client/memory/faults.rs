@@ -25,6 +25,8 @@ pub enum Request {
     Offsets,
     /// A topic to be made.
     CreateTopic,
+    /// Topics to be deleted, or to be changed by tools: partitions, records, configurations.
+    Topics,
     /// What groups there are, and changes to them by tools.
     Groups,
     /// A transactional id to be taken.

@@ -198,7 +198,7 @@ impl State {
                 match self.write(number, &mut outbox, &parcel.records[parcel.next], parcel.since) {
                     Fate::Written(partition, offset) => parcel.last = (partition, offset),
                     Fate::Failed(why) => {
-                        self.record_failed(number, &why.error);
+                        self.fails(number, &why.error);
                         parcel.failed.push((parcel.next, why));
                     }
                     Fate::Waits => {

@@ -24,6 +24,8 @@ use crate::record::TopicPartition;
 pub(super) struct Topic {
     pub(super) id: u128,
     pub(super) logs: Vec<Log>,
+    /// What was set for it.
+    pub(super) configs: BTreeMap<String, String>,
 }
 
 /// What is to happen later.
@@ -89,7 +91,8 @@ impl State {
     /// Makes a topic, or adds partitions to one; those that there are stay.
     pub(super) fn make_topic(&mut self, name: &str, partitions: usize) {
         let id = u128::from(self.number()) << 64 | 1;
-        let topic = self.topics.entry(name.into()).or_insert_with(|| Topic { id, logs: Vec::new() });
+        let topic =
+            self.topics.entry(name.into()).or_insert_with(|| Topic { id, logs: Vec::new(), configs: BTreeMap::new() });
         while topic.logs.len() < partitions {
             topic.logs.push(Log::new());
         }
