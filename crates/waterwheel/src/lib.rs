@@ -61,7 +61,7 @@
 //!
 //! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters`, `steering`, `consumer`, `history` and `table` run on it as they are.
+//! `dead_letters`, `steering`, `exactly_once`, `consumer`, `history` and `table` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -76,6 +76,7 @@
 //! - A stop ends within its deadline from any state, and the report names what it cut off.
 //! - No secret and no payload is in any log, error or debug print.
 //!
+//! With [`WorkerBuilder::exactly_once`], what a record becomes in other topics is there once.
 //! Not promised: exactly-once effects outside Kafka (make handlers idempotent), and order across partitions.
 //!
 //! # What happens when a future is dropped
@@ -181,6 +182,11 @@ struct ReadmeDoctests;
 #[doc = include_str!("../../../docs/consumers.md")]
 #[cfg(doctest)]
 struct ConsumersDoctests;
+
+/// Compiles the examples in docs/exactly-once.md.
+#[doc = include_str!("../../../docs/exactly-once.md")]
+#[cfg(doctest)]
+struct ExactlyOnceDoctests;
 
 /// Compiles the examples in docs/history.md.
 #[doc = include_str!("../../../docs/history.md")]

@@ -108,8 +108,10 @@ impl Storm {
                 self.cluster.fail(Request::AddOffsets, code, Lasts::Times(1 + self.dice.below(3) as usize));
             }
             14 => {
-                let code = [14, 16, 47, 48, 90, -195][self.dice.below(6) as usize];
-                self.cluster.fail(Request::EndTransaction, code, Lasts::Times(1 + self.dice.below(3) as usize));
+                // Who is fenced again and again gives up.
+                let (code, most) =
+                    [(14, 3), (16, 3), (47, 1), (48, 3), (90, 1), (-195, 3)][self.dice.below(6) as usize];
+                self.cluster.fail(Request::EndTransaction, code, Lasts::Times(1 + self.dice.below(most) as usize));
             }
             15 => self.cluster.fail(Request::Produce, -192, Lasts::Times(1 + self.dice.below(3) as usize)),
             _ => self.cluster.advance(Duration::from_millis(self.dice.below(600))).await,

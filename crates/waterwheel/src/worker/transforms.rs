@@ -43,8 +43,7 @@ impl ExactlyOnce {
     }
 
     /// What the transactional ids of this worker begin with; `-0`, `-1` … follow, one for each shard. No two workers that
-    /// live may have the same: the later one fences the earlier, which ends with an error when that happens again within 30
-    /// s. Default: the group's name and a random part, so that what a worker that died left open ends by its time-out (10 s,
+    /// live may have the same: the later one fences the earlier, which ends with an error when that goes on. Default: the group's name and a random part, so that what a worker that died left open ends by its time-out (10 s,
     /// unless `transaction.timeout.ms` says otherwise), and not when its successor begins.
     pub fn transactional_id(mut self, prefix: impl Into<String>) -> Self {
         self.id = Some(prefix.into());

@@ -50,8 +50,9 @@ const ROOM: usize = (512 << 10) / 3;
 /// How long outputs that were refused count as a failure of their record without being sent again.
 const REFUSED_FOR: Duration = Duration::from_secs(300);
 
-/// Who is fenced twice within that time shares its transactional id with another that lives.
-const FENCED_TWICE: Duration = Duration::from_secs(30);
+/// Who is fenced so often, each time so soon after the time before, shares its transactional id with another that lives. (A
+/// transaction that took too long is told as fenced, too, but not as often.)
+const FENCED_OFTEN: (u32, Duration) = (4, Duration::from_secs(5));
 
 /// When a transaction is cut.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +151,8 @@ pub(crate) struct Transactor {
     asked: bool,
     /// Transactions that were aborted since one was committed.
     aborts: u32,
-    fenced: Option<Now>,
+    /// How often it was fenced in a row, and when last.
+    fenced: (u32, Now),
 }
 
 impl Transactor {
@@ -171,7 +173,7 @@ impl Transactor {
             since: None,
             asked: false,
             aborts: 0,
-            fenced: None,
+            fenced: (0, Now::default()),
         }
     }
 
@@ -230,7 +232,9 @@ impl Transactor {
     pub(super) fn left(&mut self, id: PartitionId) {
         let Some(part) = self.parts.get_mut(id.index()).and_then(Option::take) else { return };
         self.forget(id);
-        self.refused.retain(|(of, _), _| *of != id);
+        if part.hold == Hold::Held {
+            self.refused.retain(|(of, _), _| *of != id);
+        }
         if part.is_touched && matches!(self.stage, Stage::Open) {
             let error = KafkaError::new(0, "a partition left in the middle of it", "");
             let kind = TransactionErrorKind::Abortable;
@@ -655,6 +659,9 @@ impl<W: Work> Shard<W> {
     /// The transaction cannot be committed.
     fn fail(&mut self, t: &mut Transactor, broken: Broken, now: Now) {
         let Broken { error, unwritten } = broken;
+        if let Some((_, error)) = unwritten.iter().find(|(_, error)| error.is_unauthorised()) {
+            self.coordinator.post(FromShard::StopAsked(Error::Kafka(error.clone())));
+        }
         t.note_refused(unwritten, now);
         self.make_void(t, &error, now);
         match error.kind {
@@ -668,14 +675,15 @@ impl<W: Work> Shard<W> {
     /// The client is of no use any more: another one takes the id, which ends what the old one had open.
     fn take_id_anew(&mut self, t: &mut Transactor, error: TransactionError, now: Now) {
         if error.kind == TransactionErrorKind::Fenced {
-            if t.fenced.is_some_and(|before| now.since(before) < FENCED_TWICE) {
+            let (times, before) = t.fenced;
+            t.fenced = (if now.since(before) < FENCED_OFTEN.1 { times + 1 } else { 1 }, now);
+            if t.fenced.0 >= FENCED_OFTEN.0 {
                 let reason = "another producer takes this transactional id again and again: two workers must not \
                               share one; give each its own with ExactlyOnce::transactional_id";
                 let (place, reason) = (format!("transactional id {}", t.seat.id()), reason.to_owned());
                 self.give_up(t, Error::Stopped { place, reason });
                 return;
             }
-            t.fenced = Some(now);
         }
         t.aborts += 1;
         let after = LONGEST_REST.min(Duration::from_millis(50) * 2_u32.saturating_pow(t.aborts - 1));
