@@ -86,7 +86,7 @@ fn no_step_of_a_transaction_that_fails_loses_or_repeats_an_output() {
             (Request::AddOffsets, [abort.as_slice(), &again].concat()),
             (Request::AddOffsets, fenced.to_vec()),
             (Request::EndTransaction, [again.as_slice(), &fenced, &[48]].concat()),
-            (Request::Produce, vec![-192, 10, 47]),
+            (Request::Produce, vec![-192, 47]),
             (Request::Committed, again.to_vec()),
         ];
         for (request, codes) in steps {
