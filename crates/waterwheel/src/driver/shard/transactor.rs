@@ -139,6 +139,8 @@ pub(crate) struct Transactor {
     sent_records: usize,
     sent_bytes: usize,
     parts: Vec<Option<Part>>,
+    /// Some partition is drained, and that has not been told yet.
+    drains: bool,
     /// Why the open transaction must not be committed.
     torn: Option<Broken>,
     /// Records whose outputs the cluster refused: why, and when.
@@ -166,6 +168,7 @@ impl Transactor {
             sent_records: 0,
             sent_bytes: 0,
             parts: Vec::new(),
+            drains: false,
             torn: None,
             refused: HashMap::new(),
             since: None,

@@ -90,13 +90,14 @@ impl<W: Work> Shard<W> {
 
     /// Nothing of a partition runs any more: told when that is committed. Whether there is anything to wait for.
     pub(in super::super) fn transactor_drained(&mut self, id: PartitionId, cut_off: usize) -> bool {
-        let part = self.transactor.as_mut().and_then(|t| t.part(id));
-        part.map(|part| part.drained = Some(cut_off)).is_some()
+        let Some(transactor) = &mut self.transactor else { return false };
+        transactor.drains = true;
+        transactor.part(id).map(|part| part.drained = Some(cut_off)).is_some()
     }
 
     /// Tells of the partitions that are drained and of which nothing is left to commit.
     pub(super) fn tell_drained(&mut self, t: &mut Transactor) {
-        if t.parts().all(|(_, part)| part.drained.is_none()) {
+        if !t.drains {
             return;
         }
         let waiting: HashSet<PartitionId> = t.waiting.iter().map(|(origin, _)| origin.id).collect();
@@ -110,6 +111,7 @@ impl<W: Work> Shard<W> {
                 self.coordinator.post(FromShard::Drained { partition: id, point, cut_off });
             }
         }
+        t.drains = t.parts().any(|(_, part)| part.drained.is_some());
     }
 }
 

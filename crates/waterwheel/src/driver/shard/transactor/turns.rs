@@ -62,7 +62,11 @@ impl<W: Work> Shard<W> {
     /// Asks who the member is once the transaction is to be cut: the answer comes behind all that the coordinator had to
     /// tell before, and is what the offsets are committed by.
     fn ask_when_due(&mut self, t: &mut Transactor, now: Now) {
-        let (is_open, mut drains) = (matches!(t.stage, Stage::Open), false);
+        let is_open = matches!(t.stage, Stage::Open);
+        if t.asked || !t.drains && !t.is_full() && t.since.is_some_and(|since| now < since + t.terms.every) {
+            return;
+        }
+        let mut drains = false;
         let mut has_work = is_open;
         for (id, part) in t.parts().filter(|(_, part)| part.hold == Hold::Held) {
             let of_part = part.is_touched || part.is_unclaimed || self.engine.is_dirty(id);
@@ -75,7 +79,7 @@ impl<W: Work> Shard<W> {
         }
         let since = *t.since.get_or_insert(now);
         let is_due = now >= since + t.terms.every || drains || is_open && t.is_full();
-        if is_due && !t.asked {
+        if is_due {
             t.asked = true;
             self.coordinator.post(FromShard::Asks { shard: self.number });
         }
