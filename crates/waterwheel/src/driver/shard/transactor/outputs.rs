@@ -111,7 +111,8 @@ impl<W: Work> Shard<W> {
                 self.coordinator.post(FromShard::Drained { partition: id, point, cut_off });
             }
         }
-        t.drains = t.parts().any(|(_, part)| part.drained.is_some());
+        let left = t.parts().any(|(_, part)| part.drained.is_some());
+        t.drains = left;
     }
 }
 
