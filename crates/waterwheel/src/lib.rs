@@ -66,7 +66,7 @@
 //!
 //! Beside workers there is an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters`, `steering`, `consumer`, `history`, `table` and `producer` run on it as they are.
+//! `dead_letters`, `steering`, `exactly_once`, `consumer`, `history`, `table` and `producer` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -81,6 +81,7 @@
 //! - A stop ends within its deadline from any state, and the report names what it cut off.
 //! - No secret and no payload is in any log, error or debug print.
 //!
+//! With [`WorkerBuilder::exactly_once`], what a record becomes in other topics is there once.
 //! Not promised: exactly-once effects outside Kafka (make handlers idempotent), and order across partitions.
 //!
 //! # What happens when a future is dropped
@@ -129,6 +130,7 @@ mod settings;
 pub mod signal;
 mod table;
 mod transactional;
+mod transform;
 mod witness;
 mod worker;
 
@@ -170,13 +172,14 @@ pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
 pub use transactional::{Remedy, Transaction, TransactionFailure, TransactionalProducer, TransactionalProducerBuilder};
+pub use transform::{Outputs, Transform};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
 pub use witness::{Settled, Witness};
 pub use worker::{
-    BatchWorker, Events, PartitionStatus, ReadyBatchWorker, ReadyWorker, RecordStatus, Report, RunError, Snapshot,
-    Worker, WorkerBuilder, WorkerHandle, WorkerState,
+    BatchWorker, Events, ExactlyOnce, PartitionStatus, ReadyBatchWorker, ReadyTransformWorker, ReadyWorker,
+    RecordStatus, Report, RunError, Snapshot, TransformWorker, Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 
 /// The benchmarks' way in. Not for use: it changes and goes without notice.
@@ -215,6 +218,11 @@ struct FormatsDoctests;
 #[doc = include_str!("../../../docs/schema-registry.md")]
 #[cfg(doctest)]
 struct SchemaRegistryDoctests;
+
+/// Compiles the examples in docs/exactly-once.md.
+#[doc = include_str!("../../../docs/exactly-once.md")]
+#[cfg(doctest)]
+struct ExactlyOnceDoctests;
 
 /// Compiles the examples in docs/history.md.
 #[doc = include_str!("../../../docs/history.md")]

@@ -17,6 +17,7 @@ mod consumers;
 mod dead_letters;
 mod deaths;
 mod doctor;
+mod exactly_once;
 mod forgotten;
 mod groups;
 mod harness;

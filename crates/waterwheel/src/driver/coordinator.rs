@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::num::NonZeroU128;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -366,7 +366,39 @@ impl<'a> Coordinator<'a> {
                 self.error.get_or_insert(error);
                 self.close(now, None);
             }
+            FromShard::Asks { shard } => self.tell_standing(shard),
+            FromShard::Committed { since } => {
+                self.trouble.committed();
+                self.group.coordinator_answered(since);
+            }
+            FromShard::CommitFailed(error) => {
+                self.trouble.commit_failed(&error);
+                tracing::warn!(%error, "a transaction could not be committed");
+                self.tell(Event::CommitFailed { error });
+            }
+            FromShard::RolledBack(partitions) => {
+                partitions.into_iter().for_each(|(partition, epoch)| self.group.rolled_back(partition, epoch));
+            }
+            FromShard::Fenced(partitions) => {
+                // If all of them are gone, so is the member that was refused: the group has told, and there is a new one.
+                if partitions.iter().any(|(partition, epoch)| self.group.is_current(*partition, *epoch)) {
+                    self.group.fenced(now);
+                }
+            }
         }
+    }
+
+    /// Tells a shard who the member is, behind all that it was told before it became that: a shard that commits with it
+    /// knows of each partition that was lost until then.
+    fn tell_standing(&mut self, shard: usize) {
+        let standing = self.membership.group_metadata();
+        // The task itself waits for the next event when it comes round.
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(event) = self.membership.poll_event(&mut cx) {
+            self.group_event(event);
+        }
+        self.act();
+        self.shards[shard].post(ToShard::Standing(standing));
     }
 
     fn opened(&mut self, opened: Vec<Opened>) {
@@ -485,7 +517,8 @@ impl<'a> Coordinator<'a> {
                     self.epochs.insert(partition, epoch);
                     self.offered.assigned(partition, epoch, &resume);
                     let assignment = Assignment::new(partition, epoch, self.names[partition.index()].clone());
-                    self.shard(partition).post(ToShard::Assign { assignment, resume });
+                    let topic_id = self.topic_ids.get(&partition).copied().flatten();
+                    self.shard(partition).post(ToShard::Assign { assignment, resume, topic_id });
                 }
                 GroupAction::Drain { partitions, deadline } => {
                     self.hooked.draining_until(deadline);

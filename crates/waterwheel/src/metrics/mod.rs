@@ -80,6 +80,8 @@ table! {
     GAPS: Counter "waterwheel_offsets_gone_total" [""] "Offsets that were gone before they could be read (retention).";
     COMMITS: Counter "waterwheel_commits_total" [""] "Commits that the broker acknowledged.";
     COMMIT_FAILURES: Counter "waterwheel_commits_failed_total" [""] "Commit requests that failed; they are repeated.";
+    ABORTS: Counter "waterwheel_transactions_aborted_total" [""]
+        "Transactions of exactly-once workers that were aborted; their records came again.";
     MAPS_CUT: Counter "waterwheel_commit_maps_cut_total" [""]
         "Commits whose map was cut to fit: more would run again after a restart.";
     REBALANCES: Counter "waterwheel_rebalances_total" [""] "Times that the group gave partitions.";
@@ -162,6 +164,7 @@ impl Publisher {
             (GAPS, counts.gaps),
             (COMMITS, counts.commits),
             (COMMIT_FAILURES, counts.commit_failures),
+            (ABORTS, counts.transactions_aborted),
             (MAPS_CUT, counts.maps_cut),
             (REBALANCES, counts.assignments),
         ];

@@ -35,6 +35,8 @@ pub(crate) struct Built {
     pub(super) builder: WorkerBuilder,
     pub(super) properties: Properties,
     pub(super) shards: usize,
+    /// What the transactional ids of its shards begin with, in every session.
+    pub(super) transactional_id: String,
     pub(super) asks: mpsc::Receiver<Ask>,
     /// What was asked while there was no session, for the next one.
     pub(super) held: Vec<Ask>,
@@ -75,7 +77,8 @@ impl Built {
         };
         let survey = Arc::default();
         let (state, held) = (ClosedWhenDropped(state), Vec::new());
-        Ok(Self { builder, properties, shards, asks: asks_in, held, state, handle, survey })
+        let transactional_id = builder.transactional_id();
+        Ok(Self { builder, properties, shards, transactional_id, asks: asks_in, held, state, handle, survey })
     }
 
     /// Of the cluster that its topics are on.

@@ -5,6 +5,7 @@ mod handle;
 mod life;
 mod monitor;
 mod session;
+mod transforms;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +18,14 @@ use waterwheel_core::retry::Retry;
 pub use batches::{BatchWorker, ReadyBatchWorker};
 pub use handle::{Events, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
 pub(crate) use life::Built;
+pub use transforms::{ExactlyOnce, ReadyTransformWorker, TransformWorker};
 
 use crate::body::Decode;
 use crate::client::Properties;
 use crate::config::{ConfigError, names};
 use crate::connection::Client;
 use crate::dead_letter::DeadLetter;
+use crate::driver::attempt::Handling;
 use crate::driver::coordinator::Hooks;
 use crate::driver::groupless::Course;
 use crate::driver::shard::handlers::Handlers;
@@ -49,7 +52,7 @@ pub struct WorkerBuilder {
     dead_letter: Option<DeadLetter>,
     on_exhausted: Option<OnExhausted>,
     handler_timeout: Option<Duration>,
-    commit_every: Duration,
+    commit_every: Option<Duration>,
     drain_timeout: Duration,
     on_drain_deadline: OnDrainDeadline,
     on_gap: OnGap,
@@ -70,6 +73,7 @@ pub struct WorkerBuilder {
     hooks: Hooks,
     /// Nothing is committed but by transactions.
     in_transactions: bool,
+    exactly_once: Option<ExactlyOnce>,
 }
 
 impl Client {
@@ -90,7 +94,7 @@ impl Client {
             dead_letter: None,
             on_exhausted: None,
             handler_timeout: None,
-            commit_every: Duration::from_secs(1),
+            commit_every: None,
             drain_timeout: Duration::from_secs(25),
             on_drain_deadline: OnDrainDeadline::Cancel,
             on_gap: OnGap::Continue,
@@ -109,6 +113,7 @@ impl Client {
             metadata: CommitMetadata::Map,
             hooks: Hooks::default(),
             in_transactions: false,
+            exactly_once: None,
         }
     }
 }
@@ -198,7 +203,7 @@ impl WorkerBuilder {
 
     /// How often what is finished is committed. Default: 1 s.
     pub fn commit_every(mut self, interval: Duration) -> Self {
-        self.commit_every = interval;
+        self.commit_every = Some(interval);
         self
     }
 
@@ -311,7 +316,7 @@ impl WorkerBuilder {
 
     /// Makes it read all partitions without a group; it tells `course` how far it has come, ten times a second.
     pub(crate) fn groupless(mut self, course: Arc<Course>) -> Self {
-        (self.course, self.commit_every) = (Some(course), Duration::from_millis(100));
+        (self.course, self.commit_every) = (Some(course), Some(Duration::from_millis(100)));
         self
     }
 
@@ -332,6 +337,10 @@ impl WorkerBuilder {
 
     pub(crate) fn has_handler_timeout(&self) -> bool {
         self.handler_timeout.is_some()
+    }
+
+    fn commit_interval(&self) -> Duration {
+        self.commit_every.unwrap_or(Duration::from_secs(1))
     }
 
     fn group_name(&self) -> &str {
@@ -380,9 +389,11 @@ impl WorkerBuilder {
         too_small("in_work_records", self.in_work_records)?;
         too_small("in_work_bytes", self.in_work_bytes)?;
         too_small("shards", self.shards.unwrap_or(1))?;
-        for (key, time) in
-            [("commit_every", self.commit_every), ("stall_after", self.stall_after), ("check_every", self.check_every)]
-        {
+        for (key, time) in [
+            ("commit_every", self.commit_interval()),
+            ("stall_after", self.stall_after),
+            ("check_every", self.check_every),
+        ] {
             if time.is_zero() {
                 return Err(ConfigError::new(key, "must be longer than nothing").remedy("use 1s, for example"));
             }
@@ -460,15 +471,16 @@ pub struct ReadyWorker<T, H> {
 impl<T: Decode, H: Handler<T>> ReadyWorker<T, H> {
     /// Checks the configuration. Nothing connects before [`Worker::run`].
     pub fn build(self) -> Result<Worker<T, H>, Error> {
+        self.builder.refuse_exactly_once("handler")?;
         let built = Built::new(self.builder)?;
-        Ok(Worker { built, handler: Arc::new(self.handler), body: self.body })
+        Ok(Worker { built, handler: Arc::new(Handling(self.handler)), body: self.body })
     }
 }
 
 /// A worker: reads its topics as a member of a group and runs its handler for every record.
 pub struct Worker<T, H> {
     built: Built,
-    handler: Arc<H>,
+    handler: Arc<Handling<H>>,
     body: std::marker::PhantomData<fn() -> T>,
 }
 

@@ -361,8 +361,9 @@ impl Control {
             }
             if self.open.is_some() && self.is_lost() {
                 // Taken away while it was being drained.
-                if let Some(partitions) = self.answer_open() {
-                    self.events.push(MembershipEvent::Lost(partitions));
+                if let Some(partitions) = self.open.clone() {
+                    self.tell_lost(partitions);
+                    self.answer_open();
                 }
             } else if self.events.take_release() {
                 self.answer_open();
@@ -440,14 +441,20 @@ impl Control {
             }
         };
         if lost || gone.is_empty() {
-            self.answer_revoke();
             if !gone.is_empty() {
-                self.events.push(MembershipEvent::Lost(gone));
+                self.tell_lost(gone);
             }
+            self.answer_revoke();
         } else {
             self.open = Some(gone.clone());
             self.events.push(MembershipEvent::Revoking(gone));
         }
+    }
+
+    /// Tells of partitions that are lost. Before librdkafka is answered and joins anew, so that whoever sees another standing
+    /// of the member (`group_metadata`) finds the event waiting.
+    fn tell_lost(&self, partitions: Vec<TopicPartition>) {
+        self.events.push(MembershipEvent::Lost(partitions));
     }
 
     /// Answers the open revocation, if there is one, and closes it.
