@@ -77,6 +77,23 @@ impl Failure {
         }
     }
 
+    /// What a cluster said of a topic.
+    pub(crate) fn of_topic(name: impl Display, error: &KafkaError) -> Self {
+        /// Numbers of partitions and replicas, brokers, configurations and policies that are not allowed.
+        const NOT_ALLOWED: [i32; 6] = [37, 38, 39, 40, 42, 44];
+        if error.is_unknown_topic() {
+            Self::new(Exit::NotFound, format!("there is no topic {name}"))
+                .hint("waterwheel topic ls tells which there are")
+        } else if error.is_existing_topic() {
+            Self::new(Exit::Refused, format!("topic {name} is there already"))
+        } else if NOT_ALLOWED.contains(&error.code()) {
+            // It names the topic.
+            Self::new(Exit::Refused, error)
+        } else {
+            Self::from(error.clone()).about(format!("topic {name}"))
+        }
+    }
+
     /// The code that it ends with.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

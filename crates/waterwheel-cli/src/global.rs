@@ -78,22 +78,31 @@ impl Global {
     /// What flags, `--command-config` and the environment say, in this order of precedence. A worker file's `[kafka]`
     /// goes below it (`config::overlay(file.kafka, global.properties()?)`).
     pub(crate) fn properties(&self) -> Result<BTreeMap<String, String>, Failure> {
-        self.properties_with(None)
+        self.gather(None, &[])
     }
 
     /// The same; a verb's own option names the file where `--command-config` does not.
     pub(crate) fn properties_with(&self, file: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> {
+        self.gather(file, &[])
+    }
+
+    /// The same, with what options of a verb say, which -X may not say again.
+    pub(crate) fn properties_and(&self, options: &[(&str, &str)]) -> Result<BTreeMap<String, String>, Failure> {
+        self.gather(None, options)
+    }
+
+    fn gather(&self, file: Option<&Path>, options: &[(&str, &str)]) -> Result<BTreeMap<String, String>, Failure> {
         let mut properties = properties_from_env()?;
         if let Some(path) = self.command_config.as_deref().or(file) {
             properties = overlay(properties, properties_from_file(path)?);
         }
-        Ok(overlay(properties, self.flags()?))
+        Ok(overlay(properties, self.flags(options)?))
     }
 
-    fn flags(&self) -> Result<BTreeMap<String, String>, Failure> {
+    fn flags(&self, options: &[(&str, &str)]) -> Result<BTreeMap<String, String>, Failure> {
         let mut flags = BTreeMap::new();
         let brokers = self.brokers.iter().map(|list| ("bootstrap.servers", list.as_str()));
-        let mut pairs: Vec<(&str, &str)> = brokers.collect();
+        let mut pairs: Vec<(&str, &str)> = brokers.chain(options.iter().copied()).collect();
         for (index, text) in self.property.iter().enumerate() {
             // Without '=' the text is not repeated: it may be the password itself.
             let Some((name, value)) = text.split_once('=') else {

@@ -1,18 +1,17 @@
 //! `waterwheel history`: a topic from its beginning until it has been read, or what its keys are by then.
 
-mod progress;
-
 use std::future::ready;
 
 use futures_util::future::Either;
 use waterwheel::{Client, Error, Failure as Failed, HistoryHandle, Message, Order, Raw, RunError, Table};
 
-use self::progress::Progress;
 use crate::exit::{Exit, Failure, say};
 use crate::global::Global;
+use crate::progress::{Look, Progress};
 use crate::records::{Filter, Form, FormArgs, Out, View};
 use crate::runtime;
 use crate::stop::{self, Asked};
+use crate::words::{grouped, minutes};
 
 /// Read a topic from its beginning until it is caught up
 ///
@@ -135,9 +134,12 @@ impl Run {
     async fn caught_up(&self, handle: &HistoryHandle, progress: Progress) {
         tokio::select! {
             told = handle.caught_up() => if told {
-                progress.done(&handle.progress());
+                let now = handle.progress();
+                progress.done(format_args!(
+                    "caught up: {} offsets of {} partitions", grouped(now.total()), now.partitions.len()
+                ));
             },
-            never = progress.show(handle) => match never {},
+            never = progress.show(|| look(handle)) => match never {},
             () = self.stopped() => {}
         }
     }
@@ -148,6 +150,17 @@ impl Run {
             () = self.printer.out.gone() => {}
         }
     }
+}
+
+/// How far it has come, with rate and time left as far as they are known.
+fn look(handle: &HistoryHandle) -> Look {
+    let now = handle.progress();
+    let (total, done) = (now.total(), now.total() - now.remaining().min(now.total()));
+    let rate = now.rate.map(|rate| format!(", {}/s", grouped(rate as u64)));
+    let left = now.eta().map(|left| format!(", {} left", minutes(left)));
+    let pace: String = rate.into_iter().chain(left).collect();
+    let beside = format!("of {} offsets{pace}", grouped(total));
+    Look { done, total: Some(total), line: format!("{} {beside}", grouped(done)), beside }
 }
 
 fn ended(error: Option<RunError>) -> Result<(), Error> {

@@ -22,11 +22,15 @@ mod init;
 pub mod journal;
 mod lag;
 mod log;
+mod produce;
 mod program;
+mod progress;
+mod random;
 mod records;
 mod run;
 mod runtime;
 mod stop;
+mod topic;
 mod verifiable;
 mod words;
 
@@ -59,7 +63,9 @@ enum Verb {
     History(history::History),
     Init(init::Init),
     Lag(lag::Lag),
+    Produce(produce::Produce),
     Run(run::Run),
+    Topic(topic::Topic),
     VerifiableConsumer(verifiable::Consumer),
     VerifiableProducer(verifiable::Producer),
 }
@@ -84,7 +90,9 @@ pub fn main() -> ExitCode {
         Verb::History(history) => history.run(&global),
         Verb::Init(init) => init.run(),
         Verb::Lag(lag) => lag.run(&global),
+        Verb::Produce(produce) => produce.run(&global),
         Verb::Run(run) => run.run(&global),
+        Verb::Topic(topic) => topic.run(&global),
         Verb::VerifiableConsumer(consumer) => consumer.run(&global),
         Verb::VerifiableProducer(producer) => producer.run(&global),
     };

@@ -15,6 +15,19 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// `1536` as `1.5 KiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let (mut rest, mut unit) = (number as f64, None);
+    for larger in UNITS {
+        if rest < 1024.0 {
+            break;
+        }
+        (rest, unit) = (rest / 1024.0, Some(larger));
+    }
+    unit.map_or_else(|| format!("{number} B"), |unit| format!("{rest:.1} {unit}"))
+}
+
 /// As `1:05`.
 pub(crate) fn minutes(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -57,6 +70,9 @@ mod tests {
             [(0, "0s"), (850, "850ms"), (12_900, "12s"), (185_000, "3m 5s"), (7_800_000, "2h 10m"), (86_400_000, "1d")];
         for (millis, text) in table {
             assert_eq!(about(Duration::from_millis(millis)), text);
+        }
+        for (number, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (95_420_416, "91.0 MiB")] {
+            assert_eq!(bytes(number), text);
         }
         assert_eq!(minutes(Duration::from_millis(65_900)), "1:05");
     }

@@ -38,7 +38,7 @@ fn folder() -> TempDir {
 #[test]
 fn usage_errors_end_with_2_and_say_what_is_wrong() {
     let dir = folder();
-    let table: [(&[&str], &str); 9] = [
+    let table: [(&[&str], &str); 24] = [
         (&["--no-such-flag"], "unexpected argument '--no-such-flag'"),
         (&["chekc"], "'check'"),
         (&["check"], "<FILE>"),
@@ -48,6 +48,24 @@ fn usage_errors_end_with_2_and_say_what_is_wrong() {
         (&["check", "x", "-X", "bootstrap.server=h"], "error: unknown property \"bootstrap.server\": did you mean"),
         (&["check", "x", "--command-config", "."], "error: .: is a directory\n"),
         (&["check", "x", "-X", "acks=1", "-X", "acks=all"], "error: acks: is given twice on the command line\nhint: "),
+        (&["-b", "h", "produce"], "error: to which topic?\nhint: "),
+        (&["-b", "h", "produce", "a b"], "holds ' '"),
+        (&["-b", "h", "produce", "t", "missing"], "error: missing: No such file"),
+        (&["-b", "h", "produce", "t", "."], "error: .: is a directory\n"),
+        (&["-b", "h", "produce", "t", "-H", "=v"], "error: -H has no name\nhint: "),
+        (&["-b", "h", "produce", "t", "-D", ""], "-D and -K take a text of at least one byte"),
+        (&["-b", "h", "produce", "t", "--rate", "0"], "is not a number from 0.001 to 10000000"),
+        (&["-b", "h", "produce", "t", "--timeout", "1d"], "is not from 100ms to 1h"),
+        (&["-b", "h", "produce", "t", "-K:", "--from-ndjson"], "cannot be used with"),
+        (&["-b", "h", "produce", "t", "--keep-topics"], "--from-ndjson"),
+        (&["-b", "h", "produce", "t", "-T", "-o", "json"], "error: -T writes to stdout what is sent"),
+        (
+            &["-b", "h", "produce", "t", "--acks", "1", "-X", "acks=all"],
+            "error: acks: is given twice on the command line",
+        ),
+        (&["-b", "h", "produce", "t", "--acks", "1", "-X", "enable.idempotence=true"], "idempotence"),
+        (&["-b", "h", "topic", "delete", "orders*", "--execute"], "hint: it takes exact names"),
+        (&["-b", "h", "topic", "config", "t", "--set", "retention.ms"], "is not NAME=VALUE"),
     ];
     for (args, expected) in table {
         let ended = run(dir.path(), args);

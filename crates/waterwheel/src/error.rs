@@ -52,6 +52,11 @@ impl KafkaError {
         matches!(self.code, code::UNKNOWN_TOPIC_OR_PARTITION | code::LOCAL_UNKNOWN_TOPIC)
     }
 
+    /// Whether the topic that was to be made is there already.
+    pub fn is_existing_topic(&self) -> bool {
+        self.code == code::TOPIC_ALREADY_EXISTS
+    }
+
     /// Whether the cluster has no such group.
     pub fn is_unknown_group(&self) -> bool {
         self.code == code::GROUP_ID_NOT_FOUND
@@ -103,6 +108,7 @@ pub(crate) mod code {
     pub(crate) const UNKNOWN_MEMBER_ID: i32 = 25;
     pub(crate) const REBALANCE_IN_PROGRESS: i32 = 27;
     pub(crate) const INVALID_COMMIT_OFFSET_SIZE: i32 = 28;
+    pub(crate) const TOPIC_ALREADY_EXISTS: i32 = 36;
     pub(crate) const NON_EMPTY_GROUP: i32 = 68;
     pub(crate) const GROUP_ID_NOT_FOUND: i32 = 69;
     pub(crate) const OFFSET_NOT_AVAILABLE: i32 = 78;
@@ -110,6 +116,9 @@ pub(crate) mod code {
     pub(crate) const FENCED_MEMBER_EPOCH: i32 = 110;
     pub(crate) const UNRELEASED_INSTANCE_ID: i32 = 111;
     pub(crate) const STALE_MEMBER_EPOCH: i32 = 113;
+
+    /// Another producer has the transactional id: librdkafka's word for it, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.
+    pub(crate) const FENCED_PRODUCER: [i32; 3] = [LOCAL_FENCED, 47, 90];
 
     pub(crate) const LOCAL_BAD_MSG: i32 = -199;
     pub(crate) const LOCAL_FAIL: i32 = -196;
@@ -126,10 +135,12 @@ pub(crate) mod code {
     pub(crate) const LOCAL_WAIT_COORD: i32 = -180;
     pub(crate) const LOCAL_AUTHENTICATION: i32 = -169;
     pub(crate) const LOCAL_NOT_IMPLEMENTED: i32 = -170;
+    pub(crate) const LOCAL_STATE: i32 = -172;
     pub(crate) const LOCAL_TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const LOCAL_WAIT_CACHE: i32 = -164;
     pub(crate) const LOCAL_PURGE_QUEUE: i32 = -152;
     pub(crate) const LOCAL_FATAL: i32 = -150;
+    pub(crate) const LOCAL_FENCED: i32 = -144;
     pub(crate) const LOCAL_AUTO_OFFSET_RESET: i32 = -140;
 
     pub(super) const UNREACHABLE: [i32; 6] = [

@@ -6,6 +6,8 @@
 
 use waterwheel::ProducerRecord;
 
+use crate::random::SplitMix;
+
 /// What the in-process cluster keeps of a partition, less what sizes are wrong by (it drops the oldest beyond 5 MiB).
 const PARTITION_BYTES: u64 = 4 << 20;
 /// Bytes of a record beside its value, at most: a key of 8, framing, and its part of a batch's header.
@@ -103,7 +105,7 @@ struct Draw {
     keys: u64,
     /// For each key the sum of the weights up to it; empty where keys come in turn.
     weights: Vec<f64>,
-    state: u64,
+    random: SplitMix,
 }
 
 impl Draw {
@@ -117,17 +119,12 @@ impl Draw {
                 })
                 .collect(),
         };
-        Self { keys, weights, state: 0 }
+        Self { keys, weights, random: SplitMix::default() }
     }
 
     fn key(&mut self, n: u64) -> u64 {
         let Some(all) = self.weights.last() else { return n % self.keys };
-        // SplitMix64.
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let share = ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
+        let share = (self.random.next() >> 11) as f64 / (1u64 << 53) as f64;
         self.weights.partition_point(|weight| *weight <= share * all).min(self.weights.len() - 1) as u64
     }
 }

@@ -155,7 +155,7 @@ fn one_topic(
 ) {
     let count = topic.partitions.len();
     let leaderless = topic.partitions.iter().filter(|partition| partition.leader.is_none()).count();
-    let behind = topic.partitions.iter().filter(|partition| partition.in_sync < partition.replicas).count();
+    let behind = topic.partitions.iter().filter(|partition| partition.in_sync.len() < partition.replicas.len()).count();
     if leaderless > 0 {
         let said = format!("{leaderless} of {count} partitions have no leader");
         findings.critical(Exit::Failed, check, said, "start the brokers that have them");

@@ -102,7 +102,7 @@ fn push_number(out: &mut Vec<u8>, number: i64) {
 }
 
 /// `\n`, `\r`, `\t`, a byte as `\xHH`, in octal as `\033` or in decimal as `\27`; before anything else the backslash goes.
-pub(super) fn unescape(text: &str) -> Vec<u8> {
+pub(crate) fn unescape(text: &str) -> Vec<u8> {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once('\\') {
         bytes.extend_from_slice(before.as_bytes());

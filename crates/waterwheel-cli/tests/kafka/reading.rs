@@ -12,7 +12,7 @@ use crate::support::{Bytes, Kafka, PATIENCE, Process, topic_name, wait_until};
 
 /// What the command writes until it ends in order.
 #[track_caller]
-fn written(kafka: &Kafka, arguments: &[&str]) -> Vec<u8> {
+pub(crate) fn written(kafka: &Kafka, arguments: &[&str]) -> Vec<u8> {
     let mut process = Process::waterwheel(&[&["--brokers", kafka.bootstrap()][..], arguments].concat());
     let status = process.wait(PATIENCE);
     assert!(status.success(), "{arguments:?}: {status}\n{}", process.stderr());
@@ -24,7 +24,7 @@ fn text(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Records of every kind: nulls, empty ones, what is not UTF-8, line ends, headers twice and without a value.
-fn of_every_kind() -> Vec<Bytes> {
+pub(crate) fn of_every_kind() -> Vec<Bytes> {
     let plain = |key: Option<Vec<u8>>, value: Option<Vec<u8>>| Bytes { key, value, ..Bytes::default() };
     let headers = vec![
         ("n".to_owned(), text(b"1")),
@@ -44,7 +44,7 @@ fn of_every_kind() -> Vec<Bytes> {
     ]
 }
 
-fn topic_of_every_kind(kafka: &Kafka) -> String {
+pub(crate) fn topic_of_every_kind(kafka: &Kafka) -> String {
     let topic = topic_name("reading-kinds");
     kafka.create_topic(&topic, 1, &[]);
     assert_eq!(kafka.produce_bytes(&topic, &of_every_kind()).len(), of_every_kind().len());

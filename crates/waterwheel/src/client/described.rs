@@ -13,6 +13,8 @@ pub struct ClusterDescription {
     pub id: Option<String>,
     /// By id.
     pub brokers: Vec<BrokerDescription>,
+    /// The broker that takes changes of topics; `None` while there is none.
+    pub controller: Option<i32>,
 }
 
 /// A broker, by the address that it tells clients.
@@ -45,10 +47,10 @@ pub struct TopicDescription {
 pub struct PartitionDescription {
     /// The broker that leads it; `None` while there is none, and it can be neither read nor written.
     pub leader: Option<i32>,
-    /// How many brokers should have it.
-    pub replicas: usize,
-    /// How many have all of it.
-    pub in_sync: usize,
+    /// The brokers that should have it, the preferred leader first.
+    pub replicas: Vec<i32>,
+    /// Those that have all of it.
+    pub in_sync: Vec<i32>,
 }
 
 /// By which protocol a group shares its partitions out.
@@ -176,18 +178,32 @@ pub struct GroupMember {
     pub partitions: Vec<TopicPartition>,
 }
 
-/// What an access control list allows or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an access rule allows or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Operation {
+    /// All of them.
+    All,
     /// Fetch from a topic; join a group and commit for it.
     Read,
     /// Write to a topic.
     Write,
-    /// Learn that it exists and where it is; read a group's commits.
-    Describe,
+    /// Make it.
+    Create,
     /// Delete it.
     Delete,
+    /// Change it: partitions of a topic, access rules and users of a cluster.
+    Alter,
+    /// Learn that it exists and where it is; read a group's commits.
+    Describe,
+    /// What brokers do to each other.
+    ClusterAction,
+    /// Read its configurations.
+    DescribeConfigs,
+    /// Change its configurations.
+    AlterConfigs,
+    /// Write idempotently, to a cluster of before Kafka 2.8.
+    IdempotentWrite,
     /// Any other.
     Other,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use waterwheel_core::commit_map;
 
-use super::PortFuture;
+use super::{GroupMetadata, PortFuture};
 use crate::error::KafkaError;
 use crate::record::TopicPartition;
 
@@ -103,6 +103,10 @@ pub(crate) trait Membership: Send + Sync {
 
     /// How this member's group moves partitions, once it has joined.
     fn protocol(&self) -> GroupProtocol;
+
+    /// Who this member is now, for offsets that are committed with a transaction; `None` while it is none. Asks the client,
+    /// not a broker.
+    fn group_metadata(&self) -> Option<GroupMetadata>;
 
     /// Leaves the group (a static member stays in it) and ends the client. The caller sets the deadline by giving up:
     /// the client then ends on a thread of its own. Dropping the member does the same, and does not wait.

@@ -1,12 +1,13 @@
-//! The seam: four ports, and behind them a client of Kafka.
+//! The seam: five ports, and behind them a client of Kafka.
 //!
 //! A consumer is two clients (`ARCHITECTURE.md`, "Two clients"): a [`Membership`] takes part in the group and commits,
-//! and never sees a record; a [`Fetcher`] reads partitions that it is told to read, and knows no group. [`Producer`] and
-//! [`Admin`] complete them. All four speak in batches: one dynamic call a batch or a control action.
+//! and never sees a record; a [`Fetcher`] reads partitions that it is told to read, and knows no group. [`Producer`],
+//! its [`Transactions`] and [`Admin`] complete them. All speak in batches: one dynamic call a batch or a control action.
 //!
 //! No type of a backend leaves its folder, and a backend is named only by the function that builds a client, so that
 //! another core can take its place.
 
+mod access;
 mod admin;
 mod described;
 mod fetcher;
@@ -18,11 +19,15 @@ mod producer;
 #[cfg(test)]
 #[cfg(feature = "__memory")]
 mod tests;
+mod topics;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub(crate) use access::Names;
+pub use access::{Acl, AclFilter, AclPattern, AclTarget, Permission, ScramChange, ScramMechanism, ScramUser};
 pub(crate) use admin::Admin;
 pub use admin::OffsetSpec;
 pub use described::{
@@ -36,6 +41,12 @@ pub use producer::Purge;
 pub(crate) use producer::{
     Answers, Header, Outgoing, Parcel, Producer, Pull, SendError, Sent, SentAll, Source, Unsent, Written,
 };
+pub(crate) use topics::{ConfigChange, Deletion};
+pub use topics::{
+    ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, DeleteBelow, Isolation, ListedOffset, Mode,
+    NewPartitions, NewTopic,
+};
+pub(crate) use transactions::{GroupMetadata, TransactionError, TransactionErrorKind, TransactionFuture, Transactions};
 
 use crate::error::KafkaError;
 
@@ -63,5 +74,7 @@ pub(crate) trait Backend: Send + Sync {
     fn membership(&self, properties: &Properties, topics: &[String]) -> Result<Arc<dyn Membership>, KafkaError>;
     fn fetcher(&self, properties: &Properties) -> Result<Arc<dyn Fetcher>, KafkaError>;
     fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, KafkaError>;
+    /// A producer for transactions; `properties` have a `transactional.id`.
+    fn transactions(&self, properties: &Properties) -> Result<Arc<dyn Transactions>, KafkaError>;
     fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError>;
 }

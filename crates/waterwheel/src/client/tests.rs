@@ -5,6 +5,8 @@ mod admin;
 mod fetch;
 mod group;
 mod produce;
+mod topics;
+mod transactions;
 
 use std::collections::hash_map::RandomState;
 use std::future::poll_fn;
@@ -49,9 +51,16 @@ impl Kafka {
     /// Within a runtime. Its requests take a moment, as those of the others do.
     fn memory() -> Self {
         let control = Control::default();
-        for request in
-            [Request::Fetch, Request::Produce, Request::Commit, Request::Join, Request::Describe, Request::Groups]
-        {
+        for request in [
+            Request::Fetch,
+            Request::Produce,
+            Request::Commit,
+            Request::Join,
+            Request::Describe,
+            Request::Groups,
+            Request::EndTransaction,
+            Request::AddOffsets,
+        ] {
             control.slow(request, Duration::from_millis(1));
         }
         let backend = Arc::new(Memory::new(control.world.clone(), 1));

@@ -17,7 +17,8 @@ use waterwheel_core::history::Targets;
 use super::clock::Clock;
 use super::places::places;
 use crate::client::{
-    Admin, Commit, CommitOutcome, Committed, GroupProtocol, Membership, MembershipEvent, OffsetSpec, PortFuture,
+    Admin, Commit, CommitOutcome, Committed, GroupMetadata, GroupProtocol, Membership, MembershipEvent, OffsetSpec,
+    PortFuture,
 };
 use crate::error::KafkaError;
 use crate::record::TopicPartition;
@@ -161,6 +162,11 @@ impl Membership for Groupless {
 
     fn protocol(&self) -> GroupProtocol {
         GroupProtocol::Incremental
+    }
+
+    /// It is no group's member.
+    fn group_metadata(&self) -> Option<GroupMetadata> {
+        None
     }
 
     fn close(&self) -> PortFuture<()> {

@@ -1,8 +1,8 @@
 //! Child processes whose output is kept in files, so that no full pipe ever blocks them.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,13 +22,32 @@ impl Process {
         Self::start(env!("CARGO_BIN_EXE_waterwheel"), arguments)
     }
 
+    /// The same, with that to be read from its standard input, a file.
+    pub(crate) fn waterwheel_fed(arguments: &[&str], input: &[u8]) -> Self {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(input).expect("the temporary file can be written to");
+        file.seek(SeekFrom::Start(0)).expect("a file can be read from any place");
+        Self::start_on(env!("CARGO_BIN_EXE_waterwheel"), arguments, file.into())
+    }
+
+    /// The same, with a pipe to its standard input, which is closed when what is returned is dropped.
+    pub(crate) fn waterwheel_piped(arguments: &[&str]) -> (Self, ChildStdin) {
+        let mut process = Self::start_on(env!("CARGO_BIN_EXE_waterwheel"), arguments, Stdio::piped());
+        let pipe = process.child.stdin.take().expect("it was asked for");
+        (process, pipe)
+    }
+
     /// Starts any program.
     pub(crate) fn start(program: &str, arguments: &[&str]) -> Self {
+        Self::start_on(program, arguments, Stdio::null())
+    }
+
+    fn start_on(program: &str, arguments: &[&str], stdin: Stdio) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = |name| File::create(dir.path().join(name)).expect("the temporary directory can be written to");
         let child = Command::new(program)
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()

@@ -2,7 +2,7 @@
 //!
 //! The bindings give error codes a Rust enum. A broker newer than librdkafka may answer with a code that this enum does
 //! not know, and such a value in it would be undefined behaviour; so every call and field through which a *broker's*
-//! code can come is read as `i32` here, and no other file looks at one.
+//! code can come is read as `i32` here, and no other file looks at one. So is what else a newer broker may number further.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -21,6 +21,18 @@ pub(super) mod raw {
         pub(in super::super) fn rd_kafka_last_error() -> i32;
         pub(in super::super) fn rd_kafka_fatal_error(rk: *mut sys::rd_kafka_t, text: *mut c_char, size: usize) -> i32;
         pub(in super::super) fn rd_kafka_topic_result_error(result: *const sys::rd_kafka_topic_result_t) -> i32;
+        pub(in super::super) fn rd_kafka_ConfigResource_error(resource: *const sys::rd_kafka_ConfigResource_t) -> i32;
+        pub(in super::super) fn rd_kafka_ConfigResource_type(resource: *const sys::rd_kafka_ConfigResource_t) -> i32;
+        pub(in super::super) fn rd_kafka_ConfigEntry_source(entry: *const sys::rd_kafka_ConfigEntry_t) -> i32;
+        pub(in super::super) fn rd_kafka_AclBinding_restype(rule: *const sys::rd_kafka_AclBinding_t) -> i32;
+        pub(in super::super) fn rd_kafka_AclBinding_resource_pattern_type(
+            rule: *const sys::rd_kafka_AclBinding_t,
+        ) -> i32;
+        pub(in super::super) fn rd_kafka_AclBinding_operation(rule: *const sys::rd_kafka_AclBinding_t) -> i32;
+        pub(in super::super) fn rd_kafka_AclBinding_permission_type(rule: *const sys::rd_kafka_AclBinding_t) -> i32;
+        pub(in super::super) fn rd_kafka_ScramCredentialInfo_mechanism(
+            info: *const sys::rd_kafka_ScramCredentialInfo_t,
+        ) -> i32;
         pub(in super::super) fn rd_kafka_subscribe(
             rk: *mut sys::rd_kafka_t,
             topics: *const sys::rd_kafka_topic_partition_list_t,
@@ -68,6 +80,14 @@ pub(super) fn check(code: i32, context: &str) -> Result<(), KafkaError> {
     if code == 0 { Ok(()) } else { Err(error(code, context)) }
 }
 
+/// `Ok` for code 0; else an error with the broker's own words, where it has some.
+pub(super) fn check_said(code: i32, of: &str, said: &str) -> Result<(), KafkaError> {
+    match said {
+        "" => check(code, of),
+        said => check(code, &format!("{of}: {said}")),
+    }
+}
+
 /// What an error object says, and frees it; `Ok` for null.
 ///
 /// # Safety
@@ -110,6 +130,8 @@ pub(super) fn no_thread(error: &std::io::Error) -> KafkaError {
 
 /// librdkafka's code for a missing resource of the system.
 const CRITICAL_RESOURCE: i32 = -194;
+/// librdkafka's code for an answer that is not as it should be.
+pub(super) const BAD_ANSWER: i32 = -199;
 /// librdkafka's code for an invalid argument or property.
 pub(super) const INVALID_ARGUMENT: i32 = -186;
 /// librdkafka's code for what the broker does not know how to do.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rdkafka::bindings as sys;
 
 use super::errors;
+use crate::client::Commit;
 use crate::error::KafkaError;
 use crate::record::TopicPartition;
 
@@ -36,6 +37,18 @@ impl List {
         let mut list = Self::with_capacity(8);
         for p in partitions {
             list.add(&p.topic, p.partition)?;
+        }
+        Ok(list)
+    }
+
+    /// Offsets with their metadata, for a commit.
+    pub(super) fn of_commits(commits: &[Commit]) -> Result<Self, KafkaError> {
+        let mut list = Self::with_capacity(commits.len());
+        for c in commits {
+            list.add(&c.partition.topic, c.partition.partition)?
+                .offset(c.offset)
+                .leader_epoch(c.leader_epoch)
+                .metadata(&c.metadata);
         }
         Ok(list)
     }

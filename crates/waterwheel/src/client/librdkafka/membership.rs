@@ -27,8 +27,9 @@ use super::handle::{Event, Handle, Queue, lock};
 use super::list::{self, List};
 use super::properties::Role;
 use super::statistics::{Answered, CoordinatorClock};
+use crate::client::transactions::Standing;
 use crate::client::{
-    Commit, CommitOutcome, Committed, GroupProtocol, Membership, MembershipEvent, PortFuture, Properties,
+    Commit, CommitOutcome, Committed, GroupMetadata, GroupProtocol, Membership, MembershipEvent, PortFuture, Properties,
 };
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -169,6 +170,10 @@ impl Membership for Member {
         self.shared().map_or(GroupProtocol::Eager, |shared| shared.protocol())
     }
 
+    fn group_metadata(&self) -> Option<GroupMetadata> {
+        self.shared().ok()?.standing()
+    }
+
     fn close(&self) -> PortFuture<()> {
         match self.stop() {
             Some(shared) => shared.handle.on_end(),
@@ -252,14 +257,7 @@ impl Shared {
     }
 
     fn send_commit(&self, commits: &[Commit]) -> Result<oneshot::Receiver<CommitAnswer>, KafkaError> {
-        let mut offsets = List::with_capacity(commits.len());
-        for c in commits {
-            offsets
-                .add(&c.partition.topic, c.partition.partition)?
-                .offset(c.offset)
-                .leader_epoch(c.leader_epoch)
-                .metadata(&c.metadata);
-        }
+        let offsets = List::of_commits(commits)?;
         let (tell, told) = oneshot::channel();
         let number = self.next_commit.fetch_add(1, Ordering::Relaxed);
         lock(&self.commits).insert(number, tell);
@@ -275,6 +273,26 @@ impl Shared {
         };
         errors::check(code, "committing").inspect_err(|_| drop(lock(&self.commits).remove(&number)))?;
         Ok(told)
+    }
+
+    /// Who the member is; `None` while the coordinator has not taken it into the group.
+    fn standing(&self) -> Option<GroupMetadata> {
+        // SAFETY: the instance is live; what is returned is ours, or null, and destroyed here, after its texts were copied.
+        unsafe {
+            let metadata = sys::rd_kafka_consumer_group_metadata(self.handle.as_ptr());
+            if metadata.is_null() {
+                return None;
+            }
+            let instance = sys::rd_kafka_consumer_group_metadata_group_instance_id(metadata);
+            let standing = Standing {
+                group: errors::text(sys::rd_kafka_consumer_group_metadata_group_id(metadata)),
+                member: errors::text(sys::rd_kafka_consumer_group_metadata_member_id(metadata)),
+                instance: (!instance.is_null()).then(|| errors::text(instance)),
+                generation: sys::rd_kafka_consumer_group_metadata_generation_id(metadata),
+            };
+            sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+            (standing.generation > 0).then(|| GroupMetadata(Arc::new(standing)))
+        }
     }
 
     fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Committed>, KafkaError> {
@@ -440,16 +458,7 @@ impl Control {
 
     /// Whether the coordinator has taken it into the group.
     fn is_member(&self) -> bool {
-        // SAFETY: the instance is live; what is returned is ours, or null, and destroyed here.
-        unsafe {
-            let metadata = sys::rd_kafka_consumer_group_metadata(self.shared.handle.as_ptr());
-            if metadata.is_null() {
-                return false;
-            }
-            let epoch = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
-            sys::rd_kafka_consumer_group_metadata_destroy(metadata);
-            epoch > 0
-        }
+        self.shared.standing().is_some()
     }
 
     fn is_lost(&self) -> bool {

@@ -14,6 +14,7 @@
 //! | `message` | the layout of a message, with the error as a number |
 //! | `fetcher`, `reader`, `ready` | reading: a shard's partitions; messages to batches; whose turn it is |
 //! | `producer`, `parcels`, `enqueue` | writing: reports and answers; records under way; the calls |
+//! | `transactions` | a producer's blocking calls for transactions |
 //! | `admin/` | questions about brokers, topics and groups; commits by who is no member |
 //! | `mock` | librdkafka's cluster in this process |
 #![expect(unsafe_code, reason = "librdkafka is a C library; this folder is where its calls are")]
@@ -35,10 +36,11 @@ mod ready;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 use std::sync::{Arc, Once};
 
-use super::{Admin, Backend, Fetcher, Membership, Producer, Properties};
+use super::{Admin, Backend, Fetcher, Membership, Producer, Properties, Transactions};
 use crate::error::KafkaError;
 
 /// Clients of librdkafka.
@@ -79,6 +81,10 @@ impl Backend for Librdkafka {
 
     fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, KafkaError> {
         Ok(Arc::new(producer::Sender::new(properties)?))
+    }
+
+    fn transactions(&self, properties: &Properties) -> Result<Arc<dyn Transactions>, KafkaError> {
+        Ok(Arc::new(transactions::Transactor::new(properties)?))
     }
 
     fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError> {

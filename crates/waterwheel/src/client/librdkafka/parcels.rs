@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::errors;
 use crate::client::{Answers, Outgoing, Parcel, SendError, SentAll, Unsent, Written};
+use crate::error::KafkaError;
 
 /// A record's place: its parcel, and where in it. Travels through librdkafka as the message's opaque.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,14 @@ impl Answer {
             Answer::Whole(Held { parcel: Parcel::Each(..), .. }) => 0,
             Answer::Whole(held) => held.parcel.records().len(),
             Answer::Part(_, written, failed) => written.len() + failed.len(),
+        }
+    }
+
+    /// Why a record of it failed.
+    pub(super) fn failure(&self) -> Option<&KafkaError> {
+        match self {
+            Answer::Whole(held) => held.failed.first().map(|(_, why)| &why.error),
+            Answer::Part(_, _, failed) => failed.first().map(|(_, unsent)| &unsent.why.error),
         }
     }
 

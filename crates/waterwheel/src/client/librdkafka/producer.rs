@@ -47,6 +47,8 @@ struct Shared {
     telling: AtomicUsize,
     /// Told when nothing is unanswered any more.
     answered: Notify,
+    /// For transactions: why the first record failed.
+    failure: Mutex<Option<KafkaError>>,
 }
 
 struct Desk {
@@ -82,6 +84,7 @@ impl Sender {
             unanswered: AtomicUsize::new(0),
             telling: AtomicUsize::new(0),
             answered: Notify::new(),
+            failure: Mutex::new(None),
         });
         handle.keep(shared.clone());
         let sender = Self { client: Mutex::new(Some(client.clone())), shared: shared.clone() };
@@ -90,6 +93,34 @@ impl Sender {
             .spawn(move || client.serve(&shared))
             .map_err(|e| errors::no_thread(&e))?;
         Ok(sender)
+    }
+
+    /// The instance; `None` once closed.
+    pub(super) fn handle(&self) -> Option<Arc<Handle>> {
+        lock(&self.client).as_ref().map(|client| client.handle.clone())
+    }
+
+    /// Whether records wait for room.
+    pub(super) fn is_waiting(&self) -> bool {
+        lock(&self.shared.desk).parcels.is_waiting()
+    }
+
+    /// Fails what waits for room.
+    pub(super) fn fail_waiting(&self) {
+        let error = errors::error(code::LOCAL_PURGE_QUEUE, "");
+        let why = SendError { error, possibly_written: false, fatal: false };
+        let mut answers = Vec::new();
+        lock(&self.shared.desk).parcels.give_up(&why, &mut answers);
+        self.shared.tell(answers);
+    }
+
+    /// Why the first record failed that failed since [`Self::forget_failure`].
+    pub(super) fn failure(&self) -> Option<KafkaError> {
+        lock(&self.shared.failure).clone()
+    }
+
+    pub(super) fn forget_failure(&self) {
+        *lock(&self.shared.failure) = None;
     }
 
     fn stop(&self) -> Option<Arc<Client>> {
@@ -134,14 +165,7 @@ impl Producer for Sender {
 
     fn purge(&self, what: Purge) {
         let Some(client) = lock(&self.client).clone() else { return };
-        let mut answers = Vec::new();
-        let why = SendError {
-            error: errors::error(code::LOCAL_PURGE_QUEUE, "given up"),
-            possibly_written: false,
-            fatal: false,
-        };
-        lock(&self.shared.desk).parcels.give_up(&why, &mut answers);
-        self.shared.tell(answers);
+        self.fail_waiting();
         client.purge(what);
     }
 
@@ -218,6 +242,9 @@ impl Shared {
     fn tell(&self, answers: Vec<Answer>) {
         if answers.is_empty() {
             return;
+        }
+        if let Some(why) = answers.iter().find_map(Answer::failure) {
+            lock(&self.failure).get_or_insert_with(|| why.clone());
         }
         let records = answers.iter().map(Answer::len).sum();
         self.telling.fetch_add(1, Ordering::Relaxed);

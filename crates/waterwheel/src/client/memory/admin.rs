@@ -6,11 +6,15 @@ use std::time::Duration;
 use super::error;
 use super::faults::Request;
 use super::groups::{ALLOWED, BROKER};
+use super::log::Written;
 use super::reads_committed;
+use super::refusal::UNSUPPORTED_VERSION;
 use super::world::{Topic, World};
 use crate::client::{
-    Admin, BrokerDescription, ClusterDescription, Commit, CommitOutcome, Committed, GroupDescription, GroupList,
-    OffsetSpec, Operation, PartitionDescription, PortFuture, Properties, TopicDescription, WorldTime,
+    Acl, AclFilter, Admin, BrokerDescription, ClusterDescription, Commit, CommitOutcome, Committed, ConfigChanges,
+    ConfigEntry, ConfigResource, Deletion, GroupDescription, GroupList, Isolation, ListedOffset, Mode, NewPartitions,
+    NewTopic, OffsetSpec, Operation, PartitionDescription, PortFuture, Properties, ScramChange, ScramUser,
+    TopicDescription, WorldTime,
 };
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -30,7 +34,8 @@ impl AdminClient {
 }
 
 fn partitions(topic: &Topic) -> Vec<PartitionDescription> {
-    vec![PartitionDescription { leader: Some(BROKER), replicas: 1, in_sync: 1 }; topic.logs.len()]
+    let one = PartitionDescription { leader: Some(BROKER), replicas: vec![BROKER], in_sync: vec![BROKER] };
+    vec![one; topic.logs.len()]
 }
 
 impl Admin for AdminClient {
@@ -46,7 +51,7 @@ impl Admin for AdminClient {
     fn describe_cluster(&self) -> PortFuture<ClusterDescription> {
         self.world.ask(self.host, Request::Describe, |_| {
             let broker = BrokerDescription { id: BROKER, host: "memory".to_owned(), port: 9092 };
-            Ok(ClusterDescription { id: Some("memory".to_owned()), brokers: vec![broker] })
+            Ok(ClusterDescription { id: Some("memory".to_owned()), brokers: vec![broker], controller: Some(BROKER) })
         })
     }
 
@@ -114,32 +119,118 @@ impl Admin for AdminClient {
         })
     }
 
-    fn list_offsets(&self, of: Vec<(TopicPartition, OffsetSpec)>) -> PortFuture<Vec<Result<i64, KafkaError>>> {
-        let committed = self.committed;
+    fn find_offsets(
+        &self,
+        of: Vec<(TopicPartition, OffsetSpec)>,
+        isolation: Option<Isolation>,
+    ) -> PortFuture<Vec<Result<ListedOffset, KafkaError>>> {
+        let committed = isolation.map_or(self.committed, |isolation| isolation == Isolation::ReadCommitted);
         self.world.ask(self.host, Request::Offsets, move |state| {
-            let offset = |(partition, spec): (TopicPartition, OffsetSpec)| {
+            let find = |(partition, spec): (TopicPartition, OffsetSpec)| {
                 let missing = || error(code::UNKNOWN_TOPIC_OR_PARTITION, partition.to_string());
                 let log = state.log(&partition).ok_or_else(missing)?;
+                let at = |offset| ListedOffset { offset: Some(offset), timestamp: None };
+                let of = |record: Option<&Written>| ListedOffset {
+                    offset: record.map(|r| r.offset),
+                    timestamp: record.map(|r| r.timestamp),
+                };
                 Ok(match spec {
-                    OffsetSpec::Earliest => log.start(),
-                    OffsetSpec::Latest => log.end(committed),
-                    OffsetSpec::Timestamp(time) => log.at_time(time, committed),
+                    OffsetSpec::Earliest => at(log.start()),
+                    OffsetSpec::Latest => at(log.end(committed)),
+                    OffsetSpec::Timestamp(time) => of(log.at_time(time, committed)),
+                    OffsetSpec::MaxTimestamp => of(log.latest_by_time(committed)),
                 })
             };
-            Ok(of.into_iter().map(offset).collect())
+            Ok(of.into_iter().map(find).collect())
         })
     }
 
-    fn create_topic(&self, name: String, partitions: usize, _timeout: Duration) -> PortFuture<()> {
-        self.world.ask(self.host, Request::CreateTopic, move |state| {
-            let is_valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            if name.is_empty() || name.len() > 249 || !name.chars().all(is_valid) {
-                return Err(error(code::INVALID_TOPIC, name));
-            }
-            if !state.topics.contains_key(name.as_str()) {
-                state.make_topic(&name, partitions);
-            }
-            Ok(())
+    fn list_offsets(&self, of: Vec<(TopicPartition, OffsetSpec)>) -> PortFuture<Vec<Result<i64, KafkaError>>> {
+        let committed = self.committed;
+        let partitions: Vec<_> = of.iter().map(|(partition, _)| partition.clone()).collect();
+        let (found, world) = (self.find_offsets(of, None), self.world.clone());
+        Box::pin(async move {
+            let found = found.await?;
+            world.look(|state| {
+                let known = |(found, partition): (Result<ListedOffset, KafkaError>, &TopicPartition)| {
+                    let end = || state.log(partition).map_or(0, |log| log.end(committed));
+                    found.map(|found| found.offset.unwrap_or_else(end))
+                };
+                Ok(found.into_iter().zip(&partitions).map(known).collect())
+            })
         })
     }
+
+    fn create_topics(
+        &self,
+        topics: Vec<NewTopic>,
+        mode: Mode,
+        _timeout: Duration,
+    ) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.world.ask(self.host, Request::CreateTopic, move |state| {
+            Ok(topics.into_iter().map(|topic| state.create_topic(topic, mode)).collect())
+        })
+    }
+
+    fn delete_topics(&self, topics: Vec<String>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.world.ask(self.host, Request::Topics, move |state| {
+            let delete = |name: String| match state.topics.contains_key(name.as_str()) {
+                true => {
+                    state.delete_topic(&name);
+                    Ok(())
+                }
+                false => Err(error(code::UNKNOWN_TOPIC_OR_PARTITION, name)),
+            };
+            Ok(topics.into_iter().map(delete).collect())
+        })
+    }
+
+    fn create_partitions(&self, of: Vec<NewPartitions>, mode: Mode) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.world.ask(self.host, Request::Topics, move |state| {
+            Ok(of.into_iter().map(|wanted| state.create_partitions(&wanted, mode)).collect())
+        })
+    }
+
+    fn delete_records(&self, of: Vec<Deletion>) -> PortFuture<Vec<Result<i64, KafkaError>>> {
+        self.world.ask(self.host, Request::Topics, move |state| {
+            Ok(of.into_iter().map(|(partition, below)| state.delete_records(&partition, below)).collect())
+        })
+    }
+
+    fn configs(&self, of: Vec<ConfigResource>) -> PortFuture<Vec<Result<Vec<ConfigEntry>, KafkaError>>> {
+        self.world.ask(self.host, Request::Describe, move |state| {
+            Ok(of.iter().map(|resource| state.configs(resource)).collect())
+        })
+    }
+
+    fn alter_configs(&self, changes: Vec<ConfigChanges>, mode: Mode) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.world.ask(self.host, Request::Topics, move |state| {
+            Ok(changes.iter().map(|changes| state.alter_configs(changes, mode)).collect())
+        })
+    }
+
+    fn acls(&self, _: AclFilter) -> PortFuture<Vec<Acl>> {
+        unsupported()
+    }
+
+    fn create_acls(&self, _: Vec<Acl>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        unsupported()
+    }
+
+    fn delete_acls(&self, _: Vec<AclFilter>) -> PortFuture<Vec<Result<Vec<Acl>, KafkaError>>> {
+        unsupported()
+    }
+
+    fn scram_users(&self, _: Option<Vec<String>>) -> PortFuture<Vec<Result<ScramUser, KafkaError>>> {
+        unsupported()
+    }
+
+    fn alter_scram_users(&self, _: Vec<ScramChange>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        unsupported()
+    }
+}
+
+/// The answer about access rules and users, which this cluster does not have.
+fn unsupported<T: Send + 'static>() -> PortFuture<T> {
+    Box::pin(std::future::ready(Err(error(UNSUPPORTED_VERSION, "access rules and users"))))
 }

@@ -125,10 +125,7 @@ impl Control {
 
     /// Ends a transaction, with a marker in each partition that it wrote to.
     pub fn end(&self, transaction: u64, commits: bool) {
-        self.world.change(|state| {
-            let logs = state.topics.values_mut().flat_map(|topic| &mut topic.logs);
-            logs.for_each(|log| log.end_transaction(transaction, commits));
-        });
+        self.world.change(|state| state.end_transaction(transaction, commits));
     }
 
     /// Makes requests of a kind fail with a code (Kafka's, or librdkafka's negative ones).

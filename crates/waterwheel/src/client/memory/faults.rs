@@ -25,8 +25,16 @@ pub enum Request {
     Offsets,
     /// A topic to be made.
     CreateTopic,
+    /// Topics to be deleted, or to be changed by tools: partitions, records, configurations.
+    Topics,
     /// What groups there are, and changes to them by tools.
     Groups,
+    /// A transactional id to be taken.
+    InitProducer,
+    /// Offsets to be part of a transaction.
+    AddOffsets,
+    /// A transaction to be committed or aborted.
+    EndTransaction,
 }
 
 /// How long a fault lasts.

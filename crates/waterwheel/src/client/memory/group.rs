@@ -54,7 +54,7 @@ pub(super) struct Registered {
 }
 
 /// Metadata may be that long, in UTF-16 units (`offset.metadata.max.bytes`).
-const METADATA: usize = 4_096;
+pub(super) const METADATA: usize = 4_096;
 /// How long after a failure a member joins again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What does not mend by waiting (as with librdkafka): no rights for topics, group or cluster.
@@ -98,6 +98,13 @@ impl Group {
         self.members.remove(&seat);
         self.owners.retain(|_, member| *member != seat);
         self.target.retain(|_, member| *member != seat);
+    }
+}
+
+impl Registered {
+    /// What it has to say with its offsets.
+    pub(super) fn epoch(&self) -> i32 {
+        self.epoch
     }
 }
 

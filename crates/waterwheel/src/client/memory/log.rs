@@ -153,10 +153,17 @@ impl Log {
         self.epochs.iter().find(|(e, _)| *e > epoch).map_or(self.end, |(_, start)| *start)
     }
 
-    /// The first record at or after that time; the end where there is none.
-    pub(super) fn at_time(&self, timestamp: i64, committed: bool) -> i64 {
+    /// The first record at or after that time.
+    pub(super) fn at_time(&self, timestamp: i64, committed: bool) -> Option<&Written> {
         let end = self.end(committed);
-        self.records.iter().find(|r| r.timestamp >= timestamp && r.offset < end).map_or(end, |r| r.offset)
+        self.records.iter().find(|r| r.timestamp >= timestamp && r.offset < end)
+    }
+
+    /// The record with the latest time, the first of those that have it.
+    pub(super) fn latest_by_time(&self, committed: bool) -> Option<&Written> {
+        let end = self.end(committed);
+        let below = self.records.iter().filter(|r| r.offset < end);
+        below.reduce(|latest, r| if r.timestamp > latest.timestamp { r } else { latest })
     }
 
     /// Appends; the record's offset.

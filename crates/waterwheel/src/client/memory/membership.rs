@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::faults::Request;
-use super::group::Group;
 use super::world::{State, World};
-use super::{ended, pattern};
+use super::{ended, error, pattern};
+use crate::client::transactions::Standing;
 use crate::client::{
-    Commit, CommitOutcome, Committed, GroupProtocol, Membership, MembershipEvent, PortFuture, Properties,
+    Commit, CommitOutcome, Committed, GroupMetadata, GroupProtocol, Membership, MembershipEvent, PortFuture, Properties,
 };
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -64,6 +64,9 @@ pub(super) struct Open {
 
 /// How often the coordinator's answers are told.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How long offsets are waited for that open transactions are about to change, as by librdkafka's member.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Codes of a commit that concern single partitions.
 const OF_PARTITIONS: [i32; 4] = [
@@ -185,16 +188,36 @@ impl Membership for Member {
     }
 
     fn committed(&self, partitions: Vec<TopicPartition>) -> PortFuture<Vec<Committed>> {
-        let group = self.group.clone();
-        self.world.ask_group(self.host, Request::Committed, move |state| {
-            let nobody = Group::default();
-            let group = state.groups.get(&group).unwrap_or(&nobody);
-            Ok(partitions.iter().map(|partition| group.committed(partition)).collect())
-        })
+        let (world, host, name) = (self.world.clone(), self.host, self.group.clone());
+        let ask = async move {
+            loop {
+                let (group, asked) = (name.clone(), partitions.clone());
+                let answer = world.ask_group(host, Request::Committed, move |state| {
+                    let stable = !state.is_unstable(&group, &asked);
+                    Ok(stable.then(|| state.committed_by(&group, Some(asked))))
+                });
+                if let Some(committed) = answer.await? {
+                    return Ok(committed);
+                }
+                let (group, asked) = (name.clone(), partitions.clone());
+                world.until(move |state| !state.is_unstable(&group, &asked)).await?;
+            }
+        };
+        let answer = tokio::time::timeout(COMMITTED_WITHIN, ask);
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(error(code::LOCAL_TIMED_OUT, "committed offsets"))) })
     }
 
     fn protocol(&self) -> GroupProtocol {
         self.protocol
+    }
+
+    fn group_metadata(&self) -> Option<GroupMetadata> {
+        self.world.look(|state| {
+            let (identity, generation) = state.groups.get(&self.group)?.standing(self.number)?;
+            let instance = state.seats.get(&self.number)?.instance.clone();
+            let standing = Standing { group: self.group.clone(), member: identity.to_string(), instance, generation };
+            Some(GroupMetadata(Arc::new(standing)))
+        })
     }
 
     fn close(&self) -> PortFuture<()> {

@@ -11,13 +11,15 @@
 //! | `log` | one partition: records, gaps, transactions, leader epochs |
 //! | `group`, `balance` | the coordinator: members, rebalances, commits; who gets what |
 //! | `groups` | what is told of groups, and what tools change |
+//! | `topics` | what tools change of topics, and their configurations |
 //! | `pattern` | which topics a subscription takes |
 //! | `faults` | what goes wrong on command |
-//! | `membership`, `fetcher`, `producer`, `admin` | the four ports |
+//! | `membership`, `fetcher`, `producer`, `transactions`, `admin` | the ports |
 //! | `control` | what a test does to it |
 //!
 //! What it does not do: compression and limits of a broker's request sizes, quotas, rights (a fault stands in for them),
-//! replication (a leader's change is a new epoch, with or without records cut off).
+//! replication (a leader's change is a new epoch, with or without records cut off), what a topic's configurations say (they are
+//! kept and told, nothing goes by them), access rules and users.
 
 mod admin;
 mod balance;
@@ -32,6 +34,8 @@ mod pattern;
 mod producer;
 #[cfg(test)]
 mod tests;
+mod topics;
+mod transactions;
 mod world;
 
 use std::sync::Arc;
@@ -40,7 +44,7 @@ use std::sync::Arc;
 pub(super) use producer::murmur2;
 pub(crate) use world::World;
 
-use super::{Admin, Backend, Fetcher, Membership, Producer, Properties, WorldTime};
+use super::{Admin, Backend, Fetcher, Membership, Producer, Properties, Transactions, WorldTime};
 use crate::error::{KafkaError, code};
 
 /// Clients of a world, all on one host.
@@ -72,6 +76,10 @@ impl Backend for Memory {
         Ok(Arc::new(producer::Sender::new(self.world.clone(), self.host, properties)))
     }
 
+    fn transactions(&self, properties: &Properties) -> Result<Arc<dyn Transactions>, KafkaError> {
+        Ok(Arc::new(transactions::Transactor::new(self.world.clone(), self.host, properties)))
+    }
+
     fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError> {
         Ok(Arc::new(admin::AdminClient::new(self.world.clone(), self.host, properties)))
     }
@@ -80,6 +88,15 @@ impl Backend for Memory {
 /// Whether only what is committed is read; the default of librdkafka, too.
 fn reads_committed(properties: &Properties) -> bool {
     properties.get("isolation.level").is_none_or(|level| level != "read_uncommitted")
+}
+
+/// Kafka's codes by which tools are refused.
+pub(crate) mod refusal {
+    pub(crate) const UNSUPPORTED_VERSION: i32 = 35;
+    pub(crate) const INVALID_PARTITIONS: i32 = 37;
+    pub(crate) const INVALID_REPLICATION_FACTOR: i32 = 38;
+    pub(crate) const INVALID_REPLICA_ASSIGNMENT: i32 = 39;
+    pub(crate) const INVALID_CONFIG: i32 = 40;
 }
 
 /// The error of a code.
@@ -95,9 +112,18 @@ fn error(code: i32, context: impl Into<String>) -> KafkaError {
         code::FENCED_INSTANCE_ID => "static consumer fenced by another consumer with the same group.instance.id",
         code::UNRELEASED_INSTANCE_ID => "the instance id is still used by another member",
         code::STALE_MEMBER_EPOCH => "the member epoch is stale",
+        refusal::UNSUPPORTED_VERSION => "the cluster in memory does not do this",
+        code::TOPIC_ALREADY_EXISTS => "topic already exists",
+        refusal::INVALID_PARTITIONS => "invalid number of partitions",
+        refusal::INVALID_REPLICATION_FACTOR => "invalid replication factor",
+        refusal::INVALID_REPLICA_ASSIGNMENT => "invalid replica assignment",
+        refusal::INVALID_CONFIG => "invalid configuration",
         code::NON_EMPTY_GROUP => "the group is not empty",
         code::GROUP_ID_NOT_FOUND => "the group id does not exist",
         code::LOCAL_DESTROYED => "the client has ended",
+        code::LOCAL_STATE => "erroneous state",
+        code::LOCAL_PURGE_QUEUE => "purged in queue",
+        code::LOCAL_FENCED => "this instance has been fenced by a newer instance",
         code::LOCAL_TRANSPORT => "broker transport failure",
         code::LOCAL_MSG_TIMED_OUT => "message timed out",
         code::LOCAL_UNKNOWN_PARTITION => "unknown partition",

@@ -91,8 +91,13 @@ impl Sender {
         Self { world, number }
     }
 
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     fn end(&self) {
         self.world.change(|state| {
+            state.end_transactor(self.number);
             if let Some(outbox) = state.outboxes.remove(&self.number) {
                 outbox.waiting.into_iter().for_each(|waiting| waiting.give_up(state, ended()));
             }
@@ -136,13 +141,7 @@ impl Producer for Sender {
 
     /// Nothing is under way here but what was not sent.
     fn purge(&self, _what: Purge) {
-        self.world.change(|state| {
-            let Some(outbox) = state.outboxes.get_mut(&self.number) else { return };
-            outbox.unanswered = 0;
-            for waiting in std::mem::take(&mut outbox.waiting) {
-                waiting.give_up(state, error(code::LOCAL_PURGE_QUEUE, "given up"));
-            }
-        });
+        self.world.change(|state| state.purge(self.number));
     }
 
     fn unanswered(&self) -> usize {
@@ -157,6 +156,13 @@ impl Producer for Sender {
     fn close(&self) -> PortFuture<()> {
         self.end();
         Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl Outbox {
+    /// Records that have no answer yet.
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered
     }
 }
 
@@ -215,9 +221,12 @@ impl State {
         let mut waits = outbox.will_go_on;
         while !waits && let Some(mut parcel) = outbox.waiting.pop_front() {
             while !waits && parcel.next < parcel.records.len() {
-                match self.write(&mut outbox, &parcel.records[parcel.next], parcel.since) {
+                match self.write(number, &mut outbox, &parcel.records[parcel.next], parcel.since) {
                     Fate::Written(at) => parcel.written.push((parcel.next as u32, at)),
-                    Fate::Failed(why) => parcel.failed.push((parcel.next, why)),
+                    Fate::Failed(why) => {
+                        self.fails(number, &why.error);
+                        parcel.failed.push((parcel.next, why));
+                    }
                     Fate::Waits => {
                         waits = true;
                         continue;
@@ -235,10 +244,22 @@ impl State {
         self.outboxes.insert(number, outbox);
         if waits {
             self.go_on(number, AGAIN_AFTER);
+        } else {
+            // A commit may have waited for them.
+            self.make_calls(number);
         }
     }
 
-    fn write(&mut self, outbox: &mut Outbox, record: &Outgoing, since: Instant) -> Fate {
+    /// Fails what an outbox has not sent.
+    pub(super) fn purge(&mut self, number: u64) {
+        let Some(outbox) = self.outboxes.get_mut(&number) else { return };
+        outbox.unanswered = 0;
+        for waiting in std::mem::take(&mut outbox.waiting) {
+            waiting.give_up(self, error(code::LOCAL_PURGE_QUEUE, ""));
+        }
+    }
+
+    fn write(&mut self, number: u64, outbox: &mut Outbox, record: &Outgoing, since: Instant) -> Fate {
         let now = self.now;
         let failed = |code: i32, possibly_written: bool| {
             Fate::Failed(SendError { error: error(code, &*record.topic), possibly_written, fatal: false })
@@ -279,9 +300,13 @@ impl State {
             };
         }
         let (wall, at) = (self.wall_ms, TopicPartition::new(record.topic.clone(), partition));
+        let transaction = match self.transaction_of(number) {
+            Ok(transaction) => transaction,
+            Err(code) => return failed(code, false),
+        };
         match self.log_mut(&at) {
             Some(log) => {
-                let offset = Some(log.append(record, wall, None));
+                let offset = Some(log.append(record, wall, transaction));
                 Fate::Written(Written { partition, offset, timestamp: Some(record.timestamp.unwrap_or(wall)) })
             }
             None => failed(code::LOCAL_UNKNOWN_PARTITION, false),

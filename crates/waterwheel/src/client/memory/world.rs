@@ -14,6 +14,7 @@ use super::group::Group;
 use super::log::Log;
 use super::membership::Seat;
 use super::producer::Outbox;
+use super::transactions::{Client, Coordinated};
 use super::{ended, error};
 use crate::client::{PortFuture, WorldTime};
 use crate::error::{KafkaError, code};
@@ -23,6 +24,8 @@ use crate::record::TopicPartition;
 pub(super) struct Topic {
     pub(super) id: u128,
     pub(super) logs: Vec<Log>,
+    /// What was set for it.
+    pub(super) configs: BTreeMap<String, String>,
 }
 
 /// What is to happen later.
@@ -45,6 +48,10 @@ pub(super) struct State {
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) seats: BTreeMap<u64, Seat>,
     pub(super) outboxes: BTreeMap<u64, Outbox>,
+    /// By the numbers of their outboxes.
+    pub(super) transactors: BTreeMap<u64, Client>,
+    /// By transactional id.
+    pub(super) coordinated: BTreeMap<String, Coordinated>,
     pub(super) faults: Faults,
     /// Requests of hosts that are cut off.
     unheard: Vec<(u32, Unheard)>,
@@ -90,7 +97,8 @@ impl State {
     /// Makes a topic, or adds partitions to one; those that there are stay.
     pub(super) fn make_topic(&mut self, name: &str, partitions: usize) {
         let id = u128::from(self.number()) << 64 | 1;
-        let topic = self.topics.entry(name.into()).or_insert_with(|| Topic { id, logs: Vec::new() });
+        let topic =
+            self.topics.entry(name.into()).or_insert_with(|| Topic { id, logs: Vec::new(), configs: BTreeMap::new() });
         while topic.logs.len() < partitions {
             topic.logs.push(Log::new());
         }
@@ -128,6 +136,8 @@ impl World {
             groups: BTreeMap::new(),
             seats: BTreeMap::new(),
             outboxes: BTreeMap::new(),
+            transactors: BTreeMap::new(),
+            coordinated: BTreeMap::new(),
             faults: Faults::default(),
             unheard: Vec::new(),
             jobs: Vec::new(),

@@ -15,7 +15,7 @@ impl Asker {
         self.metadata(Wanted::Brokers, |metadata| {
             let count = usize::try_from(metadata.broker_cnt).unwrap_or(0);
             // SAFETY: the answer has as many brokers as it says, each with a host; the id is ours to free.
-            let (mut brokers, id): (Vec<_>, _) = unsafe {
+            let (mut brokers, id, controller): (Vec<_>, _, _) = unsafe {
                 let broker = |i| {
                     let broker = metadata.brokers.add(i);
                     let port = u16::try_from((*broker).port).unwrap_or(0);
@@ -27,10 +27,11 @@ impl Asker {
                 if !id.is_null() {
                     sys::rd_kafka_mem_free(self.handle.as_ptr(), id.cast::<c_void>());
                 }
-                ((0..count).map(broker).collect(), text)
+                ((0..count).map(broker).collect(), text, sys::rd_kafka_controllerid(self.handle.as_ptr(), 1))
             };
             brokers.sort_unstable_by_key(|broker| broker.id);
-            Ok(ClusterDescription { id: Some(id).filter(|id| !id.is_empty()), brokers })
+            let controller = Some(controller).filter(|id| brokers.iter().any(|broker| broker.id == *id));
+            Ok(ClusterDescription { id: Some(id).filter(|id| !id.is_empty()), brokers, controller })
         })
     }
 

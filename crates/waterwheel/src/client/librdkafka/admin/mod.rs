@@ -2,8 +2,11 @@
 //!
 //! Each call runs on a short-lived thread: they are rare, and some of librdkafka's calls block.
 
+mod access;
 mod brokers;
+mod changes;
 mod commits;
+mod configs;
 mod groups;
 mod offsets;
 mod topics;
@@ -18,8 +21,9 @@ use super::errors;
 use super::handle::{Event, Handle, Queue, Said, Topic, lock};
 use super::properties::Role;
 use crate::client::{
-    Admin, ClusterDescription, Commit, CommitOutcome, Committed, GroupDescription, GroupList, OffsetSpec, Operation,
-    PortFuture, Properties, TopicDescription,
+    Acl, AclFilter, Admin, ClusterDescription, Commit, CommitOutcome, Committed, ConfigChanges, ConfigEntry,
+    ConfigResource, Deletion, GroupDescription, GroupList, Isolation, ListedOffset, Mode, NewPartitions, NewTopic,
+    OffsetSpec, Operation, PortFuture, Properties, ScramChange, ScramUser, TopicDescription,
 };
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -33,8 +37,11 @@ impl AdminClient {
     pub(super) fn new(properties: &Properties) -> Result<Self, KafkaError> {
         let handle = Handle::new(Role::Admin, properties, sys::RD_KAFKA_EVENT_ERROR)?;
         // librdkafka's default, too.
-        let committed = properties.get("isolation.level").is_none_or(|level| level != "read_uncommitted");
-        let asker = Asker { told: Queue::main(&handle)?, handle, committed, trouble: Mutex::default() };
+        let isolation = match properties.get("isolation.level").is_none_or(|level| level != "read_uncommitted") {
+            true => Isolation::ReadCommitted,
+            false => Isolation::ReadUncommitted,
+        };
+        let asker = Asker { told: Queue::main(&handle)?, handle, isolation, trouble: Mutex::default() };
         Ok(Self { asker: Arc::new(asker) })
     }
 
@@ -84,8 +91,61 @@ impl Admin for AdminClient {
         self.ask(move |asker| asker.list_offsets(&of))
     }
 
-    fn create_topic(&self, name: String, partitions: usize, timeout: Duration) -> PortFuture<()> {
-        self.ask(move |asker| asker.create_topic(&name, partitions, timeout))
+    fn find_offsets(
+        &self,
+        of: Vec<(TopicPartition, OffsetSpec)>,
+        isolation: Option<Isolation>,
+    ) -> PortFuture<Vec<Result<ListedOffset, KafkaError>>> {
+        self.ask(move |asker| asker.find_offsets(&of, isolation.unwrap_or(asker.isolation)))
+    }
+
+    fn create_topics(
+        &self,
+        topics: Vec<NewTopic>,
+        mode: Mode,
+        timeout: Duration,
+    ) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.create_topics(&topics, mode, timeout))
+    }
+
+    fn delete_topics(&self, topics: Vec<String>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.delete_topics(&topics))
+    }
+
+    fn create_partitions(&self, of: Vec<NewPartitions>, mode: Mode) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.create_partitions(&of, mode))
+    }
+
+    fn delete_records(&self, of: Vec<Deletion>) -> PortFuture<Vec<Result<i64, KafkaError>>> {
+        self.ask(move |asker| asker.delete_records(&of))
+    }
+
+    fn configs(&self, of: Vec<ConfigResource>) -> PortFuture<Vec<Result<Vec<ConfigEntry>, KafkaError>>> {
+        self.ask(move |asker| asker.configs(&of))
+    }
+
+    fn alter_configs(&self, changes: Vec<ConfigChanges>, mode: Mode) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.alter_configs(&changes, mode))
+    }
+
+    fn acls(&self, filter: AclFilter) -> PortFuture<Vec<Acl>> {
+        self.ask(move |asker| asker.acls(&filter))
+    }
+
+    fn create_acls(&self, acls: Vec<Acl>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.create_acls(&acls))
+    }
+
+    fn delete_acls(&self, filters: Vec<AclFilter>) -> PortFuture<Vec<Result<Vec<Acl>, KafkaError>>> {
+        self.ask(move |asker| asker.delete_acls(&filters))
+    }
+
+    fn scram_users(&self, users: Option<Vec<String>>) -> PortFuture<Vec<Result<ScramUser, KafkaError>>> {
+        self.ask(move |asker| asker.scram_users(users.as_deref()))
+    }
+
+    fn alter_scram_users(&self, changes: Vec<ScramChange>) -> PortFuture<Vec<Result<(), KafkaError>>> {
+        self.ask(move |asker| asker.alter_scram_users(&changes))
     }
 
     fn list_groups(&self) -> PortFuture<GroupList> {
@@ -121,8 +181,8 @@ struct Asker {
     handle: Arc<Handle>,
     /// The instance's errors.
     told: Queue,
-    /// Whether "latest" is the last stable offset.
-    committed: bool,
+    /// Unless a question says otherwise.
+    isolation: Isolation,
     /// The last of them, until something is answered.
     trouble: Mutex<Option<KafkaError>>,
 }
@@ -238,19 +298,74 @@ impl Asker {
     }
 }
 
+/// Objects of one question: made one by one, freed together.
+struct Objects<T> {
+    all: Vec<*mut T>,
+    free: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> Objects<T> {
+    /// `free` is librdkafka's call that frees one.
+    fn freed_by(free: unsafe extern "C" fn(*mut T)) -> Self {
+        Self { all: Vec::new(), free }
+    }
+
+    /// Takes over one that is not null.
+    fn add(&mut self, object: *mut T) {
+        self.all.push(object);
+    }
+
+    fn array(&mut self) -> (*mut *mut T, usize) {
+        (self.all.as_mut_ptr(), self.all.len())
+    }
+}
+
+impl<T> Drop for Objects<T> {
+    fn drop(&mut self) {
+        for object in self.all.drain(..) {
+            // SAFETY: live, ours, freed once, by the call for its kind.
+            unsafe { (self.free)(object) }
+        }
+    }
+}
+
+/// Has a question only judged, if so asked.
+///
+/// # Safety
+/// The options are live, and of a question that can be judged only.
+unsafe fn dry_run(options: *mut sys::rd_kafka_AdminOptions_t, mode: Mode) {
+    if mode == Mode::DryRun {
+        let mut said = Said::default();
+        // SAFETY: as the caller says; the buffer is as long as said.
+        let code =
+            unsafe { sys::rd_kafka_AdminOptions_set_validate_only(options, 1, said.as_mut_ptr(), said.len()) as i32 };
+        debug_assert!(code == 0, "{}", said.text());
+    }
+}
+
 /// What one may do, as librdkafka lists it; null where the cluster does not tell.
 ///
 /// # Safety
 /// `of` is null or points to `count` operations.
 unsafe fn operations(of: *const sys::rd_kafka_AclOperation_t, count: usize) -> Option<Vec<Operation>> {
-    use sys::rd_kafka_AclOperation_t as raw;
-    let operation = |of| match of {
-        raw::RD_KAFKA_ACL_OPERATION_READ => Operation::Read,
-        raw::RD_KAFKA_ACL_OPERATION_WRITE => Operation::Write,
-        raw::RD_KAFKA_ACL_OPERATION_DESCRIBE => Operation::Describe,
-        raw::RD_KAFKA_ACL_OPERATION_DELETE => Operation::Delete,
+    // SAFETY: as the caller says. Numbers, because a newer broker may know more.
+    (!of.is_null()).then(|| (0..count).map(|i| operation(unsafe { *of.cast::<i32>().add(i) })).collect())
+}
+
+/// Kafka's numbers.
+fn operation(of: i32) -> Operation {
+    match of {
+        2 => Operation::All,
+        3 => Operation::Read,
+        4 => Operation::Write,
+        5 => Operation::Create,
+        6 => Operation::Delete,
+        7 => Operation::Alter,
+        8 => Operation::Describe,
+        9 => Operation::ClusterAction,
+        10 => Operation::DescribeConfigs,
+        11 => Operation::AlterConfigs,
+        12 => Operation::IdempotentWrite,
         _ => Operation::Other,
-    };
-    // SAFETY: as the caller says. librdkafka makes the list itself, of operations that it knows.
-    (!of.is_null()).then(|| (0..count).map(|i| operation(unsafe { *of.add(i) })).collect())
+    }
 }

@@ -1,14 +1,13 @@
-//! Topics: their names, what they are, what one may do with them, making one.
+//! Topics: their names, what they are, what one may do with them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_char};
-use std::time::Duration;
 
 use rdkafka::bindings as sys;
 
 use super::{Asker, WAIT, Wanted, operations};
 use crate::client::librdkafka::errors;
-use crate::client::librdkafka::handle::{Event, Said, Topic};
+use crate::client::librdkafka::handle::{Event, Topic};
 use crate::client::librdkafka::list::c_string;
 use crate::client::{Operation, PartitionDescription, TopicDescription};
 use crate::error::{KafkaError, code};
@@ -113,10 +112,13 @@ impl Asker {
                 let count = usize::try_from((*topic).partition_cnt).unwrap_or(0);
                 let partitions = (0..count).map(|i| {
                     let partition = (*topic).partitions.add(i);
+                    let brokers = |ids: *const i32, count: i32| {
+                        (0..usize::try_from(count).unwrap_or(0)).map(|n| *ids.add(n)).collect()
+                    };
                     PartitionDescription {
                         leader: Some((*partition).leader).filter(|leader| *leader >= 0),
-                        replicas: usize::try_from((*partition).replica_cnt).unwrap_or(0),
-                        in_sync: usize::try_from((*partition).isr_cnt).unwrap_or(0),
+                        replicas: brokers((*partition).replicas, (*partition).replica_cnt),
+                        in_sync: brokers((*partition).isrs, (*partition).isr_cnt),
                     }
                 });
                 ((&raw const (*topic).err).cast::<i32>().read(), partitions.collect())
@@ -124,47 +126,6 @@ impl Asker {
             errors::check(code, name)?;
             Ok(TopicDescription { name: name.to_owned(), id: None, partitions })
         })
-    }
-
-    pub(super) fn create_topic(&self, name: &str, partitions: usize, timeout: Duration) -> Result<(), KafkaError> {
-        let c_name = c_string(name)?;
-        let mut said = Said::default();
-        // SAFETY: the name ends in NUL and is copied; the buffer is as long as said. -1: the cluster's replication.
-        let mut topic = unsafe {
-            sys::rd_kafka_NewTopic_new(
-                c_name.as_ptr(),
-                i32::try_from(partitions).unwrap_or(i32::MAX),
-                -1,
-                said.as_mut_ptr(),
-                said.len(),
-            )
-        };
-        if topic.is_null() {
-            return Err(KafkaError::new(errors::INVALID_ARGUMENT, said.text(), name));
-        }
-        let event =
-            self.request(sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS, timeout, |rk, options, queue| {
-                // SAFETY: all pointers are live; the topic is copied.
-                unsafe { sys::rd_kafka_CreateTopics(rk, &raw mut topic, 1, options, queue) }
-            });
-        // SAFETY: made above, freed once.
-        unsafe { sys::rd_kafka_NewTopic_destroy(topic) };
-        let event = event?;
-        // SAFETY: the event is live and is the answer to that question; all that is read lives with it.
-        let (code, said) = unsafe {
-            let mut count = 0;
-            let result = sys::rd_kafka_event_CreateTopics_result(event.as_ptr());
-            let topics = sys::rd_kafka_CreateTopics_result_topics(result, &raw mut count);
-            if count == 0 {
-                return Err(errors::error(code::LOCAL_UNKNOWN_TOPIC, name));
-            }
-            let topic = *topics;
-            (
-                errors::raw::rd_kafka_topic_result_error(topic),
-                errors::text(sys::rd_kafka_topic_result_error_string(topic)),
-            )
-        };
-        if code == TOPIC_EXISTS { Ok(()) } else { errors::check(code, &format!("creating {name}: {said}")) }
     }
 }
 
@@ -215,11 +176,18 @@ unsafe fn description(topic: *const sys::rd_kafka_TopicDescription_t) -> TopicDe
         let partitions = (0..count).map(|i| {
             let info = *infos.add(i);
             let leader = sys::rd_kafka_TopicPartitionInfo_leader(info);
+            let ids = |nodes: *mut *const sys::rd_kafka_Node_t, count| {
+                (0..count).map(|n| sys::rd_kafka_Node_id(*nodes.add(n))).collect()
+            };
             let (mut replicas, mut in_sync) = (0, 0);
-            sys::rd_kafka_TopicPartitionInfo_replicas(info, &raw mut replicas);
-            sys::rd_kafka_TopicPartitionInfo_isr(info, &raw mut in_sync);
+            let replica_nodes = sys::rd_kafka_TopicPartitionInfo_replicas(info, &raw mut replicas);
+            let in_sync_nodes = sys::rd_kafka_TopicPartitionInfo_isr(info, &raw mut in_sync);
             let leader = (!leader.is_null()).then(|| sys::rd_kafka_Node_id(leader)).filter(|id| *id >= 0);
-            PartitionDescription { leader, replicas, in_sync }
+            PartitionDescription {
+                leader,
+                replicas: ids(replica_nodes, replicas),
+                in_sync: ids(in_sync_nodes, in_sync),
+            }
         });
         let partitions = partitions.collect();
         let id = sys::rd_kafka_TopicDescription_topic_id(topic);
@@ -235,5 +203,3 @@ unsafe fn description(topic: *const sys::rd_kafka_TopicDescription_t) -> TopicDe
         }
     }
 }
-
-const TOPIC_EXISTS: i32 = 36;

@@ -1,0 +1,130 @@
+//! What becomes of one unit of input (a line, a file): a record, or what is wrong with it.
+
+use std::sync::Arc;
+
+use waterwheel::ProducerRecord;
+
+use crate::records::{Parsed, parse_record};
+
+/// How records are made of units.
+#[derive(Clone)]
+pub(super) struct Maker {
+    /// `None`: of each record its own.
+    pub(super) topic: Option<Arc<str>>,
+    pub(super) partition: Option<i32>,
+    pub(super) shape: Shape,
+    /// On top of its own.
+    pub(super) headers: Vec<(String, Option<String>)>,
+}
+
+#[derive(Clone)]
+pub(super) enum Shape {
+    Text {
+        /// Of records that have none of their own.
+        key: Option<String>,
+        key_delimiter: Option<Vec<u8>>,
+        /// What stands for null.
+        null: Option<Vec<u8>>,
+    },
+    /// `consume -J`'s JSON.
+    Json {
+        /// Partitions by the key, and not those of the JSON.
+        by_key: bool,
+        /// The time of sending, and not that of the JSON.
+        now: bool,
+    },
+}
+
+/// A record that is to be sent.
+pub(super) struct Made {
+    pub(super) record: ProducerRecord,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: Option<i32>,
+    /// Bytes of key, value and headers.
+    pub(super) size: usize,
+}
+
+impl Maker {
+    pub(super) fn make(&self, unit: &[u8]) -> Result<Made, String> {
+        match &self.shape {
+            Shape::Text { key, key_delimiter, null } => {
+                let (own, value) = match key_delimiter {
+                    Some(delimiter) => split(unit, delimiter),
+                    None => (None, unit),
+                };
+                let known = |bytes: &&[u8]| null.as_deref() != Some(*bytes);
+                let key = match own {
+                    Some(own) => Some(own).filter(known),
+                    None => key.as_deref().map(str::as_bytes),
+                };
+                let topic = self.topic.clone().unwrap_or_default();
+                Ok(self.record(topic, self.partition, key, Some(value).filter(known)))
+            }
+            Shape::Json { by_key, now } => {
+                let Parsed { topic, partition, timestamp, key, headers, value } = parse_record(unit)?;
+                let topic = match (&self.topic, topic) {
+                    (Some(topic), _) => topic.clone(),
+                    (None, Some(topic)) => topic.into(),
+                    (None, None) => return Err("names no topic".to_owned()),
+                };
+                let partition = self.partition.or(partition.filter(|_| !by_key));
+                let mut made = self.record(topic, partition, key.as_deref(), value.as_deref());
+                for (name, value) in headers {
+                    made = made.with_header(&name, value.as_deref());
+                }
+                if let Some(millis) = timestamp.filter(|_| !now) {
+                    made.record = made.record.timestamp_millis(millis);
+                }
+                Ok(made)
+            }
+        }
+    }
+
+    /// A record of that value and number as key.
+    pub(super) fn make_up(&self, value: &[u8], key: Option<u64>) -> Made {
+        let fixed = match &self.shape {
+            Shape::Text { key, .. } => key.clone(),
+            Shape::Json { .. } => None,
+        };
+        let key = key.map(|key| key.to_string()).or(fixed);
+        let topic = self.topic.clone().unwrap_or_default();
+        self.record(topic, self.partition, key.as_deref().map(str::as_bytes), Some(value))
+    }
+
+    fn record(&self, topic: Arc<str>, partition: Option<i32>, key: Option<&[u8]>, value: Option<&[u8]>) -> Made {
+        let mut record = ProducerRecord::to(topic.clone());
+        let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        if let Some(key) = key {
+            record = record.key(key);
+        }
+        if let Some(value) = value {
+            record = record.value(value);
+        }
+        if let Some(partition) = partition {
+            record = record.partition(partition);
+        }
+        let made = Made { record, topic, partition, size };
+        self.headers
+            .iter()
+            .fold(made, |made, (name, value)| made.with_header(name.as_bytes(), value.as_deref().map(str::as_bytes)))
+    }
+}
+
+impl Made {
+    fn with_header(self, name: &[u8], value: Option<&[u8]>) -> Self {
+        let size = self.size + name.len() + value.map_or(0, <[u8]>::len);
+        let record = match value {
+            Some(value) => self.record.header(name, value),
+            None => self.record.null_header(name),
+        };
+        Self { record, size, ..self }
+    }
+}
+
+/// Cuts at the first delimiter, where there is one.
+fn split<'a>(unit: &'a [u8], delimiter: &[u8]) -> (Option<&'a [u8]>, &'a [u8]) {
+    match unit.windows(delimiter.len()).position(|window| window == delimiter) {
+        Some(at) => (Some(&unit[..at]), &unit[at + delimiter.len()..]),
+        None => (None, unit),
+    }
+}
