@@ -172,9 +172,9 @@ impl Producer {
         outbound.pull(source, Pull::Now);
         if outbound.unanswered() > 0 {
             outbound.hurry(deadline);
-            // Not all answered in time: they are counted below.
-            let _ = timeout(deadline, outbound.answered()).await;
         }
+        // Not all answered in time: they are counted below.
+        let _ = timeout(deadline, outbound.answered()).await;
         self.queue_len()
     }
 
