@@ -111,10 +111,14 @@ fn without_brokers_consume_fills_a_topic_and_reads_it() {
 #[test]
 fn without_brokers_produce_makes_a_topic() {
     let dir = folder();
-    let ended = bench(&dir, &["produce", "--count", "3000"]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), EMBEDDED));
-    let line: Value = serde_json::from_str(&ended.stdout).expect("one JSON line");
-    assert_eq!((&line["records"], &line["embedded"]), (&3000.into(), &true.into()), "{line}");
+    for (mode, count) in [("batch", 3_000), ("futures", 25_000), ("each", 3_000), ("await", 20)] {
+        let ended = bench(&dir, &["produce", "--mode", mode, "--count", &count.to_string()]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), EMBEDDED));
+        let line: Value = serde_json::from_str(&ended.stdout).expect("one JSON line");
+        assert_eq!((&line["records"], &line["embedded"]), (&count.into(), &true.into()), "{line}");
+        // Longer than it lingers.
+        assert_eq!(line["p50_us"].as_u64().is_some_and(|time| time >= 5_000), mode == "await", "{line}");
+    }
 }
 
 #[test]

@@ -222,7 +222,7 @@ impl Flow<'_> {
     /// Counts an answer; whether to go on.
     fn answered(&self, sent: &Sent, answer: Answer) -> bool {
         if let Told::Answers(out) = self.told {
-            let (partition, offset) = answer.as_ref().map_or((None, None), |at| (Some(at.partition), Some(at.offset)));
+            let (partition, offset) = answer.as_ref().map_or((None, None), |at| (Some(at.partition), at.offset));
             let line = json!({
                 "source": sent.place.source(),
                 "line": sent.place.line(),

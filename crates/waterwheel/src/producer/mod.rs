@@ -177,9 +177,9 @@ impl Producer {
         let outbound = &self.shared.outbound;
         if outbound.unanswered() > 0 {
             outbound.hurry(deadline);
-            // Not all answered in time: they are counted below.
-            let _ = timeout(deadline, outbound.answered()).await;
         }
+        // Not all answered in time: they are counted below.
+        let _ = timeout(deadline, outbound.answered()).await;
         self.queue_len()
     }
 

@@ -335,7 +335,7 @@ impl Desk {
         }
         self.parcels.handed_over(run, refused);
         for (ticket, code) in failed.drain(..) {
-            let fatal = (code == code::LOCAL_FATAL).then(|| self.handle.as_ref()?.fatal()).flatten();
+            let fatal = self.handle.as_ref().and_then(|handle| handle.fatal());
             let error = SendError {
                 fatal: fatal.is_some(),
                 error: fatal.unwrap_or_else(|| errors::error(code, topic)),
