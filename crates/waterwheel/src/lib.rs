@@ -61,9 +61,12 @@
 //!
 //! A [`TransactionalProducer`] writes in [`Transaction`]s, which may take a consumer's offsets along.
 //!
-//! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
+//! A [`Producer`] ([`Client::producer`]) sends records: [`Producer::send`] waits for one, [`Producer::enqueue`] keeps many under way,
+//! [`Producer::send_all`] is for lists. A [`SendFailure`] gives the record back and says whether it may be sent again.
+//!
+//! Beside workers there is an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters`, `steering`, `consumer`, `history` and `table` run on it as they are.
+//! `dead_letters`, `steering`, `consumer`, `history`, `table` and `producer` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -145,7 +148,10 @@ pub use handler::{Handler, Message};
 pub use health::{Cause, CheckKind, Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
 pub use notifications::Notification;
-pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
+pub use producer::{
+    Acks, Compression, Delivered, DeliveryFuture, DeliveryReport, Interceptor, OnFull, Partitioner, Producer,
+    ProducerBuilder, ProducerRecord, Purge, Reports, SendFailure, SendStage, StreamFailure, TraceParent,
+};
 pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
@@ -188,6 +194,11 @@ struct ConsumersDoctests;
 #[doc = include_str!("../../../docs/history.md")]
 #[cfg(doctest)]
 struct HistoryDoctests;
+
+/// Compiles the examples in docs/producing.md.
+#[doc = include_str!("../../../docs/producing.md")]
+#[cfg(doctest)]
+struct ProducingDoctests;
 
 /// Compiles the examples in docs/reading.md.
 #[doc = include_str!("../../../docs/reading.md")]

@@ -23,6 +23,7 @@ mod hostile;
 mod limits;
 mod network;
 mod produce_verb;
+mod producing;
 mod reading;
 mod rebalances;
 mod records;

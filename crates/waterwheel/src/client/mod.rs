@@ -37,14 +37,16 @@ pub use described::{
 pub(crate) use fetcher::{FetchFailure, FetchQueue, Fetched, Fetcher, Position};
 pub use membership::{Commit, CommitOutcome, Committed};
 pub(crate) use membership::{GroupProtocol, Membership, MembershipEvent};
-pub(crate) use producer::{Header, Outgoing, Parcel, Producer, SendError, Sent, SentAll, Unsent};
-pub(crate) use transactions::{GroupMetadata, TransactionError, TransactionErrorKind, TransactionFuture, Transactions};
-
+pub use producer::Purge;
+pub(crate) use producer::{
+    Answers, Header, Outgoing, Parcel, Producer, Pull, SendError, Sent, SentAll, Source, Unsent, Written,
+};
 pub(crate) use topics::{ConfigChange, Deletion};
 pub use topics::{
     ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, DeleteBelow, Isolation, ListedOffset, Mode,
     NewPartitions, NewTopic,
 };
+pub(crate) use transactions::{GroupMetadata, TransactionError, TransactionErrorKind, TransactionFuture, Transactions};
 
 use crate::error::KafkaError;
 

@@ -141,7 +141,8 @@ pub(super) async fn send(producer: &dyn Producer, records: Vec<Outgoing>) -> Vec
     let answers: Vec<_> = records.into_iter().map(put_in).collect();
     let mut sent = Vec::new();
     for answer in answers {
-        sent.push(answer.await.unwrap().map_err(|unsent| unsent.why));
+        let sent_to = answer.await.unwrap().map_err(|unsent| unsent.why);
+        sent.push(sent_to.map(|at| (at.partition, at.offset.unwrap())));
     }
     sent
 }

@@ -12,7 +12,7 @@ use crate::client::TransactionErrorKind;
 use crate::consumer::ConsumerHandle;
 use crate::driver::coordinator::Offer;
 use crate::error::KafkaError;
-use crate::producer::{Delivered, ProducerRecord, SendFailure};
+use crate::producer::{Delivered, DeliveryFuture, ProducerRecord, Purge, SendFailure, SendStage};
 
 /// A transaction that is open. Made by [`TransactionalProducer::begin`].
 ///
@@ -46,6 +46,12 @@ impl<'a> Transaction<'a> {
         sent.inspect_err(|failure| self.note(failure))
     }
 
+    /// Puts a record in the queue as part of the transaction, as [`Producer::enqueue`](crate::Producer::enqueue) does: the future
+    /// tells its fate, also to nobody; the commit waits for it.
+    pub fn enqueue(&self, record: ProducerRecord) -> Result<DeliveryFuture, SendFailure> {
+        self.producer.records.enqueue(record).inspect_err(|failure| self.note(failure))
+    }
+
     /// Sends records, in their order, and waits until each has its answer, as
     /// [`Producer::send_all`](crate::Producer::send_all) does. Dropping the future takes none back.
     pub async fn send_all(&self, records: Vec<ProducerRecord>) -> Result<(), Vec<SendFailure>> {
@@ -53,9 +59,11 @@ impl<'a> Transaction<'a> {
         sent.inspect_err(|failures| failures.iter().for_each(|failure| self.note(failure)))
     }
 
-    /// Notes that the transaction lacks a record.
+    /// Notes that the transaction lacks a record. One for which the queue had no room is its sender's again.
     fn note(&self, failure: &SendFailure) {
-        self.failed.get_or_init(|| failure.error().clone());
+        if failure.stage() != SendStage::QueueFull {
+            self.failed.get_or_init(|| failure.error().clone());
+        }
     }
 
     /// Commits: all that was sent, and what the consumer has finished that it [began with](TransactionalProducer::begin_with),
@@ -73,6 +81,10 @@ impl<'a> Transaction<'a> {
             && let Some(consumer) = self.consumer.clone()
         {
             self.add_offsets_of(&consumer, deadline).await.map_err(|failure| self.timed(failure))?;
+        }
+        // What was enqueued and not handed over is part of it.
+        if self.producer.records.flush(end.saturating_duration_since(Instant::now())).await > 0 {
+            return Err(TransactionFailure::late("records are not acknowledged yet"));
         }
         self.producer.left = Left::ToCommit;
         let committed = self.producer.port.commit(end.saturating_duration_since(Instant::now())).await;
@@ -112,7 +124,11 @@ impl<'a> Transaction<'a> {
         let settled = match self.producer.left {
             // It was committed.
             Left::Nothing => Ok(()),
-            Left::ToAbort | Left::ToCommit => self.producer.port.abort(deadline).await,
+            Left::ToAbort | Left::ToCommit => {
+                // What was enqueued and not handed over is not to be part of the next one.
+                self.producer.records.purge(Purge::Unsent);
+                self.producer.port.abort(deadline).await
+            }
         };
         match settled {
             Ok(()) => self.producer.left = Left::Nothing,
@@ -129,6 +145,7 @@ impl<'a> Transaction<'a> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.producer.left == Left::ToAbort {
+            self.producer.records.purge(Purge::Unsent);
             // It is under way without being polled.
             drop(self.producer.port.abort(ABORT_WITHIN));
         }
