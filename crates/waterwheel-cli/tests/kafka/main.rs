@@ -5,11 +5,13 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
 
+mod administration;
 mod assigned;
 mod batches;
 mod bench;
 mod beside;
 mod brokers;
+mod clients;
 mod commits;
 mod consumers;
 mod dead_letters;

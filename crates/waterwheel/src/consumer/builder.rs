@@ -142,10 +142,10 @@ impl<T: Decode> ConsumerBuilder<T> {
             let problem = "is for handlers: what a consumer has delivered cannot be taken back";
             return Err(ConfigError::new("handler_timeout", problem).remedy("leave it out, or use a worker").into());
         }
-        let client = self.worker.client().clone();
         let in_transactions = self.worker.commits_in_transactions();
         let built = Built::new(self.worker)?;
-        let handle = ConsumerHandle::new(built.handle().clone(), client, built.common().clone(), in_transactions);
+        let (client, common) = (built.client().clone(), built.common().clone());
+        let handle = ConsumerHandle::new(built.handle().clone(), client, common, in_transactions);
         let task = spawn(async move {
             let _ends = EndsWith(pulled);
             built.run(move || Deliveries::new(outlet())).await

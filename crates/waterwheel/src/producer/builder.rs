@@ -222,11 +222,19 @@ impl ProducerBuilder {
         }
         let properties = overlay(self.client.properties().clone(), self.set.clone());
         check(&properties)?;
-        Ok(properties)
+        let port = self.client.backend().producer(&properties)?;
+        Ok(Producer::over(port, &properties, self.interceptors, self.on_full))
     }
+}
 
-    /// The producer on a port that was made with these properties.
-    pub(crate) fn over(self, port: Arc<dyn client::Producer>, properties: &Properties) -> Producer {
+impl Producer {
+    /// On a port that was made of these properties.
+    pub(crate) fn over(
+        port: Arc<dyn client::Producer>,
+        properties: &Properties,
+        interceptors: Vec<Arc<dyn Interceptor>>,
+        on_full: OnFull,
+    ) -> Self {
         let number = |name: &str, default: usize| match properties.get(name).and_then(|value| value.parse().ok()) {
             // librdkafka's word for "any".
             Some(0) => usize::MAX,
@@ -235,7 +243,7 @@ impl ProducerBuilder {
         let records = number("queue.buffering.max.messages", 100_000);
         let bytes = number("queue.buffering.max.kbytes", 1_048_576).saturating_mul(1_024);
         let patience = Duration::from_millis(number("delivery.timeout.ms", 300_000) as u64);
-        Producer::new(port, Room::new(records, bytes), Watch::new(self.interceptors), self.on_full, patience)
+        Self::new(port, Room::new(records, bytes), Watch::new(interceptors), on_full, patience)
     }
 }
 

@@ -165,11 +165,16 @@ impl Producer {
         answer
     }
 
+    /// Gives the port what was gathered.
+    pub(crate) fn hand_over(&self) {
+        self.shared.outbound.pull(&self.shared.source, Pull::Now);
+    }
+
     /// Waits until everything sent so far has its answer, at most for `deadline`; batches go out without lingering meanwhile.
     /// Returns how many records have none, which go on. Dropping the future leaves the producer as it is.
     pub async fn flush(&self, deadline: Duration) -> usize {
-        let Shared { outbound, source, .. } = &*self.shared;
-        outbound.pull(source, Pull::Now);
+        self.hand_over();
+        let outbound = &self.shared.outbound;
         if outbound.unanswered() > 0 {
             outbound.hurry(deadline);
             // Not all answered in time: they are counted below.
@@ -180,9 +185,8 @@ impl Producer {
 
     /// Gives up what is not acknowledged. Those records fail within moments, and make room.
     pub fn purge(&self, what: Purge) {
-        let Shared { outbound, source, .. } = &*self.shared;
-        outbound.pull(source, Pull::Now);
-        outbound.purge(what);
+        self.hand_over();
+        self.shared.outbound.purge(what);
     }
 
     /// Records not acknowledged yet.

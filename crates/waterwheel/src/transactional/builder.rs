@@ -8,7 +8,7 @@ use crate::client::Properties;
 use crate::config::ConfigError;
 use crate::connection::Client;
 use crate::error::Error;
-use crate::producer::ProducerBuilder;
+use crate::producer::{OnFull, Producer};
 
 /// Gathers the settings of a [`TransactionalProducer`]; [`connect`](Self::connect) checks them all.
 #[must_use = "connect() makes the producer"]
@@ -65,7 +65,7 @@ impl TransactionalProducerBuilder {
             .transactions(&properties)
             .map_err(|e| TransactionFailure::of_configuration(Error::Kafka(e)))?;
         port.init(deadline).await?;
-        let records = self.producer.over(port.producer(), &properties);
+        let records = Producer::over(port.producer(), &properties, Vec::new(), OnFull::Wait);
         Ok(TransactionalProducer { port, records, id: self.id, timeout, left: Left::Nothing })
     }
 

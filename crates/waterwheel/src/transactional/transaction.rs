@@ -87,6 +87,8 @@ impl<'a> Transaction<'a> {
             return Err(TransactionFailure::late("records are not acknowledged yet"));
         }
         self.producer.left = Left::ToCommit;
+        // Sends whose futures were dropped belong to this one, not to the next.
+        self.producer.records.hand_over();
         let committed = self.producer.port.commit(end.saturating_duration_since(Instant::now())).await;
         match committed {
             Ok(()) => {
@@ -125,8 +127,7 @@ impl<'a> Transaction<'a> {
             // It was committed.
             Left::Nothing => Ok(()),
             Left::ToAbort | Left::ToCommit => {
-                // What was enqueued and not handed over is not to be part of the next one.
-                self.producer.records.purge(Purge::Unsent);
+                self.producer.records.hand_over();
                 self.producer.port.abort(deadline).await
             }
         };
@@ -145,7 +146,7 @@ impl<'a> Transaction<'a> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.producer.left == Left::ToAbort {
-            self.producer.records.purge(Purge::Unsent);
+            self.producer.records.hand_over();
             // It is under way without being polled.
             drop(self.producer.port.abort(ABORT_WITHIN));
         }

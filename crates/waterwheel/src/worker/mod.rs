@@ -320,8 +320,14 @@ impl WorkerBuilder {
         self
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    /// With the client of its topics' cluster, and the group's name as the brokers have it.
+    fn placed(mut self) -> Result<Self, ConfigError> {
+        if self.course.is_none() {
+            self.group = Some(self.client.group(self.group_name()));
+        }
+        let letters = self.dead_letter_topics();
+        self.client = self.client.for_topics(self.topics.iter().chain(&letters).map(String::as_str))?;
+        Ok(self)
     }
 
     pub(crate) fn has_handler_timeout(&self) -> bool {

@@ -52,10 +52,11 @@ impl Answer {
 
     /// Why a record of it failed.
     pub(super) fn failure(&self) -> Option<&KafkaError> {
-        match self {
-            Answer::Whole(held) => held.failure(),
-            Answer::Part(_, _, failed) => failed.first().map(|(_, unsent)| &unsent.why.error),
-        }
+        let why = match self {
+            Answer::Whole(held) => held.failed.first().map(|(_, why)| why),
+            Answer::Part(.., failed) => failed.first().map(|(_, unsent)| &unsent.why),
+        };
+        why.map(|why| &why.error)
     }
 
     /// Tells whoever waits for it.
@@ -304,11 +305,6 @@ fn kind(record: &Outgoing) -> Kind {
 }
 
 impl Held {
-    /// Why a record of it failed.
-    fn failure(&self) -> Option<&KafkaError> {
-        self.failed.first().map(|(_, why)| &why.error)
-    }
-
     fn tell(mut self) {
         match self.parcel {
             Parcel::One(record, to) => {

@@ -17,7 +17,8 @@ use super::handle::{Event, Handle, Queue, lock};
 use super::message::Raw;
 use super::parcels::{Answer, Parcels, Ticket};
 use super::properties::Role;
-use crate::client::{Parcel, PortFuture, Producer, Properties, Pull, Purge, SendError, Source, Written};
+use super::siblings::Setup;
+use crate::client::{Parcel, PortFuture, Producer, Pull, Purge, SendError, Source, Written};
 use crate::error::{KafkaError, code};
 
 // A ticket travels in a pointer.
@@ -74,7 +75,7 @@ const RUN: usize = 1_000;
 const RUNS_IN_PLACE: usize = 2;
 
 impl Sender {
-    pub(super) fn new(properties: &Properties) -> Result<Self, KafkaError> {
+    pub(super) fn new(properties: &Setup) -> Result<Self, KafkaError> {
         let handle = Handle::new(Role::Produce, properties, sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR)?;
         let client = Arc::new(Client { queue: Queue::main(&handle)?, handle: handle.clone() });
         let shared = Arc::new(Shared {
@@ -107,11 +108,11 @@ impl Sender {
 
     /// Fails what waits for room.
     pub(super) fn fail_waiting(&self) {
-        let error = errors::error(code::LOCAL_PURGE_QUEUE, "");
+        let error = errors::error(code::LOCAL_PURGE_QUEUE, "given up");
         let why = SendError { error, possibly_written: false, fatal: false };
         let mut answers = Vec::new();
         lock(&self.shared.desk).parcels.give_up(&why, &mut answers);
-        self.shared.answer(answers);
+        self.shared.tell(answers);
     }
 
     /// Why the first record failed that failed since [`Self::forget_failure`].
@@ -165,14 +166,7 @@ impl Producer for Sender {
 
     fn purge(&self, what: Purge) {
         let Some(client) = lock(&self.client).clone() else { return };
-        let mut answers = Vec::new();
-        let why = SendError {
-            error: errors::error(code::LOCAL_PURGE_QUEUE, "given up"),
-            possibly_written: false,
-            fatal: false,
-        };
-        lock(&self.shared.desk).parcels.give_up(&why, &mut answers);
-        self.shared.tell(answers);
+        self.fail_waiting();
         client.purge(what);
     }
 

@@ -17,9 +17,9 @@ use super::errors;
 use super::handle::{Handle, lock};
 use super::list::{List, c_string};
 use super::producer::Sender;
+use super::siblings::Setup;
 use crate::client::{
-    Commit, GroupMetadata, Producer, Properties, TransactionError, TransactionErrorKind, TransactionFuture,
-    Transactions,
+    Commit, GroupMetadata, Producer, TransactionError, TransactionErrorKind, TransactionFuture, Transactions,
 };
 use crate::error::{KafkaError, code};
 
@@ -62,8 +62,8 @@ enum Call {
 }
 
 impl Transactor {
-    pub(super) fn new(properties: &Properties) -> Result<Self, KafkaError> {
-        let sender = Arc::new(Sender::new(properties)?);
+    pub(super) fn new(setup: &Setup) -> Result<Self, KafkaError> {
+        let sender = Arc::new(Sender::new(setup)?);
         let (jobs, waiting): (SyncSender<Job>, Receiver<Job>) = sync_channel(WAITING);
         std::thread::Builder::new()
             .name("waterwheel-transactions".into())

@@ -255,9 +255,7 @@ impl State {
         let Some(outbox) = self.outboxes.get_mut(&number) else { return };
         outbox.unanswered = 0;
         for waiting in std::mem::take(&mut outbox.waiting) {
-            let error = error(code::LOCAL_PURGE_QUEUE, "given up");
-            self.fails(number, &error);
-            waiting.give_up(self, error);
+            waiting.give_up(self, error(code::LOCAL_PURGE_QUEUE, "given up"));
         }
     }
 
