@@ -206,21 +206,10 @@ impl ProducerBuilder {
 
     /// Checks the settings, and makes the producer; connects to nothing. Must be called in a Tokio runtime.
     pub fn build(self) -> Result<Producer, Error> {
-        let properties = self.properties()?;
-        let port = self.client.backend().producer(&properties)?;
-        Ok(self.over(port, &properties))
-    }
-
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// The client's properties and those set here, checked.
-    pub(crate) fn properties(&self) -> Result<Properties, ConfigError> {
-        if let Some(mistake) = &self.mistake {
-            return Err(mistake.clone());
+        if let Some(mistake) = self.mistake {
+            return Err(mistake.into());
         }
-        let properties = overlay(self.client.properties().clone(), self.set.clone());
+        let properties = overlay(self.client.properties().clone(), self.set);
         check(&properties)?;
         let port = self.client.backend().producer(&properties)?;
         Ok(Producer::over(port, &properties, self.interceptors, self.on_full))

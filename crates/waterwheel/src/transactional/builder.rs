@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use super::{Left, TransactionFailure, TransactionalProducer};
 use crate::client::Properties;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, canonical, check_property, normal_value, overlay};
 use crate::connection::Client;
 use crate::error::Error;
 use crate::producer::{OnFull, Producer};
 
 /// Gathers the settings of a [`TransactionalProducer`]; [`connect`](Self::connect) checks them all.
+#[derive(Clone)]
 #[must_use = "connect() makes the producer"]
 pub struct TransactionalProducerBuilder {
-    producer: ProducerBuilder,
+    client: Client,
     id: String,
+    timeout: Duration,
+    set: Properties,
+    mistake: Option<ConfigError>,
 }
 
 /// Kafka's default of `transaction.timeout.ms`, which librdkafka shares.
@@ -27,7 +31,8 @@ impl Client {
     /// A producer of transactions under that id: of producers with the same id the one that connected last is the only one
     /// that can commit. Give each instance of a program its own, and the same one after a restart.
     pub fn transactional_producer(&self, id: impl Into<String>) -> TransactionalProducerBuilder {
-        TransactionalProducerBuilder { producer: self.producer_builder(), id: id.into() }
+        let set = Properties::new();
+        TransactionalProducerBuilder { client: self.clone(), id: id.into(), timeout: TIMEOUT, set, mistake: None }
     }
 }
 
@@ -40,13 +45,17 @@ impl TransactionalProducerBuilder {
     }
 
     /// Any property by librdkafka's name, as `compression.type`. What Waterwheel sets itself is refused.
-    pub fn with(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.producer(|producer| producer.with(name, value))
-    }
-
-    /// Sets what any producer has: compression, linger, the queue, interceptors. It has to be idempotent.
-    pub fn producer(self, set: impl FnOnce(ProducerBuilder) -> ProducerBuilder) -> Self {
-        Self { producer: set(self.producer), ..self }
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        let error = match check_property(&name, &value) {
+            Err(error) => Some(error),
+            Ok(()) => self
+                .set
+                .insert(canonical(&name).to_owned(), normal_value(&name, &value))
+                .map(|_| ConfigError::new(name, "is set twice").remedy("set it once")),
+        };
+        self.mistake = self.mistake.or(error);
+        self
     }
 
     /// Checks the settings and takes the id: other producers that have it are fenced from now on, and what they left open is
@@ -57,10 +66,9 @@ impl TransactionalProducerBuilder {
     pub async fn connect(self, deadline: Duration) -> Result<TransactionalProducer, TransactionFailure> {
         let properties = self.properties().map_err(TransactionFailure::of_configuration)?;
         let timeout = properties.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
-        let timeout = timeout.map_or(TIMEOUT, Duration::from_millis);
+        let timeout = timeout.map_or(self.timeout, Duration::from_millis);
         let port = self
-            .producer
-            .client()
+            .client
             .backend()
             .transactions(&properties)
             .map_err(|e| TransactionFailure::of_configuration(Error::Kafka(e)))?;
@@ -70,6 +78,9 @@ impl TransactionalProducerBuilder {
     }
 
     fn properties(&self) -> Result<Properties, Error> {
+        if let Some(mistake) = &self.mistake {
+            return Err(mistake.clone().into());
+        }
         let problem = match &*self.id {
             "" => Some("is empty"),
             id if id.contains('\0') => Some("holds a NUL byte"),
@@ -82,7 +93,7 @@ impl TransactionalProducerBuilder {
                 .remedy("give this instance a name of its own")
                 .into());
         }
-        let mut properties = self.producer.properties()?;
+        let mut properties = overlay(self.client.properties().clone(), self.set.clone());
         if properties.get("enable.idempotence").is_some_and(|on| on == "false") {
             let problem = "is false, but a producer of transactions is idempotent";
             return Err(ConfigError::new("enable.idempotence", problem).remedy("leave it out").into());
@@ -100,7 +111,11 @@ impl TransactionalProducerBuilder {
 
 impl fmt::Debug for TransactionalProducerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransactionalProducerBuilder").field("id", &self.id).field("producer", &self.producer).finish()
+        f.debug_struct("TransactionalProducerBuilder")
+            .field("id", &self.id)
+            .field("set", &crate::config::Shown(&self.set))
+            .field("mistake", &self.mistake)
+            .finish_non_exhaustive()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::client::TransactionErrorKind;
 use crate::consumer::ConsumerHandle;
 use crate::driver::coordinator::Offer;
 use crate::error::KafkaError;
-use crate::producer::{Delivered, DeliveryFuture, ProducerRecord, Purge, SendFailure, SendStage};
+use crate::producer::{Delivered, DeliveryFuture, ProducerRecord, SendFailure, SendStage};
 
 /// A transaction that is open. Made by [`TransactionalProducer::begin`].
 ///
@@ -47,7 +47,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Puts a record in the queue as part of the transaction, as [`Producer::enqueue`](crate::Producer::enqueue) does: the future
-    /// tells its fate, also to nobody; the commit waits for it.
+    /// tells its fate, and the commit waits for it, also where nobody waits for the future.
     pub fn enqueue(&self, record: ProducerRecord) -> Result<DeliveryFuture, SendFailure> {
         self.producer.records.enqueue(record).inspect_err(|failure| self.note(failure))
     }
@@ -81,10 +81,6 @@ impl<'a> Transaction<'a> {
             && let Some(consumer) = self.consumer.clone()
         {
             self.add_offsets_of(&consumer, deadline).await.map_err(|failure| self.timed(failure))?;
-        }
-        // What was enqueued and not handed over is part of it.
-        if self.producer.records.flush(end.saturating_duration_since(Instant::now())).await > 0 {
-            return Err(TransactionFailure::late("records are not acknowledged yet"));
         }
         self.producer.left = Left::ToCommit;
         // Sends whose futures were dropped belong to this one, not to the next.
