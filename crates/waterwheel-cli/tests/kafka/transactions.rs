@@ -1,11 +1,12 @@
 //! Transactions on a real Kafka: fencing, time-outs, coordinators that die, and copies that are made once whatever ends them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use waterwheel::{Client, Consumer, ProducerRecord, Remedy, TransactionalProducer};
 
-use crate::support::{Bytes, Cluster, Kafka, PATIENCE, topic_name, wait_until};
+use crate::support::{Bytes, Cluster, Kafka, PATIENCE, topic_name};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -156,13 +157,15 @@ fn transactions_go_on_when_their_coordinator_dies() {
         transaction.send(to(&topic, "after")).await.expect("a record is taken");
         transaction.commit(DEADLINE * 2).await.expect("a commit");
         drop(transaction);
+        aside(|| kafka.boot(coordinator));
         let expected = ["before", "after"].map(|value| (value.to_owned(), 1));
         assert_eq!(values(&kafka, &topic, 1), expected.into());
     });
 }
 
-/// Copies records from `from` to `to` in transactions of up to 50, until it ends as it is: dropped with what is under way.
-async fn copy(kafka: &Kafka, group: &str, id: &str, protocol: &str, places: (&str, &str), turns: usize) -> bool {
+/// Copies records from the one place to the other in so many transactions of up to 50, then ends as it is: dropped with what
+/// is under way.
+async fn copy(kafka: &Kafka, group: &str, id: &str, protocol: &str, places: (&str, &str), turns: usize) {
     let (from, into) = places;
     let with = |worker: waterwheel::WorkerBuilder| match protocol {
         "consumer" => worker.property("group.protocol", "consumer"),
@@ -170,11 +173,10 @@ async fn copy(kafka: &Kafka, group: &str, id: &str, protocol: &str, places: (&st
     };
     let consumer = client(kafka).consumer(group).topic(from).commit_in_transactions().with(with);
     let mut consumer: Consumer = consumer.start().expect("a consumer");
-    let Ok(mut producer) = client(kafka).transactional_producer(id).connect(DEADLINE).await else { return false };
-    let mut empty = 0;
+    let Ok(mut producer) = client(kafka).transactional_producer(id).connect(DEADLINE).await else { return };
     for turn in 0..turns {
         let handle = (*consumer).clone();
-        let Ok(mut transaction) = producer.begin_with(&handle, DEADLINE).await else { return false };
+        let Ok(mut transaction) = producer.begin_with(&handle, DEADLINE).await else { return };
         let mut deliveries = Vec::new();
         while deliveries.len() < 50
             && let Ok(Some(delivery)) = tokio::time::timeout(Duration::from_millis(200), consumer.recv()).await
@@ -185,19 +187,15 @@ async fn copy(kafka: &Kafka, group: &str, id: &str, protocol: &str, places: (&st
         if transaction.send_all(deliveries.iter().map(place).collect()).await.is_err() {
             continue;
         }
-        empty = if deliveries.is_empty() { empty + 1 } else { 0 };
         deliveries.into_iter().for_each(waterwheel::Delivery::finish);
         // Some are left as they are.
         if turn % 4 == 3 {
             continue;
         }
-        match transaction.commit(DEADLINE).await {
-            Ok(()) if empty > 3 => return true,
-            Ok(()) => {}
-            Err(failure) => println!("{id}: {failure}"),
+        if let Err(failure) = transaction.commit(DEADLINE).await {
+            println!("{id}: {failure}");
         }
     }
-    false
 }
 
 #[test]
@@ -210,24 +208,32 @@ fn each_record_is_copied_once_though_members_die_and_are_replaced() {
         let record = |n: i32| Bytes { partition: n % 4, value: Some(b"v".to_vec()), ..Bytes::default() };
         kafka.produce_bytes(&from, &(0..4_000).map(record).collect::<Vec<_>>());
         let group = topic_name("txn-copy");
+        let lives = AtomicUsize::new(0);
         run(async {
             let members = (0..2).map(|number| {
-                let (group, from, into) = (&group, &from, &into);
+                let (group, from, into, lives) = (&group, &from, &into, &lives);
                 async move {
                     let id = format!("{group}-{number}");
-                    let mut life = 0;
                     // Each life is longer than the one before, and ends without a word.
-                    while !copy(kafka, group, &id, protocol, (from, into), 8 + 6 * life).await {
-                        life += 1;
+                    loop {
+                        let life = lives.fetch_add(1, Ordering::Relaxed);
+                        copy(kafka, group, &id, protocol, (from, into), 8 + 4 * life).await;
                     }
-                    life
                 }
             });
-            let lives = futures_util::future::join_all(members).await;
-            println!("{protocol}: {lives:?} lives before the last");
-            assert!(lives.iter().sum::<usize>() > 0, "void: nobody died");
+            let watch = async {
+                while aside(|| kafka.read_all(&into, 2)).len() < 4_000 {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            };
+            tokio::select! {
+                () = watch => {}
+                _ = futures_util::future::join_all(members) => {}
+            }
         });
-        wait_until(PATIENCE, "all to be copied", || kafka.read_all(&into, 2).len() >= 4_000);
+        let lives = lives.into_inner();
+        println!("{protocol}: {lives} lives");
+        assert!(lives > 2, "void: nobody died");
         let copies = kafka.read_all(&into, 2);
         let mut values: Vec<_> = copies.into_iter().filter_map(|bytes| bytes.value).collect();
         assert_eq!(values.len(), 4_000, "{protocol}: copies");

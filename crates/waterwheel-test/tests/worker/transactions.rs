@@ -199,9 +199,17 @@ fn a_consumer_that_commits_by_itself_is_refused_and_one_that_does_not_says_so() 
         let client = cluster.host().client_with(uncommitted);
         let refused = client.consumer("g").topic("t").commit_in_transactions().start().unwrap_err();
         assert!(refused.to_string().starts_with("isolation.level: is read_uncommitted"), "{refused}");
-        // As the first call of all, a transaction that is part of nothing.
+        // As the first call of all, a transaction that is part of nothing. Nobody waits for what is enqueued but its commit.
+        let mut transaction = producer.begin(PATIENCE).await.unwrap();
+        (0..100).for_each(|n| drop(transaction.enqueue(ProducerRecord::to("out").value(n.to_string())).unwrap()));
+        transaction.commit(PATIENCE).await.unwrap();
+        drop(transaction);
+        assert_eq!(written(&cluster).len(), 100);
         let transaction = producer.begin(PATIENCE).await.unwrap();
-        transaction.send(ProducerRecord::to("out").value("v")).await.unwrap();
+        drop(transaction.enqueue(ProducerRecord::to("out").value("aborted")).unwrap());
+        drop(transaction);
+        producer.begin(PATIENCE).await.unwrap().commit(PATIENCE).await.unwrap();
+        assert_eq!(written(&cluster).len(), 100);
     });
 }
 

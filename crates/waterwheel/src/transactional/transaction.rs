@@ -12,7 +12,7 @@ use crate::client::TransactionErrorKind;
 use crate::consumer::ConsumerHandle;
 use crate::driver::coordinator::Offer;
 use crate::error::KafkaError;
-use crate::producer::{Delivered, ProducerRecord, SendFailure};
+use crate::producer::{Delivered, DeliveryFuture, ProducerRecord, SendFailure, SendStage};
 
 /// A transaction that is open. Made by [`TransactionalProducer::begin`].
 ///
@@ -46,6 +46,12 @@ impl<'a> Transaction<'a> {
         sent.inspect_err(|failure| self.note(failure))
     }
 
+    /// Puts a record in the queue as part of the transaction, as [`Producer::enqueue`](crate::Producer::enqueue) does: the future
+    /// tells its fate, and the commit waits for it, also where nobody waits for the future.
+    pub fn enqueue(&self, record: ProducerRecord) -> Result<DeliveryFuture, SendFailure> {
+        self.producer.records.enqueue(record).inspect_err(|failure| self.note(failure))
+    }
+
     /// Sends records, in their order, and waits until each has its answer, as
     /// [`Producer::send_all`](crate::Producer::send_all) does. Dropping the future takes none back.
     pub async fn send_all(&self, records: Vec<ProducerRecord>) -> Result<(), Vec<SendFailure>> {
@@ -53,9 +59,11 @@ impl<'a> Transaction<'a> {
         sent.inspect_err(|failures| failures.iter().for_each(|failure| self.note(failure)))
     }
 
-    /// Notes that the transaction lacks a record.
+    /// Notes that the transaction lacks a record. One for which the queue had no room is its sender's again.
     fn note(&self, failure: &SendFailure) {
-        self.failed.get_or_init(|| failure.error().clone());
+        if failure.stage() != SendStage::QueueFull {
+            self.failed.get_or_init(|| failure.error().clone());
+        }
     }
 
     /// Commits: all that was sent, and what the consumer has finished that it [began with](TransactionalProducer::begin_with),
