@@ -57,7 +57,8 @@
 //! A [`History`], made by [`Client::history`], is a worker without a group that reads everything, and tells when it has caught up.
 //! With [`HistoryBuilder::latest_per_key`] it keeps a [`Table`] of the last value of every key.
 //!
-//! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
+//! [`Client::admin`] asks about topics, configurations, groups, access rules and users, and changes them. [`Client::events`]
+//! tells what connections have to say, and statistics. Logins: [`ClientBuilder::oauth_token`], [`Client::set_credentials`].
 //!
 //! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
@@ -191,6 +192,16 @@ struct HistoryDoctests;
 #[doc = include_str!("../../../docs/reading.md")]
 #[cfg(doctest)]
 struct ReadingDoctests;
+
+/// Compiles the examples in docs/admin.md.
+#[doc = include_str!("../../../docs/admin.md")]
+#[cfg(doctest)]
+struct AdminDoctests;
+
+/// Compiles the examples in docs/events.md.
+#[doc = include_str!("../../../docs/events.md")]
+#[cfg(doctest)]
+struct EventsDoctests;
 
 /// Compiles the examples in docs/security.md.
 #[doc = include_str!("../../../docs/security.md")]
