@@ -58,7 +58,8 @@
 //! A [`History`], made by [`Client::history`], is a worker without a group that reads everything, and tells when it has caught up.
 //! With [`HistoryBuilder::latest_per_key`] it keeps a [`Table`] of the last value of every key.
 //!
-//! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
+//! [`Client::admin`] asks about topics, configurations, groups, access rules and users, and changes them. [`Client::events`]
+//! tells what connections have to say, and statistics. Logins: [`ClientBuilder::oauth_token`], [`Client::set_credentials`].
 //!
 //! A [`Producer`] ([`Client::producer`]) sends records: [`Producer::send`] waits for one, [`Producer::enqueue`] keeps many under way,
 //! [`Producer::send_all`] is for lists. A [`SendFailure`] gives the record back and says whether it may be sent again.
@@ -243,6 +244,16 @@ struct ReadingDoctests;
 #[doc = include_str!("../../../docs/transactions.md")]
 #[cfg(doctest)]
 struct TransactionsDoctests;
+
+/// Compiles the examples in docs/admin.md.
+#[doc = include_str!("../../../docs/admin.md")]
+#[cfg(doctest)]
+struct AdminDoctests;
+
+/// Compiles the examples in docs/events.md.
+#[doc = include_str!("../../../docs/events.md")]
+#[cfg(doctest)]
+struct EventsDoctests;
 
 /// Compiles the examples in docs/security.md.
 #[doc = include_str!("../../../docs/security.md")]

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use waterwheel::embedded::Cluster;
-use waterwheel::metrics::METRICS;
+use waterwheel::metrics::{CLIENT_METRICS, METRICS};
 use waterwheel::ops::{Ops, Prometheus, ReadyWhen};
 use waterwheel::{Client, Message, ProducerRecord, Raw};
 
@@ -54,7 +54,8 @@ async fn fill(client: &Client, topic: &str, records: usize) {
 async fn probes_tell_what_a_worker_does_and_metrics_are_those_of_the_table() {
     let cluster = Cluster::start(1).unwrap();
     cluster.create_topic("orders", 2).unwrap();
-    let client = Client::new(cluster.bootstrap_servers()).unwrap();
+    let client = Client::builder().brokers(cluster.bootstrap_servers()).property("statistics.interval.ms", "100");
+    let client = client.build().unwrap();
     fill(&client, "orders", 10).await;
     let gate = watch::Sender::new(false);
     let opened = gate.subscribe();
@@ -100,12 +101,13 @@ async fn probes_tell_what_a_worker_does_and_metrics_are_those_of_the_table() {
 
         let settled = "waterwheel_records_settled_total{worker=\"packing\",group=\"billing\",outcome=\"ok\"} 10";
         eventually(at, "/metrics", |_, text| text.contains(settled)).await;
-        let of_worker = METRICS.iter().filter(|metric| !metric.name.contains("history"));
+        let of_worker = METRICS.iter().chain(CLIENT_METRICS).filter(|metric| !metric.name.contains("history"));
         let all = |text: &str| of_worker.clone().all(|metric| text.contains(&format!("\n{}{{", metric.name)));
         let text = eventually(at, "/metrics", |_, text| all(text)).await;
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
             let name = line.split(['{', ' ']).next().unwrap();
-            assert!(METRICS.iter().any(|metric| metric.name == name), "not in the table: {line}");
+            let mut table = METRICS.iter().chain(CLIENT_METRICS);
+            assert!(table.any(|metric| metric.name == name), "not in the tables: {line}");
             assert!(!line.contains("canary"), "a label that holds a key or a payload: {line}");
         }
 

@@ -7,8 +7,12 @@ use std::time::Duration;
 use waterwheel_core::{Epoch, PartitionId};
 
 use super::control::{Control, Lasts, Reach, Request};
+use super::refusal::UNSUPPORTED_VERSION;
 use crate::client::tests::{Kafka, assignment, outgoing, records, run_in_memory, send};
-use crate::client::{Commit, FetchFailure, FetchQueue, Fetched, Membership, MembershipEvent, Position};
+use crate::client::{
+    AclFilter, Commit, ConfigResource, FetchFailure, FetchQueue, Fetched, Isolation, Membership, MembershipEvent,
+    OffsetSpec, Position,
+};
 use crate::record::{Record, TopicPartition};
 
 async fn cluster(kafka: &Kafka) -> (Control, TopicPartition) {
@@ -22,6 +26,31 @@ async fn item(queue: &mut dyn FetchQueue) -> Fetched {
 
 fn offsets(records: &[Record]) -> Vec<i64> {
     records.iter().map(Record::offset).collect()
+}
+
+#[test]
+fn offsets_are_found_by_the_isolation_that_was_asked_for() {
+    run_in_memory(async |kafka: Kafka| {
+        let (control, at) = cluster(&kafka).await;
+        kafka.fill(&at.topic, 0, 2).await;
+        control.write_in(control.begin(), &at, b"k", b"open");
+        let admin = kafka.backend.admin(&kafka.properties(&[])).unwrap();
+        for (isolation, end) in [(Isolation::ReadCommitted, 2), (Isolation::ReadUncommitted, 3)] {
+            let found = admin.find_offsets(vec![(at.clone(), OffsetSpec::Latest)], Some(isolation)).await.unwrap();
+            assert_eq!(found[0].as_ref().unwrap().offset, Some(end), "{isolation:?}");
+        }
+    });
+}
+
+#[test]
+fn what_this_cluster_does_not_have_is_refused_as_unsupported() {
+    run_in_memory(async |kafka: Kafka| {
+        let admin = kafka.backend.admin(&kafka.properties(&[])).unwrap();
+        assert_eq!(admin.acls(AclFilter::all()).await.unwrap_err().code(), UNSUPPORTED_VERSION);
+        assert_eq!(admin.scram_users(None).await.unwrap_err().code(), UNSUPPORTED_VERSION);
+        let broker = admin.configs(vec![ConfigResource::Broker(0)]).await.unwrap().remove(0);
+        assert_eq!(broker.unwrap_err().code(), UNSUPPORTED_VERSION);
+    });
 }
 
 #[test]
