@@ -17,9 +17,21 @@ use std::time::Duration;
 use crate::engine::{CommitPoint, Resume};
 use crate::types::{Epoch, Now, PartitionId};
 
+/// Who commits what is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committer {
+    /// The member, by [`GroupAction::Commit`].
+    Member,
+    /// The shards, each in transactions of its own: what they hand in has been committed. [`GroupAction::Collect`] and
+    /// [`GroupAction::Commit`] never come.
+    Shards,
+}
+
 /// What the group side goes by.
 #[derive(Clone, Debug)]
 pub struct GroupSettings {
+    /// Who commits.
+    pub committer: Committer,
     /// How often what finished is committed.
     pub commit_every: Duration,
     /// How long running attempts may go on after a revocation or a stop.
@@ -38,6 +50,7 @@ pub struct GroupSettings {
 impl Default for GroupSettings {
     fn default() -> Self {
         Self {
+            committer: Committer::Member,
             commit_every: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(25),
             revocation_limit: Duration::from_secs(295),
@@ -245,20 +258,31 @@ impl Group {
         self.actions.push_back(GroupAction::Assign { partition, epoch, resume });
     }
 
+    /// What was done of a partition since its last commit is void (its transaction was aborted): its epoch ends, and a new
+    /// one begins where the group's commit says, once that has been read.
+    pub fn rolled_back(&mut self, partition: PartitionId, epoch: Epoch) {
+        let held = self.held.get_mut(&partition).filter(|h| h.epoch == epoch && matches!(h.phase, Phase::Active));
+        let Some(held) = held else { return };
+        held.epoch = Epoch(self.next_epoch);
+        self.next_epoch += 1;
+        (held.phase, held.sent) = (Phase::Opening, i64::MIN);
+        self.actions.push_back(GroupAction::Open(vec![(partition, held.epoch)]));
+    }
+
     /// A partition is to go on at another offset, as was asked: its epoch ends, a new one begins there, and that offset is
     /// committed, also where it lies below the one before.
     pub fn reset(&mut self, partition: PartitionId, offset: i64) {
         self.restarted(partition, Resume { offset, ..Resume::default() });
         let Some(held) = self.held.get(&partition).filter(|h| matches!(h.phase, Phase::Active)) else { return };
-        let point = CommitPoint {
-            epoch: held.epoch,
-            offset,
-            leader_epoch: None,
-            finished: Vec::new(),
-            marks_epoch: None,
-            failing: Vec::new(),
-        };
-        self.pending.insert(partition, point);
+        let point = CommitPoint::bare(held.epoch, offset);
+        self.pend(partition, point);
+    }
+
+    /// Keeps a point to be committed, if that is the member's to do.
+    fn pend(&mut self, partition: PartitionId, point: CommitPoint) {
+        if self.settings.committer == Committer::Member {
+            self.pending.insert(partition, point);
+        }
     }
 
     /// Asks the shards what may be committed now, unless they are being asked; whether it did.
@@ -274,6 +298,30 @@ impl Group {
     /// Whether all that was collected is committed, or refused for good.
     pub fn is_settled(&self) -> bool {
         self.collecting == 0 && self.in_flight.is_none() && self.pending.is_empty()
+    }
+
+    /// Whether no shard is being asked what may be committed.
+    pub fn has_collected(&self) -> bool {
+        self.collecting == 0
+    }
+
+    /// Whether something waits for the commit under way to end.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether that assignment of a partition lives, in whatever phase.
+    pub fn holds(&self, partition: PartitionId, epoch: Epoch) -> bool {
+        self.held.get(&partition).is_some_and(|h| h.epoch == epoch)
+    }
+
+    /// Takes back a commit that was not sent: what it was of is committed anew, with what has come since.
+    pub fn recommit(&mut self, number: u64) {
+        let Some((_, points)) = self.in_flight.take_if(|(n, _)| *n == number) else { return };
+        for (id, point) in points {
+            self.pending.entry(id).or_insert(point);
+        }
+        self.proceed();
     }
 
     /// Partitions of which the shards have yet to say that nothing runs.
@@ -336,7 +384,7 @@ impl Group {
         let Some(held) = self.held.get_mut(&partition).filter(|h| h.epoch == point.epoch) else { return };
         if matches!(held.phase, Phase::Draining { .. }) {
             held.phase = Phase::Drained { give_up: now + self.settings.commit_timeout };
-            self.pending.insert(partition, point);
+            self.pend(partition, point);
             self.proceed();
         }
     }
@@ -466,7 +514,8 @@ impl Group {
 
     /// Whether there is a partition of which something may come to be committed.
     fn has_work(&self) -> bool {
-        self.held.values().any(|h| matches!(h.phase, Phase::Active | Phase::Draining { .. }))
+        self.settings.committer == Committer::Member
+            && self.held.values().any(|h| matches!(h.phase, Phase::Active | Phase::Draining { .. }))
     }
 
     /// Until when a partition that is to go back is waited for.

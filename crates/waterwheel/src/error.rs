@@ -47,6 +47,17 @@ impl KafkaError {
         matches!(self.code, code::FENCED_INSTANCE_ID | code::UNRELEASED_INSTANCE_ID)
     }
 
+    /// Whether it is about a record that is larger than its topic takes.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self.code, code::MESSAGE_TOO_LARGE | code::RECORD_LIST_TOO_LARGE)
+    }
+
+    /// Whether it is about a record that its topic takes in no form: a name or a partition that there is not, or one that the
+    /// broker's checks refuse.
+    pub(crate) fn is_invalid_record(&self) -> bool {
+        matches!(self.code, code::INVALID_TOPIC | code::INVALID_RECORD | code::LOCAL_UNKNOWN_PARTITION)
+    }
+
     /// Whether the cluster has no such topic.
     pub fn is_unknown_topic(&self) -> bool {
         matches!(self.code, code::UNKNOWN_TOPIC_OR_PARTITION | code::LOCAL_UNKNOWN_TOPIC)
@@ -113,6 +124,7 @@ pub(crate) mod code {
     pub(crate) const GROUP_ID_NOT_FOUND: i32 = 69;
     pub(crate) const OFFSET_NOT_AVAILABLE: i32 = 78;
     pub(crate) const FENCED_INSTANCE_ID: i32 = 82;
+    pub(crate) const INVALID_RECORD: i32 = 87;
     pub(crate) const FENCED_MEMBER_EPOCH: i32 = 110;
     pub(crate) const UNRELEASED_INSTANCE_ID: i32 = 111;
     pub(crate) const STALE_MEMBER_EPOCH: i32 = 113;
@@ -121,6 +133,7 @@ pub(crate) mod code {
     pub(crate) const FENCED_PRODUCER: [i32; 3] = [LOCAL_FENCED, 47, 90];
 
     pub(crate) const LOCAL_BAD_MSG: i32 = -199;
+    pub(crate) const LOCAL_FAIL: i32 = -196;
     pub(crate) const LOCAL_DESTROYED: i32 = -197;
     pub(crate) const LOCAL_TRANSPORT: i32 = -195;
     pub(crate) const LOCAL_MSG_TIMED_OUT: i32 = -192;
@@ -138,6 +151,7 @@ pub(crate) mod code {
     pub(crate) const LOCAL_TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const LOCAL_WAIT_CACHE: i32 = -164;
     pub(crate) const LOCAL_PURGE_QUEUE: i32 = -152;
+    pub(crate) const LOCAL_FATAL: i32 = -150;
     pub(crate) const LOCAL_FENCED: i32 = -144;
     pub(crate) const LOCAL_AUTO_OFFSET_RESET: i32 = -140;
 

@@ -107,6 +107,14 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A transaction of an exactly-once worker was aborted. Nothing of it counts; the records of these partitions come
+    /// again.
+    TransactionAborted {
+        /// Those with outputs in it.
+        partitions: Vec<TopicPartition>,
+        /// Why.
+        error: KafkaError,
+    },
     /// The commit map did not fit: after a restart the records above that offset may run again.
     MapCut {
         /// The partition.

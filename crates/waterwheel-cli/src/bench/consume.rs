@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use waterwheel::{AssignedConsumer, DeadLetter, Error, Failure, Message, Order, Raw, Retry, Start};
 
 use super::data::{Data, Spread};
+use super::forward::Forward;
 use super::place::Brokers;
 use super::run::{Run, Seen};
 use super::{Mode, TOPIC, instant, needed};
@@ -58,6 +59,13 @@ pub(crate) struct Consume {
     /// The dead-letter topic
     #[arg(long, value_name = "TOPIC")]
     dead_letter: Option<String>,
+    /// Copy each record to that topic: by a producer whose acknowledgement is waited for, with --exactly-once in transactions.
+    /// It counts when the worker counts it: acknowledged, or committed
+    #[arg(long, value_name = "TOPIC", conflicts_with_all = ["work_us", "tail_us", "tail_pct", "fail_pct", "dead_pct", "journal"])]
+    forward: Option<String>,
+    /// Copies and offsets in one transaction, each 100 ms
+    #[arg(long, requires = "forward")]
+    exactly_once: bool,
     /// Write a line for each handler's start and end, for `audit`
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
@@ -80,11 +88,11 @@ pub(crate) struct Consume {
 const QUIET: Duration = Duration::from_secs(1);
 
 /// What is measured.
-struct Task {
-    brokers: Brokers,
-    topic: String,
-    run: Arc<Run>,
-    asked: Asked,
+pub(super) struct Task {
+    pub(super) brokers: Brokers,
+    pub(super) topic: String,
+    pub(super) run: Arc<Run>,
+    pub(super) asked: Asked,
 }
 
 impl Consume {
@@ -109,6 +117,10 @@ impl Consume {
         let mode = self.mode;
         let measured = async {
             match mode {
+                Mode::Key | Mode::Partition | Mode::Unordered if self.forward.is_some() => self.forward(&task).await,
+                Mode::Raw | Mode::Pull if self.forward.is_some() => {
+                    Err(Ended::new(Exit::Usage, "--forward is for a worker").hint("leave --mode out"))
+                }
                 Mode::Raw => task.raw().await,
                 Mode::Pull => self.pull(&task).await,
                 _ => self.worker(&task).await,
@@ -163,14 +175,24 @@ impl Consume {
             .hint("lower --count or --size, raise --partitions or --keys, or name brokers"))
     }
 
-    /// A worker with its defaults.
-    async fn worker(self, task: &Task) -> Result<bool, Ended> {
-        let run = &task.run;
-        let order = match self.mode {
+    fn order(&self) -> Order {
+        match self.mode {
             Mode::Partition => Order::Partition,
             Mode::Unordered => Order::None,
             Mode::Raw | Mode::Pull | Mode::Key => Order::Key,
-        };
+        }
+    }
+
+    /// A worker that copies each record.
+    async fn forward(self, task: &Task) -> Result<bool, Ended> {
+        let to = self.forward.as_deref().unwrap_or_default();
+        let (order, exactly_once) = (self.order(), self.exactly_once);
+        Forward { group: &self.group, to, concurrency: self.concurrency, order, exactly_once }.run(task).await
+    }
+
+    /// A worker with its defaults.
+    async fn worker(self, task: &Task) -> Result<bool, Ended> {
+        let run = &task.run;
         let work = Work {
             run: run.clone(),
             work: Duration::from_micros(self.work_us),
@@ -194,7 +216,7 @@ impl Consume {
             .client()
             .worker(&*self.group)
             .topic(&*task.topic)
-            .order(order)
+            .order(self.order())
             .concurrency(self.concurrency)
             .retry(Retry::fixed(Duration::from_secs(1)).forever());
         if let Some(journal) = &journal {

@@ -8,6 +8,7 @@ mod child;
 mod consume;
 mod data;
 mod figures;
+mod forward;
 mod latency;
 mod place;
 mod produce;

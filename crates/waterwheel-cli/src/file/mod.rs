@@ -19,8 +19,8 @@ use waterwheel::config::{ConfigError, Shown, find_cycle, read_text_file};
 
 pub(crate) use instant::parse_instant;
 pub(crate) use spec::{
-    DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge, ValueSpec,
-    WorkerSpec,
+    DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec,
+    TooLarge, ValueSpec, WorkerSpec,
 };
 
 use fields::{Document, Table};

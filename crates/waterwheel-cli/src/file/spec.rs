@@ -35,6 +35,8 @@ pub(crate) struct WorkerSpec {
     /// Default: the dead letter if one is configured, else park.
     pub(crate) on_exhausted: OnExhausted,
     pub(crate) handler: HandlerSpec,
+    /// With [`HandlerSpec::Forward`] only.
+    pub(crate) exactly_once: Option<ExactlyOnceSpec>,
 }
 
 impl WorkerSpec {
@@ -125,6 +127,19 @@ pub(crate) struct DeadLetterSpec {
     /// With `{topic}` and `{group}` still to be filled in; default `{topic}.{group}.dlt`.
     pub(crate) topic: String,
     pub(crate) too_large: TooLarge,
+}
+
+/// `[worker.exactly_once]`: copies and offsets in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExactlyOnceSpec {
+    /// What the transactional ids begin with; default: one of the run's own.
+    pub(crate) transactional_id: Option<String>,
+    /// Default 100 ms.
+    pub(crate) every: Duration,
+    /// Default 50,000.
+    pub(crate) records: u64,
+    /// Default 32 MiB.
+    pub(crate) bytes: u64,
 }
 
 /// What happens to a record that the dead-letter topic does not take for its size.

@@ -102,6 +102,7 @@ timeout = "10s"
             processes: 4,
             timeout: Duration::from_secs(10),
         },
+        exactly_once: None,
     };
     assert_eq!(file.workers, [expected]);
 }
@@ -149,7 +150,7 @@ fn a_bad_worker_says_where_and_what() {
     let table = [
         (
             "atempts = 3",
-            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, start_when_healthy, on_drain_deadline, on_exhausted, retry, dead_letter, handler",
+            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, start_when_healthy, on_drain_deadline, on_exhausted, retry, dead_letter, handler, exactly_once",
         ),
         ("[worker.retry]\natempts = 3", "w.toml:9:1: worker.retry.atempts: unknown key; did you mean \"attempts\"?"),
         ("retry = { attempts = 0 }", "w.toml:8:11: worker.retry.attempts: is 0, out of range; from 1 to 1000000"),
@@ -400,6 +401,35 @@ fn hostile_or_foreign_files_are_refused() {
         load(b"# ok\nname = \"caf\xe9\""),
         "/w.toml:2:12: the file is not UTF-8; save it as UTF-8 (from latin-1: iconv -f latin1 -t utf8)"
     );
+}
+
+#[test]
+fn exactly_once_is_for_copies_and_commits_by_itself() {
+    let of = |keys: &str, handler: &str, section: &str| {
+        let text = format!(
+            "{HEAD}[[worker]]\ntopics = [\"a\"]\ngroup = \"g\"\n{keys}[worker.exactly_once]\n{section}\n[worker.handler]\n{handler}"
+        );
+        parse(&text).map(|file| file.workers[0].exactly_once.clone())
+    };
+    let forward = "kind = \"forward\"\ntopic = \"b\"";
+    let (every, bytes) = (Duration::from_millis(100), 32 << 20);
+    let plain = ExactlyOnceSpec { transactional_id: None, every, records: 50_000, bytes };
+    assert_eq!(of("", forward, ""), Ok(Some(plain.clone())));
+    let section = "transactional_id = \"mine\"\nevery = \"1s\"\nrecords = 10\nbytes = \"1KiB\"";
+    let every = Duration::from_secs(1);
+    let full = ExactlyOnceSpec { transactional_id: Some("mine".into()), every, records: 10, bytes: 1024 };
+    assert_eq!(of("", forward, section), Ok(Some(full)));
+    let mistakes = [
+        (of("", "kind = \"print\"", ""), "worker.exactly_once: is only for kind = \"forward\""),
+        (of("commit_every = \"1s\"\n", forward, ""), "worker.commit_every: has no effect with exactly_once"),
+        (of("", forward, "every = \"0s\""), "worker.exactly_once.every: is zero"),
+        (of("", forward, "transactional_id = \"\""), "worker.exactly_once.transactional_id: is empty"),
+        (of("", forward, "recods = 1"), "did you mean \"records\"?"),
+    ];
+    for (found, expected) in mistakes {
+        let errors = found.unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:?}");
+    }
 }
 
 #[test]

@@ -7,11 +7,11 @@ use waterwheel::config::{check_dead_letter, check_group, check_topic, check_topi
 use super::fields::Table;
 use super::instant::parse_instant;
 use super::spec::{
-    Backoff, DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge,
-    ValueSpec, WorkerSpec,
+    Backoff, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec,
+    StartSpec, TooLarge, ValueSpec, WorkerSpec,
 };
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "name",
     "topics",
     "group",
@@ -31,6 +31,7 @@ const KEYS: [&str; 19] = [
     "retry",
     "dead_letter",
     "handler",
+    "exactly_once",
 ];
 const MAX_CONCURRENCY: u64 = 1_000_000;
 const MAX_IN_WORK: u64 = 100_000_000;
@@ -54,7 +55,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
     let order = table.word("order", &orders, &[]).unwrap_or(OrderSpec::Key);
     let concurrency = table.integer("concurrency", 1..=MAX_CONCURRENCY).unwrap_or(256) as u32;
     let in_work = table.integer("in_work", 1..=MAX_IN_WORK).unwrap_or(20_000);
-    let in_work_bytes = at_least_one_byte(table).unwrap_or(64 << 20);
+    let in_work_bytes = at_least_one_byte(table, "in_work_bytes", "64MiB").unwrap_or(64 << 20);
     let commit_every = positive(table, "commit_every").unwrap_or(Duration::from_secs(1));
     let drain_timeout = table.duration("drain_timeout").unwrap_or(Duration::from_secs(25));
     let stall_after = positive(table, "stall_after").unwrap_or(Duration::from_secs(300));
@@ -65,6 +66,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
     let dead_letter = dead_letter(table, topics.as_deref(), group.as_deref());
     let on_exhausted = on_exhausted(table);
     let handler = handler(table);
+    let exactly_once = exactly_once(table, handler.as_ref());
     let group = group?;
     Some(WorkerSpec {
         name: name.unwrap_or_else(|| group.clone()),
@@ -85,6 +87,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
         dead_letter,
         on_exhausted,
         handler: handler?,
+        exactly_once,
     })
 }
 
@@ -145,10 +148,10 @@ fn start(table: &Table<'_>) -> Option<StartSpec> {
     }
 }
 
-fn at_least_one_byte(table: &Table<'_>) -> Option<u64> {
-    let bytes = table.size("in_work_bytes")?;
+fn at_least_one_byte(table: &Table<'_>, name: &str, default: &str) -> Option<u64> {
+    let bytes = table.size(name)?;
     if bytes == 0 {
-        table.fail("in_work_bytes", "is zero", "at least \"1B\"; the default is \"64MiB\"");
+        table.fail(name, "is zero", format!("at least \"1B\"; the default is \"{default}\""));
     }
     Some(bytes)
 }
@@ -203,6 +206,26 @@ fn dead_letter(table: &Table<'_>, topics: Option<&[String]>, group: Option<&str>
     let policies = [("hold", TooLarge::Hold), ("pointer", TooLarge::Pointer)];
     let too_large = section.word("too_large", &policies, &[]).unwrap_or(TooLarge::Hold);
     Some(DeadLetterSpec { topic, too_large })
+}
+
+fn exactly_once(table: &Table<'_>, handler: Option<&HandlerSpec>) -> Option<ExactlyOnceSpec> {
+    let section = table.table("exactly_once")?;
+    section.known(&["transactional_id", "every", "records", "bytes"]);
+    if handler.is_some_and(|handler| !matches!(handler, HandlerSpec::Forward { .. })) {
+        let problem = "is only for kind = \"forward\": what other handlers do is not part of a transaction";
+        table.fail("exactly_once", problem, "leave it out");
+    }
+    if table.has("commit_every") {
+        table.fail("commit_every", "has no effect with exactly_once", "write every in [worker.exactly_once]");
+    }
+    let transactional_id = section.string("transactional_id");
+    if transactional_id.as_deref() == Some("") {
+        section.fail("transactional_id", "is empty", "name one, or leave it out");
+    }
+    let every = positive(&section, "every").unwrap_or(Duration::from_millis(100));
+    let records = section.integer("records", 1..=MAX_IN_WORK).unwrap_or(50_000);
+    let bytes = at_least_one_byte(&section, "bytes", "32MiB").unwrap_or(32 << 20);
+    Some(ExactlyOnceSpec { transactional_id, every, records, bytes })
 }
 
 fn on_exhausted(table: &Table<'_>) -> OnExhausted {

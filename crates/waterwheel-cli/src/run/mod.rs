@@ -100,6 +100,12 @@ impl Run {
                 Failure::new(Exit::Usage, message).hint("run the workers apart, each with a journal of its own")
             );
         }
+        if workers.iter().any(|worker| worker.exactly_once.is_some()) {
+            let message =
+                "--journal: attempts of a worker with [worker.exactly_once] may be void, and a journal cannot tell";
+            let hint = "leave it out; compare what is in the topics instead";
+            return Err(Failure::new(Exit::Usage, message).hint(hint));
+        }
         match Journal::open(path) {
             Ok(journal) => Ok(Some(Arc::new(journal))),
             Err(error) => Err(Failure::new(Exit::Usage, format!("--journal {}: {error}", path.display()))),
@@ -110,7 +116,8 @@ impl Run {
 /// One worker of the run.
 struct Running {
     handle: WorkerHandle,
-    work: Work,
+    /// `None` where its copies go out in transactions of its own.
+    work: Option<Work>,
     drain_timeout: Duration,
     ending: Option<exec::Ending>,
 }
@@ -129,6 +136,11 @@ impl Fleet {
         if matches!(spec.handler, HandlerSpec::Print) && self.printer.is_none() {
             self.printer = Some(Printer::start()?);
         }
+        if let (Some(how), HandlerSpec::Forward { topic }) = (&spec.exactly_once, &spec.handler) {
+            let worker = worker::build_exact(spec, how, client, topic)?;
+            self.start(worker.handle(), None, spec, None, worker.run());
+            return Ok(());
+        }
         let Some(work) = Work::new(spec, client, self.printer.as_ref())? else { return Ok(()) };
         let mut ending = None;
         if let Work::Exec(pool) = &work {
@@ -138,17 +150,27 @@ impl Fleet {
             self.pools.spawn(processes.run());
         }
         let worker: Worker<Raw, Journaled<Declared>> = worker::build(spec, client, work.clone(), journal)?;
-        let handle = worker.handle();
-        let number = self.running.len();
-        self.running.push(Running { handle, work, drain_timeout: spec.drain_timeout, ending });
-        self.workers.spawn(async move { (number, worker.run().await) });
+        self.start(worker.handle(), Some(work), spec, ending, worker.run());
         Ok(())
     }
 
+    fn start(
+        &mut self,
+        handle: WorkerHandle,
+        work: Option<Work>,
+        spec: &WorkerSpec,
+        ending: Option<exec::Ending>,
+        run: impl Future<Output = Result<Report, RunError>> + Send + 'static,
+    ) {
+        let number = self.running.len();
+        self.running.push(Running { handle, work, drain_timeout: spec.drain_timeout, ending });
+        self.workers.spawn(async move { (number, run.await) });
+    }
+
     fn watched(&self) -> Vec<Watched> {
-        let pool = |work: &Work| match work {
-            Work::Exec(pool) => Some(pool.clone()),
-            Work::Print(_) | Work::Forward(_) => None,
+        let pool = |work: &Option<Work>| match work {
+            Some(Work::Exec(pool)) => Some(pool.clone()),
+            Some(Work::Print(_) | Work::Forward(_)) | None => None,
         };
         self.running.iter().map(|r| Watched { handle: r.handle.clone(), pool: pool(&r.work) }).collect()
     }
@@ -232,11 +254,11 @@ impl Fleet {
             ending.end();
         }
         let refused = match &running.work {
-            Work::Forward(forwarder) => {
+            Some(Work::Forward(forwarder)) => {
                 forwarder.close(FORWARD_CLOSE).await;
                 forwarder.refused()
             }
-            Work::Exec(_) | Work::Print(_) => None,
+            Some(Work::Exec(_) | Work::Print(_)) | None => None,
         };
         let name = running.handle.name();
         let (report, failure) = match result {

@@ -7,15 +7,16 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::de::IgnoredAny;
 use waterwheel::{
-    Client, DeadLetter, Decode, DecodeError, Error, Failure, Handler, Json, Message, Raw, Record, Retry, Start, Worker,
+    Client, DeadLetter, Decode, DecodeError, Error, ExactlyOnce, Failure, Handler, Json, Message, ProducerRecord, Raw,
+    Record, Retry, Start, Transform, TransformWorker, Worker, WorkerBuilder,
 };
 
 use super::exec::Pool;
 use super::forward::Forwarder;
 use super::print::Printer;
 use crate::file::{
-    DeadLetterSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec, TooLarge, ValueSpec,
-    WorkerSpec,
+    DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec,
+    TooLarge, ValueSpec, WorkerSpec,
 };
 use crate::journal::{Journal, Journaled};
 
@@ -80,6 +81,40 @@ pub(super) fn build(
     work: Work,
     journal: Option<Arc<Journal>>,
 ) -> Result<Worker<Raw, Journaled<Declared>>, Error> {
+    let mut builder = builder(spec, client).commit_every(spec.commit_every);
+    if let Some(journal) = &journal {
+        builder = builder.witness(journal.clone());
+    }
+    let handler = Journaled::new(Declared { work, value: spec.value }, journal);
+    builder.handler(handler).build()
+}
+
+/// The worker that copies to a topic, exactly once.
+pub(super) fn build_exact(
+    spec: &WorkerSpec,
+    how: &ExactlyOnceSpec,
+    client: &Client,
+    topic: &str,
+) -> Result<TransformWorker<Raw, impl Transform<Raw> + use<>>, Error> {
+    let mut exactly_once = ExactlyOnce::new()
+        .every(how.every)
+        .records(usize::try_from(how.records).unwrap_or(usize::MAX))
+        .bytes(usize::try_from(how.bytes).unwrap_or(usize::MAX));
+    if let Some(id) = &how.transactional_id {
+        exactly_once = exactly_once.transactional_id(&**id);
+    }
+    let (topic, value): (Arc<str>, _) = (topic.into(), spec.value);
+    let copy = move |message: Message<Raw>| {
+        let copied = check(message.record(), value)
+            .map(|()| ProducerRecord::copy_of(message.record(), topic.clone()))
+            .map_err(Failure::undecodable);
+        std::future::ready(copied)
+    };
+    builder(spec, client).exactly_once(exactly_once).transform(copy).build()
+}
+
+/// What all workers have.
+fn builder(spec: &WorkerSpec, client: &Client) -> WorkerBuilder {
     let mut builder = client
         .worker(&*spec.name)
         .group(&*spec.group)
@@ -93,7 +128,6 @@ pub(super) fn build(
         .concurrency(spec.concurrency as usize)
         .in_work_records(usize::try_from(spec.in_work).unwrap_or(usize::MAX))
         .in_work_bytes(usize::try_from(spec.in_work_bytes).unwrap_or(usize::MAX))
-        .commit_every(spec.commit_every)
         .drain_timeout(spec.drain_timeout)
         .stall_after(spec.stall_after)
         .on_drain_deadline(match spec.on_drain_deadline {
@@ -113,11 +147,7 @@ pub(super) fn build(
     if let Some(letters) = &spec.dead_letter {
         builder = builder.dead_letter(dead_letter(letters));
     }
-    if let Some(journal) = &journal {
-        builder = builder.witness(journal.clone());
-    }
-    let handler = Journaled::new(Declared { work, value: spec.value }, journal);
-    builder.handler(handler).build()
+    builder
 }
 
 fn start(spec: StartSpec) -> Start {

@@ -5,16 +5,19 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
 
+mod administration;
 mod assigned;
 mod batches;
 mod bench;
 mod beside;
 mod brokers;
+mod clients;
 mod commits;
 mod consumers;
 mod dead_letters;
 mod deaths;
 mod doctor;
+mod exactly_once;
 mod forgotten;
 mod groups;
 mod harness;
@@ -23,6 +26,7 @@ mod hostile;
 mod limits;
 mod network;
 mod produce_verb;
+mod producing;
 mod reading;
 mod rebalances;
 mod records;
@@ -34,4 +38,5 @@ mod statics;
 mod support;
 mod topic_verb;
 mod topics;
+mod transactions;
 mod verifiable;

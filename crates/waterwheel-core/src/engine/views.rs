@@ -29,6 +29,14 @@ pub struct CommitPoint {
     pub failing: Vec<Failing>,
 }
 
+impl CommitPoint {
+    /// The point at that offset, above which nothing is finished.
+    pub fn bare(epoch: Epoch, offset: i64) -> Self {
+        let (finished, failing) = (Vec::new(), Vec::new());
+        Self { epoch, offset, leader_epoch: None, finished, marks_epoch: None, failing }
+    }
+}
+
 /// Why a partition yields no records at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason {

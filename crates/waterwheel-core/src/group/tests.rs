@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CommitTrouble, Group, GroupAction, GroupSettings};
+use super::{CommitTrouble, Committer, Group, GroupAction, GroupSettings};
 use crate::engine::{CommitPoint, Resume};
 use crate::types::{Epoch, Now, PartitionId};
 
@@ -20,14 +20,7 @@ fn at(seconds: u64) -> Now {
 }
 
 fn point(epoch: u64, offset: i64) -> CommitPoint {
-    CommitPoint {
-        epoch: Epoch(epoch),
-        offset,
-        leader_epoch: None,
-        finished: Vec::new(),
-        marks_epoch: None,
-        failing: Vec::new(),
-    }
+    CommitPoint::bare(Epoch(epoch), offset)
 }
 
 fn from(offset: i64) -> Resume {
@@ -460,4 +453,47 @@ fn who_asks_for_a_collection_does_not_disturb_one_that_is_under_way() {
     assert!(!group.is_settled() && !group.collect());
     group.collected(vec![], at(0));
     assert!(group.is_settled() && group.collect());
+}
+
+/// As [`of_two`], whose shards commit by themselves.
+fn of_committing_shards() -> Group {
+    let settings = GroupSettings { committer: Committer::Shards, drain_timeout: s(20), ..GroupSettings::default() };
+    let mut group = Group::new(settings, at(0));
+    group.assigned(&[P0, P1]);
+    group.opened(P0, Epoch(1), from(10));
+    group.opened(P1, Epoch(2), from(10));
+    actions(&mut group);
+    group
+}
+
+#[test]
+fn a_member_whose_shards_commit_never_commits() {
+    let mut group = of_committing_shards();
+    group.tick(at(100));
+    group.reset(P0, 3);
+    let assign = GroupAction::Assign { partition: P0, epoch: Epoch(3), resume: from(3) };
+    assert_eq!(actions(&mut group), [GroupAction::Lose(vec![P0]), assign]);
+    group.revoking(&[P0, P1], at(100));
+    group.drained(P0, point(3, 11), at(101));
+    group.drained(P1, point(2, 12), at(101));
+    let drain = GroupAction::Drain { partitions: vec![P0, P1], deadline: at(120) };
+    assert_eq!(actions(&mut group), [drain, GroupAction::Close(vec![P0, P1]), GroupAction::Release]);
+}
+
+#[test]
+fn what_is_rolled_back_is_opened_anew_in_another_epoch() {
+    let mut group = of_committing_shards();
+    group.rolled_back(P0, Epoch(9));
+    assert_eq!(actions(&mut group), [], "of another assignment");
+    group.rolled_back(P0, Epoch(1));
+    assert_eq!(actions(&mut group), [GroupAction::Open(vec![(P0, Epoch(3))])]);
+    assert!(group.is_opening(P0, Epoch(3)) && group.is_current(P1, Epoch(2)));
+    group.opened(P0, Epoch(3), from(8));
+    assert_eq!(actions(&mut group), [GroupAction::Assign { partition: P0, epoch: Epoch(3), resume: from(8) }]);
+    // One that drains is not: its shard says when nothing is left of it.
+    group.revoking(&[P1], at(1));
+    group.rolled_back(P1, Epoch(2));
+    assert_eq!(actions(&mut group), [GroupAction::Drain { partitions: vec![P1], deadline: at(21) }]);
+    group.drained(P1, point(2, 10), at(2));
+    assert_eq!(actions(&mut group), [GroupAction::Close(vec![P1]), GroupAction::Release]);
 }

@@ -3,9 +3,12 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong in a test's support ends it")]
 
 mod cancel_safety;
+mod exactly_once;
+mod exactly_once_storms;
 mod faults;
 mod kit;
 mod lives;
 mod seeds;
 mod storms;
 mod support;
+mod transactions;

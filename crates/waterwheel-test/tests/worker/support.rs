@@ -1,13 +1,16 @@
 //! What the tests share: workers that run, and a journal of what their handlers do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use waterwheel::{Client, Failure, Handler, Message, Raw, Report, RunError, Worker, WorkerBuilder, WorkerHandle};
+use waterwheel::{
+    Client, Failure, Handler, Message, ProducerRecord, Raw, Record, Report, RunError, Transform, TransformWorker,
+    Worker, WorkerBuilder, WorkerHandle,
+};
 use waterwheel_test::{Cluster, Host};
 
 /// Runs a test in paused time; it fails if it takes longer than an hour of that.
@@ -204,4 +207,42 @@ pub(crate) async fn fill(cluster: &Cluster, count: usize) {
     for i in 0..count {
         cluster.produce("t", format!("k{i}"), "v").await;
     }
+}
+
+// ---- exactly once -------------------------------------------------------------------------------------------------
+
+#[expect(clippy::disallowed_methods, reason = "as above")]
+pub(crate) fn start_transform<F: Transform<Raw>>(worker: TransformWorker<Raw, F>) -> Running {
+    Running { handle: worker.handle(), task: tokio::spawn(worker.run()) }
+}
+
+/// What is made of a record: one for `out`, with its key, that names its place.
+pub(crate) fn output(message: &Message<Raw>) -> ProducerRecord {
+    let place = format!("{}@{}", message.partition(), message.offset());
+    ProducerRecord::to("out").key(message.key().unwrap_or_default()).value(place)
+}
+
+/// Holds the input topic against what a reader of what is committed sees in `out` and, as places, in `letters`: each record
+/// there once, and those of a key of a partition in their order.
+#[track_caller]
+pub(crate) fn assert_exactly_once(cluster: &Cluster, letters: &[(i32, i64)], told: &str) {
+    let place = |record: &Record| {
+        let text = std::str::from_utf8(record.value().unwrap()).unwrap();
+        let (partition, offset) = text.split_once('@').unwrap();
+        (partition.parse::<i32>().unwrap(), offset.parse::<i64>().unwrap())
+    };
+    let mut last = BTreeMap::new();
+    let mut seen: Vec<(i32, i64)> = letters.to_vec();
+    for record in cluster.records("out") {
+        let (partition, offset) = place(&record);
+        seen.push((partition, offset));
+        let before = last.insert((partition, record.key().unwrap_or_default().to_vec()), offset);
+        assert!(before.is_none_or(|before| before < offset), "{told}: {partition}@{offset} behind {before:?}");
+    }
+    seen.sort_unstable();
+    let wanted: Vec<(i32, i64)> = cluster.records("t").iter().map(|r| (r.partition(), r.offset())).collect();
+    let twice: Vec<_> = seen.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    let missing: Vec<_> = wanted.iter().filter(|place| !seen.contains(place)).collect();
+    assert!(twice.is_empty() && missing.is_empty(), "{told}: twice {twice:?}, missing {missing:?}");
+    assert_eq!(seen, wanted, "{told}");
 }

@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 use waterwheel_core::engine::{Engine, Resume, Settings};
 use waterwheel_core::{Epoch, PartitionId};
 
+use super::attempt::Handling;
 use super::clock::Clock;
 use super::mailbox::Mailbox;
 use super::pool::Pool;
@@ -30,7 +31,7 @@ type Fetchable = Arc<Mutex<VecDeque<Batch>>>;
 
 /// A shard, and what its fetch queue will yield.
 pub struct LoneShard<H: Handler<Raw>> {
-    shard: Shard<Handlers<Raw, H>>,
+    shard: Shard<Handlers<Raw, Handling<H>>>,
     common: Arc<Common>,
     fetchable: Fetchable,
 }
@@ -55,7 +56,8 @@ impl<H: Handler<Raw>> LoneShard<H> {
         let assigned = (0..partitions).map(|number| {
             let partition = TopicPartition::new(name.clone(), number as i32);
             let assignment = Assignment::new(PartitionId(number as u32), Epoch(number as u64), partition);
-            inbox.post(ToShard::Assign { assignment: assignment.clone(), resume: Resume::default() });
+            let (assignment_of_shard, resume) = (assignment.clone(), Resume::default());
+            inbox.post(ToShard::Assign { assignment: assignment_of_shard, resume, topic_id: None });
             (assignment, 0)
         });
         let source = Source { assigned: assigned.collect() };
@@ -64,9 +66,10 @@ impl<H: Handler<Raw>> LoneShard<H> {
             common.clone(),
             Engine::new(settings),
             Box::new(FromMemory(fetchable.clone())),
-            Handlers::new(Arc::new(handler), Execution::Inline),
+            Handlers::new(Arc::new(Handling(handler)), Execution::Inline),
             inbox.clone(),
             Mailbox::new(),
+            None,
             None,
         );
         (Self { shard, common, fetchable }, source)

@@ -12,19 +12,76 @@ use super::mailbox::Mailbox;
 use crate::body::Decode;
 use crate::failure::{Failure, FailureClass};
 use crate::handler::{Handler, Message};
+use crate::transform::{Outputs, Transform};
+
+/// What an attempt that ends well gives.
+pub(crate) trait Output: Default + Send + Unpin + 'static {
+    /// Whether it is to be written before the record is finished.
+    const PRODUCES: bool;
+
+    fn into_outputs(self) -> Outputs;
+}
+
+impl Output for () {
+    const PRODUCES: bool = false;
+
+    fn into_outputs(self) -> Outputs {
+        Outputs::default()
+    }
+}
+
+impl Output for Outputs {
+    const PRODUCES: bool = true;
+
+    fn into_outputs(self) -> Outputs {
+        self
+    }
+}
+
+/// What makes attempts of messages.
+pub(crate) trait Attempts<T: Decode>: Send + Sync + 'static {
+    type Output: Output;
+    type Future: Future<Output = Result<Self::Output, Failure>> + Send + 'static;
+
+    fn attempt(&self, message: Message<T>) -> Self::Future;
+}
+
+/// Attempts of a handler, which give nothing.
+pub(crate) struct Handling<H>(pub(crate) H);
+
+impl<T: Decode, H: Handler<T>> Attempts<T> for Handling<H> {
+    type Output = ();
+    type Future = H::Future;
+
+    fn attempt(&self, message: Message<T>) -> Self::Future {
+        self.0.handle(message)
+    }
+}
+
+/// Attempts of a transform.
+pub(crate) struct Transforming<F>(pub(crate) F);
+
+impl<T: Decode, F: Transform<T>> Attempts<T> for Transforming<F> {
+    type Output = Outputs;
+    type Future = F::Future;
+
+    fn attempt(&self, message: Message<T>) -> Self::Future {
+        self.0.transform(message)
+    }
+}
 
 /// How an attempt that went on as a task ended.
-pub(crate) enum Ending {
+pub(crate) enum Ending<O = ()> {
     /// By itself.
-    Result(Result<(), Failure>),
+    Result(Result<O, Failure>),
     /// Its future was dropped.
     Cut,
 }
 
 /// The end of an attempt that went on as a task.
-pub(crate) struct Done {
+pub(crate) struct Done<O = ()> {
     pub(crate) slot: SlotId,
-    pub(crate) ending: Ending,
+    pub(crate) ending: Ending<O>,
 }
 
 /// A boxed future that can be replaced without a new allocation.
@@ -33,14 +90,14 @@ type Cell<F> = Pin<Box<Option<F>>>;
 /// The place where futures are polled first. A future that ends there costs no allocation.
 pub(crate) struct InPlace<F>(Cell<F>);
 
-impl<F: Future<Output = Result<(), Failure>>> InPlace<F> {
+impl<O, F: Future<Output = Result<O, Failure>>> InPlace<F> {
     pub(crate) fn new() -> Self {
         Self(Box::pin(None))
     }
 
     /// Makes a future and polls it once. A panic is a failure.
     #[inline]
-    pub(crate) fn start(&mut self, make: impl FnOnce() -> F) -> Poll<Result<(), Failure>> {
+    pub(crate) fn start(&mut self, make: impl FnOnce() -> F) -> Poll<F::Output> {
         let polled = catch_unwind(AssertUnwindSafe(|| {
             self.0.set(Some(make()));
             // The task that it becomes polls it again with a waker of its own.
@@ -54,7 +111,7 @@ impl<F: Future<Output = Result<(), Failure>>> InPlace<F> {
     }
 
     /// Takes the future out that [`start`](Self::start) found pending, as a task that reports to `done`.
-    pub(crate) fn take(&mut self, slot: SlotId, done: Mailbox<Done>) -> Attempt<F> {
+    pub(crate) fn take(&mut self, slot: SlotId, done: Mailbox<Done<O>>) -> Attempt<F, O> {
         Attempt { cell: std::mem::replace(&mut self.0, Box::pin(None)), slot, done }
     }
 }
@@ -82,21 +139,21 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure {
 /// An attempt as a task. It reports its end exactly once, also when it is dropped (invariant I3).
 ///
 /// 24 bytes: a task of no more than that takes 128 of tokio's, a larger one 256.
-pub(crate) struct Attempt<F> {
+pub(crate) struct Attempt<F, O = ()> {
     /// Empty once the end is reported.
     cell: Cell<F>,
     slot: SlotId,
-    done: Mailbox<Done>,
+    done: Mailbox<Done<O>>,
 }
 
-impl<F: Future<Output = Result<(), Failure>>> Attempt<F> {
+impl<O, F: Future<Output = Result<O, Failure>>> Attempt<F, O> {
     /// An attempt that has not been polled yet.
-    pub(crate) fn unpolled(future: F, slot: SlotId, done: Mailbox<Done>) -> Self {
+    pub(crate) fn unpolled(future: F, slot: SlotId, done: Mailbox<Done<O>>) -> Self {
         Self { cell: Box::pin(Some(future)), slot, done }
     }
 }
 
-impl<F: Future<Output = Result<(), Failure>>> Future for Attempt<F> {
+impl<O, F: Future<Output = Result<O, Failure>>> Future for Attempt<F, O> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -111,7 +168,7 @@ impl<F: Future<Output = Result<(), Failure>>> Future for Attempt<F> {
     }
 }
 
-impl<F> Drop for Attempt<F> {
+impl<F, O> Drop for Attempt<F, O> {
     fn drop(&mut self) {
         if self.cell.is_some() {
             clear(&mut self.cell);
@@ -121,26 +178,26 @@ impl<F> Drop for Attempt<F> {
 }
 
 /// A call of a handler that is made when it is first polled, so that a slow call does not hold up the shard.
-pub(crate) struct LazyHandle<T: Decode, H: Handler<T>> {
+pub(crate) struct LazyHandle<T: Decode, H: Attempts<T>> {
     call: Option<(Arc<H>, Message<T>)>,
     future: Option<Pin<Box<H::Future>>>,
 }
 
-impl<T: Decode, H: Handler<T>> LazyHandle<T, H> {
+impl<T: Decode, H: Attempts<T>> LazyHandle<T, H> {
     pub(crate) fn new(handler: Arc<H>, message: Message<T>) -> Self {
         Self { call: Some((handler, message)), future: None }
     }
 }
 
-impl<T: Decode, H: Handler<T>> Unpin for LazyHandle<T, H> {}
+impl<T: Decode, H: Attempts<T>> Unpin for LazyHandle<T, H> {}
 
-impl<T: Decode, H: Handler<T>> Future for LazyHandle<T, H> {
-    type Output = Result<(), Failure>;
+impl<T: Decode, H: Attempts<T>> Future for LazyHandle<T, H> {
+    type Output = Result<H::Output, Failure>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some((handler, message)) = this.call.take() {
-            this.future = Some(Box::pin(handler.handle(message)));
+            this.future = Some(Box::pin(handler.attempt(message)));
         }
         match &mut this.future {
             Some(future) => future.as_mut().poll(cx),

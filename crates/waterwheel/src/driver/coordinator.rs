@@ -3,12 +3,13 @@
 mod asks;
 mod commits;
 mod hooks;
+mod offered;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::num::NonZeroU128;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -25,6 +26,8 @@ use self::asks::Asked;
 use self::commits::CommitAnswer;
 use self::hooks::Hooked;
 pub(crate) use self::hooks::Hooks;
+pub(crate) use self::offered::Offer;
+use self::offered::Offered;
 use super::mailbox::Mailbox;
 use super::opening::{Found, Opened, Opener};
 use super::quiet::Quiet;
@@ -93,6 +96,7 @@ pub(crate) struct Coordinator<'a> {
     metadata: CommitMetadata,
     asked: Asked,
     hooked: Hooked,
+    offered: Offered,
     /// The partitions that are this member's, as it was told.
     owned: BTreeSet<TopicPartition>,
     names: Vec<TopicPartition>,
@@ -128,6 +132,7 @@ impl<'a> Coordinator<'a> {
         on_map_full: OnMapFull,
         metadata: CommitMetadata,
         hooks: Hooks,
+        in_transactions: bool,
     ) -> Self {
         Self {
             common,
@@ -147,6 +152,7 @@ impl<'a> Coordinator<'a> {
             metadata,
             asked: Asked::default(),
             hooked: Hooked::new(hooks),
+            offered: Offered::new(in_transactions),
             owned: BTreeSet::new(),
             names: Vec::new(),
             ids: HashMap::new(),
@@ -188,6 +194,7 @@ impl<'a> Coordinator<'a> {
                 () = poll_fn(|cx| read(&self.inbox, cx, &mut letters)) => {}
                 Some(opened) = self.opens.next(), if !self.opens.is_empty() => self.opened(opened),
                 Some(answer) = self.commits.next(), if !self.commits.is_empty() => self.commit_answered(answer),
+                committed = self.offered.outcome() => self.transaction_ended(committed),
                 Some(starts) = self.hooked.assigned.next(), if !self.hooked.assigned.is_empty() => self.starts_named(starts),
                 Some(drained) = self.hooked.revoked.next(), if !self.hooked.revoked.is_empty() => self.revoked(drained),
                 Some(found) = self.restarts.next(), if !self.restarts.is_empty() => self.restart(found),
@@ -198,6 +205,7 @@ impl<'a> Coordinator<'a> {
             }
             self.call_on_revoked();
             self.serve_commits();
+            self.serve_offer();
         }
         self.shards.iter().for_each(|shard| shard.post(ToShard::End));
         Ended { error: self.error, cut_off: self.cut_off }
@@ -349,6 +357,7 @@ impl<'a> Coordinator<'a> {
                     self.tell(Event::CutOff { partition: name.clone(), attempts: cut_off });
                     self.cut_off.push((name, cut_off));
                 }
+                self.note_drained(partition, &point, cut_off);
                 self.drained(partition, point);
             }
             FromShard::Collected(points) => self.group.collected(points, now),
@@ -357,7 +366,39 @@ impl<'a> Coordinator<'a> {
                 self.error.get_or_insert(error);
                 self.close(now, None);
             }
+            FromShard::Asks { shard } => self.tell_standing(shard),
+            FromShard::Committed { since } => {
+                self.trouble.committed();
+                self.group.coordinator_answered(since);
+            }
+            FromShard::CommitFailed(error) => {
+                self.trouble.commit_failed(&error);
+                tracing::warn!(%error, "a transaction could not be committed");
+                self.tell(Event::CommitFailed { error });
+            }
+            FromShard::RolledBack(partitions) => {
+                partitions.into_iter().for_each(|(partition, epoch)| self.group.rolled_back(partition, epoch));
+            }
+            FromShard::Fenced(partitions) => {
+                // If all of them are gone, so is the member that was refused: the group has told, and there is a new one.
+                if partitions.iter().any(|(partition, epoch)| self.group.is_current(*partition, *epoch)) {
+                    self.group.fenced(now);
+                }
+            }
         }
+    }
+
+    /// Tells a shard who the member is, behind all that it was told before it became that: a shard that commits with it
+    /// knows of each partition that was lost until then.
+    fn tell_standing(&mut self, shard: usize) {
+        let standing = self.membership.group_metadata();
+        // The task itself waits for the next event when it comes round.
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(event) = self.membership.poll_event(&mut cx) {
+            self.group_event(event);
+        }
+        self.act();
+        self.shards[shard].post(ToShard::Standing(standing));
     }
 
     fn opened(&mut self, opened: Vec<Opened>) {
@@ -474,17 +515,23 @@ impl<'a> Coordinator<'a> {
                 }
                 GroupAction::Assign { partition, epoch, resume } => {
                     self.epochs.insert(partition, epoch);
+                    self.offered.assigned(partition, epoch, &resume);
                     let assignment = Assignment::new(partition, epoch, self.names[partition.index()].clone());
-                    self.shard(partition).post(ToShard::Assign { assignment, resume });
+                    let topic_id = self.topic_ids.get(&partition).copied().flatten();
+                    self.shard(partition).post(ToShard::Assign { assignment, resume, topic_id });
                 }
                 GroupAction::Drain { partitions, deadline } => {
                     self.hooked.draining_until(deadline);
                     self.to_shards(&partitions, |partitions| ToShard::Drain { partitions, deadline });
                 }
-                GroupAction::Lose(partitions) => self.to_shards(&partitions, ToShard::Lose),
+                GroupAction::Lose(partitions) => {
+                    self.note_gone(&partitions);
+                    self.to_shards(&partitions, ToShard::Lose);
+                }
                 GroupAction::Close(partitions) => {
                     self.count(Counts { revoked: partitions.len() as u64, ..Counts::default() });
                     self.witness_revoked(&partitions);
+                    self.note_closed(&partitions);
                     if self.revoking.is_empty() {
                         // At the end: nothing is released, the group is left.
                         let names: Vec<_> = partitions.iter().map(|id| self.names[id.index()].clone()).collect();

@@ -14,6 +14,7 @@
 #[cfg(any(test, feature = "__bench"))]
 pub(crate) mod alone;
 pub(crate) mod attempt;
+pub(crate) mod claims;
 pub(crate) mod clock;
 pub(crate) mod coordinator;
 pub(crate) mod delivery;
@@ -27,6 +28,7 @@ pub(crate) mod quiet;
 pub(crate) mod shard;
 pub(crate) mod tally;
 pub(crate) mod tasks;
+pub(crate) mod transaction;
 
 use tokio::task::JoinHandle;
 

@@ -9,8 +9,10 @@ pub(crate) mod deliveries;
 pub(crate) mod handlers;
 mod letters;
 mod starts;
+pub(crate) mod transactor;
 
 use std::collections::HashMap;
+use std::num::NonZeroU128;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,14 +27,15 @@ use waterwheel_core::engine::{
 };
 use waterwheel_core::{Epoch, Now, PartitionId};
 
-use super::attempt::{Done, Ending};
+use self::transactor::Transactor;
+use super::attempt::{Done, Ending, Output};
 use super::clock::Clock;
 use super::mailbox::Mailbox;
 use super::outbound::{Letterbox, Sent};
 use super::pool::Pool;
 use super::quiet::Quiet;
 use super::tally::{Counts, Tally};
-use crate::client::{FetchFailure, FetchQueue, Fetched, Position};
+use crate::client::{FetchFailure, FetchQueue, Fetched, GroupMetadata, Position};
 use crate::dead_letter::Writer;
 use crate::error::{Error, KafkaError};
 use crate::events::Event;
@@ -53,6 +56,7 @@ pub(crate) enum ToShard {
     Assign {
         assignment: Arc<Assignment>,
         resume: Resume,
+        topic_id: Option<NonZeroU128>,
     },
     /// Fetch a partition that stopped again: where it was, but not below that offset. What lies between is gone.
     Refetch {
@@ -85,6 +89,9 @@ pub(crate) enum ToShard {
     Lose(Vec<PartitionId>),
     Close(Vec<PartitionId>),
     Collect,
+    /// Who the member is: the answer to [`FromShard::Asks`], behind all that came about before it was that. `None`: it is
+    /// none.
+    Standing(Option<GroupMetadata>),
     WorkerPartitions(usize),
     Lease(Now),
     Pause,
@@ -95,10 +102,31 @@ pub(crate) enum ToShard {
 
 /// What a shard tells the coordinator.
 pub(crate) enum FromShard {
-    Drained { partition: PartitionId, point: CommitPoint, cut_off: usize },
+    Drained {
+        partition: PartitionId,
+        point: CommitPoint,
+        cut_off: usize,
+    },
     Collected(Vec<(PartitionId, CommitPoint)>),
-    Stopped { partition: PartitionId, epoch: Epoch, failure: FetchFailure },
+    Stopped {
+        partition: PartitionId,
+        epoch: Epoch,
+        failure: FetchFailure,
+    },
     StopAsked(Error),
+    /// Who is the member? Asked before each commit of a shard that commits by itself.
+    Asks {
+        shard: usize,
+    },
+    /// A commit that was begun then is done.
+    Committed {
+        since: Now,
+    },
+    CommitFailed(KafkaError),
+    /// What was done of these since their last commit is void, and they do not run here any more.
+    RolledBack(Vec<(PartitionId, Epoch)>),
+    /// The group refused their commit, since the member is none any more.
+    Fenced(Vec<(PartitionId, Epoch)>),
 }
 
 /// A shard as it is now.
@@ -143,6 +171,9 @@ struct Note {
 
 /// What becomes of a record that may start.
 pub(crate) trait Work: Sized + Send + Unpin + 'static {
+    /// What an attempt that ends well gives.
+    type Output: Output;
+
     /// Begins an attempt at the open record. Of which there is this one handle: it goes to whoever works on it.
     fn start(shard: &mut Shard<Self>, record: Record, attempt: u32, first_failed_ms: Option<i64>, now: Now);
 
@@ -181,12 +212,12 @@ pub(crate) trait Work: Sized + Send + Unpin + 'static {
     fn cut(shard: &mut Shard<Self>, slot: SlotId, reason: CutReason);
 
     /// Takes in the end of what goes by that slot.
-    fn end(shard: &mut Shard<Self>, slot: SlotId, ending: Ending, now: Now) {
+    fn end(shard: &mut Shard<Self>, slot: SlotId, ending: Ending<Self::Output>, now: Now) {
         shard.end(slot, ending, now);
     }
 
     /// An attempt ended like that; how it counts.
-    fn ended(&mut self, _slot: SlotId, ending: Ending) -> Ending {
+    fn ended(&mut self, _slot: SlotId, ending: Ending<Self::Output>) -> Ending<Self::Output> {
         ending
     }
 
@@ -208,10 +239,13 @@ pub(crate) struct Shard<W: Work> {
     work: W,
     inbox: Mailbox<ToShard>,
     coordinator: Mailbox<FromShard>,
-    done: Mailbox<Done>,
+    done: Mailbox<Done<W::Output>>,
     /// By slot: why its record failed last. One of a slot that is used anew, or not at all, is of nobody.
     notes: Vec<Option<(SlotId, Note)>>,
-    dead_letters: Option<(Writer, Arc<Letterbox>)>,
+    /// Without a letterbox, letters go out in the shard's transactions.
+    dead_letters: Option<(Writer, Option<Arc<Letterbox>>)>,
+    /// Where its attempts make records, and it commits by itself.
+    transactor: Option<Box<Transactor>>,
     sends: FuturesUnordered<BoxFuture<'static, (SlotId, (Sent, u16))>>,
     /// A send was added that was not polled yet, and so wakes nobody.
     unpolled: bool,
@@ -222,7 +256,7 @@ pub(crate) struct Shard<W: Work> {
     sleep: Pin<Box<Sleep>>,
     sleeps_until: Option<Now>,
     letters: Vec<ToShard>,
-    ends: Vec<Done>,
+    ends: Vec<Done<W::Output>>,
     quiet: Quiet,
 }
 
@@ -236,7 +270,8 @@ impl<W: Work> Shard<W> {
         work: W,
         inbox: Mailbox<ToShard>,
         coordinator: Mailbox<FromShard>,
-        dead_letters: Option<(Writer, Arc<Letterbox>)>,
+        dead_letters: Option<(Writer, Option<Arc<Letterbox>>)>,
+        transactor: Option<Box<Transactor>>,
     ) -> Self {
         Self {
             number,
@@ -250,6 +285,7 @@ impl<W: Work> Shard<W> {
             unpolled: false,
             ended: false,
             dead_letters,
+            transactor,
             sends: FuturesUnordered::new(),
             assignments: HashMap::new(),
             counts: Counts::default(),
@@ -263,7 +299,7 @@ impl<W: Work> Shard<W> {
     }
 
     /// Where the shard's attempts report their ends: held by each until its future is dropped.
-    pub(crate) fn attempts(&self) -> Mailbox<Done> {
+    pub(crate) fn attempts(&self) -> Mailbox<Done<W::Output>> {
         self.done.clone()
     }
 
@@ -292,24 +328,20 @@ impl<W: Work> Shard<W> {
         for letter in letters.drain(..) {
             let now = self.now();
             match letter {
-                ToShard::Assign { assignment, resume } => self.assign(assignment, resume, now),
+                ToShard::Assign { assignment, resume, topic_id } => self.assign(assignment, resume, topic_id, now),
                 ToShard::Refetch { partition, epoch, from } => self.refetch(partition, epoch, from),
                 ToShard::MapFull { partition, epoch, full } => self.engine.set_map_full(partition, epoch, full),
                 ToShard::Drain { partitions, deadline } => self.drain(&partitions, deadline, now),
                 ToShard::Lose(partitions) => {
-                    let running =
-                        |w: &&InWork| partitions.contains(&w.partition) && matches!(w.stage, WorkStage::Running(_));
-                    self.counts.cut_off += self.engine.in_work(now).iter().filter(running).count() as u64;
-                    for id in partitions {
-                        self.leave(id, Some(now));
-                        self.engine.lose(id, now);
-                    }
+                    self.lose(&partitions, now);
+                    self.transactor_loses(&partitions);
                 }
                 ToShard::Close(partitions) => {
-                    for id in partitions {
-                        self.leave(id, None);
-                        self.engine.close(id);
+                    for id in &partitions {
+                        self.leave(*id, None);
+                        self.engine.close(*id);
                     }
+                    self.transactor_loses(&partitions);
                 }
                 ToShard::Mark { partition, epoch, last } => self.mark(partition, epoch, last, now),
                 ToShard::PauseOf { partition, epoch, paused } => self.pause_of(partition, epoch, paused),
@@ -318,6 +350,7 @@ impl<W: Work> Shard<W> {
                     self.read_ends(cx);
                     self.collect();
                 }
+                ToShard::Standing(of) => self.cut(of),
                 ToShard::WorkerPartitions(n) => self.engine.set_worker_partitions(n),
                 ToShard::Lease(until) => self.engine.set_lease(Some(until)),
                 ToShard::Pause => self.engine.pause(),
@@ -336,9 +369,13 @@ impl<W: Work> Shard<W> {
         end
     }
 
-    fn assign(&mut self, assignment: Arc<Assignment>, resume: Resume, now: Now) {
+    fn assign(&mut self, assignment: Arc<Assignment>, resume: Resume, topic_id: Option<NonZeroU128>, now: Now) {
         let (id, epoch, offset) = (assignment.id, assignment.epoch, resume.offset);
         self.leave(id, Some(now));
+        self.transactor_loses(&[id]);
+        if let Some(transactor) = &mut self.transactor {
+            transactor.assigned(id, epoch, topic_id, offset);
+        }
         if let Some(witness) = &self.common.witness {
             witness.assigned(&assignment.partition, epoch.0, offset);
         }
@@ -352,7 +389,7 @@ impl<W: Work> Shard<W> {
         if self.assignments.get(&id).is_some_and(|a| a.epoch == epoch) {
             for slot in self.engine.running_up_to(id, last) {
                 if !self.work.is_waiting(id, slot) {
-                    self.end(slot, Ending::Result(Ok(())), now);
+                    self.end(slot, Ending::Result(Ok(W::Output::default())), now);
                 }
             }
         }
@@ -403,6 +440,7 @@ impl<W: Work> Shard<W> {
                 });
             }
             W::drains(self, *id);
+            self.transactor_drains(*id);
             self.engine.drain(*id, deadline, now);
         }
     }
@@ -418,6 +456,16 @@ impl<W: Work> Shard<W> {
                 witness.lost(&assignment.partition, assignment.epoch.0);
             }
             assignment.drain.send_replace(Some(self.common.clock.instant(at)));
+        }
+    }
+
+    /// Ends assignments without a drain: what runs is cut off.
+    fn lose(&mut self, partitions: &[PartitionId], now: Now) {
+        let running = |w: &&InWork| partitions.contains(&w.partition) && matches!(w.stage, WorkStage::Running(_));
+        self.counts.cut_off += self.engine.in_work(now).iter().filter(running).count() as u64;
+        for id in partitions {
+            self.leave(*id, Some(now));
+            self.engine.lose(*id, now);
         }
     }
 
@@ -445,6 +493,9 @@ impl<W: Work> Shard<W> {
                     }
                 }
                 Action::Drained { partition, cut_off, .. } => {
+                    if self.transactor_drained(partition, cut_off) {
+                        continue;
+                    }
                     if let Some(point) = self.engine.commit_point(partition) {
                         self.coordinator.post(FromShard::Drained { partition, point, cut_off });
                     }
@@ -511,7 +562,8 @@ impl<W: Work> Shard<W> {
 
     /// Sees to it that the task is woken when the engine's next timer is due. Whether it is due already.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(at) = self.engine.next_timer() else { return false };
+        let of_transactor = self.transactor.as_ref().and_then(|t| t.next_timer());
+        let Some(at) = self.engine.next_timer().into_iter().chain(of_transactor).min() else { return false };
         if self.sleeps_until != Some(at) {
             self.sleeps_until = Some(at);
             let deadline = tokio::time::Instant::from_std(self.common.clock.instant(at));
@@ -550,6 +602,7 @@ impl<W: Work> Future for Shard<W> {
             }
             let more = this.start_some();
             this.act();
+            let more = this.serve_transactor(cx) || more;
             if more {
                 this.yield_credits();
             }

@@ -53,6 +53,8 @@ tally! {
     commits,
     /// Commit requests that failed.
     commit_failures,
+    /// Transactions that were aborted; their records came again.
+    transactions_aborted,
     /// Commits of which the map had to be cut to fit.
     maps_cut,
     /// Dead letters that could not be written at the first try.

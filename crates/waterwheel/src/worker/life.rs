@@ -12,6 +12,7 @@ use super::session::SessionEnd;
 use super::{Report, RunError, WorkerBuilder, WorkerHandle};
 use crate::client::{Admin, Properties};
 use crate::config::ConfigError;
+use crate::connection::Client;
 use crate::driver::clock::{Clock, wall_ms};
 use crate::driver::coordinator::{Ask, Wishes};
 use crate::driver::pool::Pool;
@@ -34,6 +35,8 @@ pub(crate) struct Built {
     pub(super) builder: WorkerBuilder,
     pub(super) properties: Properties,
     pub(super) shards: usize,
+    /// What the transactional ids of its shards begin with, in every session.
+    pub(super) transactional_id: String,
     pub(super) asks: mpsc::Receiver<Ask>,
     /// What was asked while there was no session, for the next one.
     pub(super) held: Vec<Ask>,
@@ -46,6 +49,7 @@ pub(crate) struct Built {
 impl Built {
     /// Checks the configuration. Nothing connects before [`run`](Self::run).
     pub(crate) fn new(builder: WorkerBuilder) -> Result<Self, ConfigError> {
+        let builder = builder.placed()?;
         let properties = builder.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = builder.shards.unwrap_or(cores).min(builder.concurrency);
@@ -73,7 +77,13 @@ impl Built {
         };
         let survey = Arc::default();
         let (state, held) = (ClosedWhenDropped(state), Vec::new());
-        Ok(Self { builder, properties, shards, asks: asks_in, held, state, handle, survey })
+        let transactional_id = builder.transactional_id();
+        Ok(Self { builder, properties, shards, transactional_id, asks: asks_in, held, state, handle, survey })
+    }
+
+    /// Of the cluster that its topics are on.
+    pub(crate) fn client(&self) -> &Client {
+        &self.builder.client
     }
 
     pub(crate) fn handle(&self) -> &WorkerHandle {

@@ -5,6 +5,7 @@ mod handle;
 mod life;
 mod monitor;
 mod session;
+mod transforms;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +18,14 @@ use waterwheel_core::retry::Retry;
 pub use batches::{BatchWorker, ReadyBatchWorker};
 pub use handle::{Events, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
 pub(crate) use life::Built;
+pub use transforms::{ExactlyOnce, ReadyTransformWorker, TransformWorker};
 
 use crate::body::Decode;
 use crate::client::Properties;
 use crate::config::{ConfigError, names};
 use crate::connection::Client;
 use crate::dead_letter::DeadLetter;
+use crate::driver::attempt::Handling;
 use crate::driver::coordinator::Hooks;
 use crate::driver::groupless::Course;
 use crate::driver::shard::handlers::Handlers;
@@ -49,7 +52,7 @@ pub struct WorkerBuilder {
     dead_letter: Option<DeadLetter>,
     on_exhausted: Option<OnExhausted>,
     handler_timeout: Option<Duration>,
-    commit_every: Duration,
+    commit_every: Option<Duration>,
     drain_timeout: Duration,
     on_drain_deadline: OnDrainDeadline,
     on_gap: OnGap,
@@ -68,6 +71,9 @@ pub struct WorkerBuilder {
     course: Option<Arc<Course>>,
     metadata: CommitMetadata,
     hooks: Hooks,
+    /// Nothing is committed but by transactions.
+    in_transactions: bool,
+    exactly_once: Option<ExactlyOnce>,
 }
 
 impl Client {
@@ -88,7 +94,7 @@ impl Client {
             dead_letter: None,
             on_exhausted: None,
             handler_timeout: None,
-            commit_every: Duration::from_secs(1),
+            commit_every: None,
             drain_timeout: Duration::from_secs(25),
             on_drain_deadline: OnDrainDeadline::Cancel,
             on_gap: OnGap::Continue,
@@ -106,6 +112,8 @@ impl Client {
             course: None,
             metadata: CommitMetadata::Map,
             hooks: Hooks::default(),
+            in_transactions: false,
+            exactly_once: None,
         }
     }
 }
@@ -195,8 +203,18 @@ impl WorkerBuilder {
 
     /// How often what is finished is committed. Default: 1 s.
     pub fn commit_every(mut self, interval: Duration) -> Self {
-        self.commit_every = interval;
+        self.commit_every = Some(interval);
         self
+    }
+
+    /// Commits nothing by itself.
+    pub(crate) fn commit_in_transactions(mut self) -> Self {
+        self.in_transactions = true;
+        self
+    }
+
+    pub(crate) fn commits_in_transactions(&self) -> bool {
+        self.in_transactions
     }
 
     /// How long handlers may go on after a revocation or a stop; after a revocation never later than
@@ -298,7 +316,7 @@ impl WorkerBuilder {
 
     /// Makes it read all partitions without a group; it tells `course` how far it has come, ten times a second.
     pub(crate) fn groupless(mut self, course: Arc<Course>) -> Self {
-        (self.course, self.commit_every) = (Some(course), Duration::from_millis(100));
+        (self.course, self.commit_every) = (Some(course), Some(Duration::from_millis(100)));
         self
     }
 
@@ -307,12 +325,22 @@ impl WorkerBuilder {
         self
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    /// With the client of its topics' cluster, and the group's name as the brokers have it.
+    fn placed(mut self) -> Result<Self, ConfigError> {
+        if self.course.is_none() {
+            self.group = Some(self.client.group(self.group_name()));
+        }
+        let letters = self.dead_letter_topics();
+        self.client = self.client.for_topics(self.topics.iter().chain(&letters).map(String::as_str))?;
+        Ok(self)
     }
 
     pub(crate) fn has_handler_timeout(&self) -> bool {
         self.handler_timeout.is_some()
+    }
+
+    fn commit_interval(&self) -> Duration {
+        self.commit_every.unwrap_or(Duration::from_secs(1))
     }
 
     fn group_name(&self) -> &str {
@@ -361,9 +389,11 @@ impl WorkerBuilder {
         too_small("in_work_records", self.in_work_records)?;
         too_small("in_work_bytes", self.in_work_bytes)?;
         too_small("shards", self.shards.unwrap_or(1))?;
-        for (key, time) in
-            [("commit_every", self.commit_every), ("stall_after", self.stall_after), ("check_every", self.check_every)]
-        {
+        for (key, time) in [
+            ("commit_every", self.commit_interval()),
+            ("stall_after", self.stall_after),
+            ("check_every", self.check_every),
+        ] {
             if time.is_zero() {
                 return Err(ConfigError::new(key, "must be longer than nothing").remedy("use 1s, for example"));
             }
@@ -380,6 +410,10 @@ impl WorkerBuilder {
         for (name, value) in &self.properties {
             crate::config::check_property(name, value)?;
             properties.insert(name.clone(), value.clone());
+        }
+        if self.in_transactions && properties.get("isolation.level").is_some_and(|level| level == "read_uncommitted") {
+            let problem = "is read_uncommitted: offsets would be read that a transaction is about to change";
+            return Err(ConfigError::new("isolation.level", problem).remedy("leave it out"));
         }
         properties.insert("group.id".to_owned(), self.group_name().to_owned());
         self.exclude_from(&mut properties)?;
@@ -437,15 +471,16 @@ pub struct ReadyWorker<T, H> {
 impl<T: Decode, H: Handler<T>> ReadyWorker<T, H> {
     /// Checks the configuration. Nothing connects before [`Worker::run`].
     pub fn build(self) -> Result<Worker<T, H>, Error> {
+        self.builder.refuse_exactly_once("handler")?;
         let built = Built::new(self.builder)?;
-        Ok(Worker { built, handler: Arc::new(self.handler), body: self.body })
+        Ok(Worker { built, handler: Arc::new(Handling(self.handler)), body: self.body })
     }
 }
 
 /// A worker: reads its topics as a member of a group and runs its handler for every record.
 pub struct Worker<T, H> {
     built: Built,
-    handler: Arc<H>,
+    handler: Arc<Handling<H>>,
     body: std::marker::PhantomData<fn() -> T>,
 }
 

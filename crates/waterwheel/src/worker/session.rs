@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waterwheel_core::engine::{Engine, Exhausted, Settings};
-use waterwheel_core::group::{Group, GroupSettings};
+use waterwheel_core::group::{Committer, Group, GroupSettings};
 
 use super::WorkerBuilder;
 use super::life::Built;
+use super::transforms::transactional;
 use crate::client::{Admin, Fetcher, Membership, Properties};
 use crate::dead_letter::Writer;
 use crate::driver::attempt::Done;
@@ -17,8 +18,10 @@ use crate::driver::mailbox::Mailbox;
 use crate::driver::opening::Opener;
 use crate::driver::outbound::Letterbox;
 use crate::driver::pool::Pool;
+use crate::driver::shard::transactor::Transactor;
 use crate::driver::shard::{Common, Shard, Work};
 use crate::driver::tasks::Tasks;
+use crate::driver::transaction::Seat;
 use crate::error::{Error, KafkaError};
 use crate::record::TopicPartition;
 use crate::settings::OnExhausted;
@@ -56,7 +59,7 @@ impl Built {
         admin: Arc<dyn Admin>,
         work: &mut impl FnMut() -> W,
     ) -> Result<impl Future<Output = SessionEnd> + 'a, KafkaError> {
-        let Built { builder, properties, shards, asks, held, state, handle, .. } = self;
+        let Built { builder, properties, shards, transactional_id, asks, held, state, handle, .. } = self;
         let common = Arc::new(handle.common.with(Pool::new(builder.concurrency, *shards)));
         let backend = builder.client.backend().clone();
         let membership: Arc<dyn Membership> = match &builder.course {
@@ -67,13 +70,15 @@ impl Built {
             }
         };
         let fetcher = backend.fetcher(properties)?;
+        // What works exactly once writes its letters in its transactions.
         let letterbox = match &builder.dead_letter {
-            Some(_) => {
+            Some(_) if builder.exactly_once.is_none() => {
                 let properties = for_dead_letters(properties);
+                let backend = backend.clone();
                 let make = Box::new(move || backend.producer(&properties));
                 Some(Arc::new(Letterbox::new(make)?))
             }
-            None => None,
+            _ => None,
         };
         let exact = builder.exact_topics();
         // So that both are connected by the time the group has answered.
@@ -85,12 +90,22 @@ impl Built {
         let mut tasks = Tasks::new();
         let mut attempts = Vec::new();
         let mailboxes: Vec<_> = (0..*shards).map(|_| Mailbox::new()).collect();
+        let mut seats = Vec::new();
         for (number, mailbox) in mailboxes.iter().enumerate() {
             let dead_letters = builder
                 .dead_letter
                 .clone()
-                .map(|d| Writer::new(d, builder.group_name().to_owned()))
-                .zip(letterbox.clone());
+                .map(|d| (Writer::new(d, builder.group_name().to_owned()), letterbox.clone()));
+            let transactor = match builder.terms() {
+                Some(terms) => {
+                    let id = format!("{transactional_id}-{number}");
+                    let (backend, properties) = (backend.clone(), transactional(properties, &id));
+                    let seat = Arc::new(Seat::new(id, Box::new(move || backend.transactions(&properties)))?);
+                    seats.push(seat.clone());
+                    Some(Box::new(Transactor::new(seat, terms)))
+                }
+                None => None,
+            };
             let shard = Shard::new(
                 number,
                 common.clone(),
@@ -100,6 +115,7 @@ impl Built {
                 mailbox.clone(),
                 inbox.clone(),
                 dead_letters,
+                transactor,
             );
             attempts.push(shard.attempts());
             tasks.spawn(shard);
@@ -121,6 +137,7 @@ impl Built {
             builder.on_map_full,
             builder.metadata,
             builder.hooks.clone(),
+            builder.in_transactions,
         );
         held.drain(..).for_each(|ask| coordinator.ask(ask));
         let trouble = handle.trouble.clone();
@@ -140,6 +157,8 @@ impl Built {
             if W::drops_what_is_cut(&common) {
                 all_dropped(&attempts).await;
             }
+            // Before the group is left: whoever has the partitions next waits for what is open in them.
+            close_all(&seats).await;
             // Without partitions there is little to tell the group, and perhaps nobody to tell it to.
             let leaving = if trouble.has_joined() { LAST_STEPS } else { LAST_STEPS / 5 };
             close(&*membership, leaving, &*fetcher, letterbox.as_deref()).await;
@@ -150,7 +169,7 @@ impl Built {
 
 /// Waits until the futures of attempts that were cut have been dropped: one that is being polled, on another thread, is
 /// dropped when that poll returns. One that does not return is left behind.
-async fn all_dropped(attempts: &[Mailbox<Done>]) {
+async fn all_dropped<O>(attempts: &[Mailbox<Done<O>>]) {
     let dropped = async {
         while attempts.iter().any(Mailbox::is_shared) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -171,6 +190,14 @@ fn for_dead_letters(properties: &Properties) -> Properties {
         properties.entry("delivery.timeout.ms".to_owned()).or_insert_with(|| "10000".to_owned());
     }
     properties
+}
+
+/// Ends the clients of transactions, and what is open with them.
+async fn close_all(seats: &[Arc<Seat>]) {
+    let closing = futures_util::future::join_all(seats.iter().map(|seat| seat.close()));
+    if tokio::time::timeout(LAST_STEPS, closing).await.is_err() {
+        tracing::warn!("a transaction could not be ended in time: readers wait until its time is up");
+    }
 }
 
 /// Ends the clients, each within its time; one that does not end by then ends on a thread of its own.
@@ -214,6 +241,9 @@ fn engine_settings(builder: &WorkerBuilder, common: &Common) -> Settings {
     }
 }
 
+/// A century, which clocks can add.
+const NEVER: Duration = Duration::from_secs(3_155_760_000);
+
 fn group_settings(builder: &WorkerBuilder, properties: &Properties) -> GroupSettings {
     let millis = |name: &str| properties.get(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
     let max_poll = millis("max.poll.interval.ms").unwrap_or(Duration::from_secs(300));
@@ -225,7 +255,9 @@ fn group_settings(builder: &WorkerBuilder, properties: &Properties) -> GroupSett
     // With little time to spare, half of it.
     let less = |time: Duration, margin: Duration| time.saturating_sub(margin).max(time / 2);
     GroupSettings {
-        commit_every: builder.commit_every,
+        committer: if builder.exactly_once.is_some() { Committer::Shards } else { Committer::Member },
+        // Transactions commit when they end.
+        commit_every: if builder.in_transactions { NEVER } else { builder.commit_interval() },
         drain_timeout: builder.drain_timeout,
         revocation_limit: less(max_poll, REVOCATION_MARGIN),
         // The answer may have been to something else than a heartbeat, which is all that keeps a session alive.

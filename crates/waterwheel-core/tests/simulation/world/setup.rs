@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use waterwheel_core::engine::{Exhausted, Gather, Settings};
-use waterwheel_core::group::GroupSettings;
+use waterwheel_core::group::{Committer, GroupSettings};
 use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
 
@@ -76,6 +76,7 @@ impl Setup {
         };
         let session = ms(rng.range(300..=1_500));
         let group = GroupSettings {
+            committer: Committer::Member,
             commit_every: ms(rng.range(10..=200)),
             drain_timeout: ms(rng.range(0..=300)),
             revocation_limit: ms(250),

@@ -26,10 +26,11 @@ use super::errors;
 use super::handle::{Event, Handle, Queue, lock};
 use super::list::{self, List};
 use super::properties::Role;
+use super::siblings::Setup;
 use super::statistics::{Answered, CoordinatorClock};
 use crate::client::transactions::Standing;
 use crate::client::{
-    Commit, CommitOutcome, Committed, GroupMetadata, GroupProtocol, Membership, MembershipEvent, PortFuture, Properties,
+    Commit, CommitOutcome, Committed, GroupMetadata, GroupProtocol, Membership, MembershipEvent, PortFuture,
 };
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -42,7 +43,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn join(properties: &Properties, topics: &[String]) -> Result<Self, KafkaError> {
+    pub(super) fn join(properties: &Setup, topics: &[String]) -> Result<Self, KafkaError> {
         let events = sys::RD_KAFKA_EVENT_REBALANCE
             | sys::RD_KAFKA_EVENT_OFFSET_COMMIT
             | sys::RD_KAFKA_EVENT_ERROR
@@ -360,8 +361,9 @@ impl Control {
             }
             if self.open.is_some() && self.is_lost() {
                 // Taken away while it was being drained.
-                if let Some(partitions) = self.answer_open() {
-                    self.events.push(MembershipEvent::Lost(partitions));
+                if let Some(partitions) = self.open.clone() {
+                    self.tell_lost(partitions);
+                    self.answer_open();
                 }
             } else if self.events.take_release() {
                 self.answer_open();
@@ -439,14 +441,20 @@ impl Control {
             }
         };
         if lost || gone.is_empty() {
-            self.answer_revoke();
             if !gone.is_empty() {
-                self.events.push(MembershipEvent::Lost(gone));
+                self.tell_lost(gone);
             }
+            self.answer_revoke();
         } else {
             self.open = Some(gone.clone());
             self.events.push(MembershipEvent::Revoking(gone));
         }
+    }
+
+    /// Tells of partitions that are lost. Before librdkafka is answered and joins anew, so that whoever sees another standing
+    /// of the member (`group_metadata`) finds the event waiting.
+    fn tell_lost(&self, partitions: Vec<TopicPartition>) {
+        self.events.push(MembershipEvent::Lost(partitions));
     }
 
     /// Answers the open revocation, if there is one, and closes it.

@@ -35,7 +35,7 @@ pub(super) struct Client {
     host: u32,
     timeout: Duration,
     phase: Phase,
-    /// Why the first record of the open transaction failed that did.
+    /// What first failed in the open transaction: a record, or offsets.
     failure: Option<KafkaError>,
     calls: VecDeque<Called>,
 }
@@ -236,7 +236,7 @@ impl State {
             }
         }
         if let (Call::Commit | Call::SendOffsets(..), Some(why)) = (call, &client.failure) {
-            let context = format!("a record of the transaction was not acknowledged: {why}");
+            let context = format!("what failed in the transaction: {why}");
             return Made::Ended(Err(abortable(KafkaError::new(why.code(), "abort it", context))));
         }
         let host = client.host;
@@ -260,7 +260,10 @@ impl State {
                 _ if error.may_pass() && !matches!(call, Call::SendOffsets(..) if is_of_group(code)) => {
                     Made::Waits(Some(AGAIN_AFTER))
                 }
-                Call::SendOffsets(..) => Made::Ended(Err(abortable(error))),
+                Call::SendOffsets(..) => {
+                    self.fails(number, &error);
+                    Made::Ended(Err(abortable(error)))
+                }
                 Call::Commit => {
                     self.enter(number, Phase::Open);
                     Made::Ended(Err(abortable(error)))
@@ -279,7 +282,10 @@ impl State {
         }
         self.check_owner(number)?;
         match call {
-            Call::SendOffsets(commits, of) => self.add_offsets(number, commits, of).map_err(abortable),
+            Call::SendOffsets(commits, of) => self.add_offsets(number, commits, of).map_err(|error| {
+                self.fails(number, &error);
+                abortable(error)
+            }),
             Call::Commit | Call::Abort => {
                 let commits = matches!(call, Call::Commit);
                 let open = self.coordinated(number).and_then(|coordinated| coordinated.open.take());
@@ -410,8 +416,8 @@ impl State {
         Ok(self.open_transaction(number))
     }
 
-    /// Notes that a producer's record failed.
-    pub(super) fn record_failed(&mut self, number: u64, why: &KafkaError) {
+    /// Notes that something failed in a producer's transaction: it can only be aborted.
+    pub(super) fn fails(&mut self, number: u64, why: &KafkaError) {
         if let Some(client) = self.transactors.get_mut(&number) {
             client.failure.get_or_insert_with(|| why.clone());
         }

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use waterwheel_core::commit_map::{self, Limit, MapHead};
 use waterwheel_core::engine::CommitPoint;
 use waterwheel_core::group::CommitTrouble;
 use waterwheel_core::{Epoch, Now, PartitionId};
 
 use super::Coordinator;
 use crate::client::{Commit, CommitOutcome};
+use crate::driver::claims::{self, trouble_of};
 use crate::driver::shard::ToShard;
 use crate::driver::tally::Counts;
-use crate::error::{KafkaError, code};
+use crate::error::KafkaError;
 use crate::events::Event;
 use crate::record::TopicPartition;
 use crate::settings::{CommitMetadata, OnMapFull};
@@ -25,30 +25,37 @@ impl Coordinator<'_> {
         let now = self.now();
         let mut commits = Vec::with_capacity(points.len());
         let mut ids = Vec::with_capacity(points.len());
+        let mut whole = Vec::new();
         for (id, point, limit) in points {
+            if self.offered.is_on() {
+                whole.push((id, point.clone()));
+            }
             let name = self.names[id.index()].clone();
-            let head = MapHead {
-                topic_id: self.topic_ids.get(&id).copied().flatten(),
-                base: point.offset,
-                leader_epoch: point.marks_epoch,
-            };
-            let metadata = match self.metadata {
+            let (offset, leader_epoch, epoch) = (point.offset, point.leader_epoch, point.epoch);
+            let commit = match self.metadata {
                 CommitMetadata::Map => {
-                    let map = commit_map::encode(&head, point.finished, &point.failing, Limit::Utf16(limit));
-                    if map.cut {
+                    let topic_id = self.topic_ids.get(&id).copied().flatten();
+                    let (commit, cut) = claims::with_map(name.clone(), point, topic_id, limit);
+                    if let Some(reach) = cut {
                         self.count(Counts { maps_cut: 1, ..Counts::default() });
-                        self.tell(Event::MapCut { partition: name.clone(), reach: map.reach });
+                        self.tell(Event::MapCut { partition: name.clone(), reach });
                     }
-                    self.hold_while_full(id, point.epoch, map.cut);
-                    map.text
+                    self.hold_while_full(id, epoch, cut.is_some());
+                    commit
                 }
-                CommitMetadata::Own => self.asked.metadata(&name, limit),
+                CommitMetadata::Own => {
+                    let metadata = self.asked.metadata(&name, limit);
+                    Commit { partition: name.clone(), offset, leader_epoch, metadata }
+                }
             };
             if let Some(witness) = &self.common.witness {
-                witness.committing(&name, point.offset);
+                witness.committing(&name, offset);
             }
-            ids.push((id, name.clone(), point.offset));
-            commits.push(Commit { partition: name, offset: point.offset, leader_epoch: point.leader_epoch, metadata });
+            ids.push((id, name, offset));
+            commits.push(commit);
+        }
+        if self.offered.is_on() {
+            return self.park(number, whole, commits);
         }
         let answer = self.membership.commit(commits);
         self.commits.push(Box::pin(async move { (number, now, ids, answer.await) }));
@@ -118,16 +125,5 @@ impl Coordinator<'_> {
         if let Some(witness) = &self.common.witness {
             witness.committed(partition, offset, answer);
         }
-    }
-}
-
-/// What a refusal of a commit means (`ARCHITECTURE.md`, "Commits").
-fn trouble_of(error: &KafkaError) -> CommitTrouble {
-    match error.code() {
-        code::UNKNOWN_MEMBER_ID | code::FENCED_INSTANCE_ID | code::FENCED_MEMBER_EPOCH => CommitTrouble::Fenced,
-        code::UNKNOWN | code::OFFSET_METADATA_TOO_LARGE | code::INVALID_COMMIT_OFFSET_SIZE => CommitTrouble::TooLarge,
-        code::UNKNOWN_TOPIC_OR_PARTITION => CommitTrouble::Refused,
-        _ if error.is_unauthorised() => CommitTrouble::Refused,
-        _ => CommitTrouble::Again,
     }
 }

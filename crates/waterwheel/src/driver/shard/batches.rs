@@ -71,6 +71,8 @@ impl<T: Decode, H: BatchHandler<T>> Batches<T, H> {
 impl<T: Decode, H: BatchHandler<T>> Unpin for Batches<T, H> {}
 
 impl<T: Decode, H: BatchHandler<T>> Work for Batches<T, H> {
+    type Output = ();
+
     fn start(shard: &mut Shard<Self>, record: Record, attempt: u32, first_failed_ms: Option<i64>, now: Now) {
         let partition = record.assignment().id;
         let message = body_of::<T>(&record).map(|body| Message::new(record, attempt, first_failed_ms, body));

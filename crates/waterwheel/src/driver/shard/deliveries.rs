@@ -64,6 +64,8 @@ impl<T> Deliveries<T> {
 impl<T> Unpin for Deliveries<T> {}
 
 impl<T: Decode> Work for Deliveries<T> {
+    type Output = ();
+
     fn start(shard: &mut Shard<Self>, record: Record, attempt: u32, first_failed_ms: Option<i64>, now: Now) {
         shard.counts.attempts += 1;
         let Some(body) = shard.decode::<T>(&record, attempt, now) else { return };

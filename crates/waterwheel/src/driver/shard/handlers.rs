@@ -9,13 +9,13 @@ use tokio::task::AbortHandle;
 use waterwheel_core::Now;
 use waterwheel_core::engine::{CutReason, Outcome, SlotId};
 
-use super::starts::{outcome_of, place};
+use super::starts::place;
 use super::{Common, Shard, Work};
 use crate::body::Decode;
-use crate::driver::attempt::{Attempt, Ending, InPlace, LazyHandle};
+use crate::driver::attempt::{Attempt, Attempts, Ending, InPlace, LazyHandle, Output};
 use crate::driver::{spawn, spawn_blocking};
 use crate::events::Event;
-use crate::handler::{Handler, Message};
+use crate::handler::Message;
 use crate::record::Record;
 use crate::settings::{Execution, OnDrainDeadline};
 
@@ -29,7 +29,7 @@ const SLOW_IN_A_ROW: u32 = 3;
 const STRIDE: u32 = 16;
 
 /// Runs a handler for each record.
-pub(crate) struct Handlers<T: Decode, H: Handler<T>> {
+pub(crate) struct Handlers<T: Decode, H: Attempts<T>> {
     handler: Arc<H>,
     place: InPlace<H::Future>,
     pace: Pace,
@@ -49,7 +49,7 @@ struct Pace {
     looked: Now,
 }
 
-impl<T: Decode, H: Handler<T>> Handlers<T, H> {
+impl<T: Decode, H: Attempts<T>> Handlers<T, H> {
     pub(crate) fn new(handler: Arc<H>, execution: Execution) -> Self {
         let spawning = execution != Execution::Inline;
         Self {
@@ -67,7 +67,9 @@ impl<T: Decode, H: Handler<T>> Handlers<T, H> {
     }
 }
 
-impl<T: Decode, H: Handler<T>> Work for Handlers<T, H> {
+impl<T: Decode, H: Attempts<T>> Work for Handlers<T, H> {
+    type Output = H::Output;
+
     fn start(shard: &mut Shard<Self>, record: Record, attempt: u32, first_failed_ms: Option<i64>, now: Now) {
         shard.counts.attempts += 1;
         let Some(body) = shard.decode::<T>(&record, attempt, now) else { return };
@@ -77,18 +79,15 @@ impl<T: Decode, H: Handler<T>> Work for Handlers<T, H> {
             return;
         }
         let Handlers { handler, place, .. } = &mut shard.work;
-        match place.start(|| handler.handle(message)) {
-            Poll::Ready(Ok(())) => {
+        match place.start(|| handler.attempt(message)) {
+            Poll::Ready(Ok(output)) if H::Output::PRODUCES => {
+                shard.finish_open_with(output.into_outputs(), attempt, now)
+            }
+            Poll::Ready(Ok(_)) => {
                 shard.engine.finish_open(Outcome::Ok, now);
                 shard.counts.succeeded += 1;
             }
-            Poll::Ready(Err(failure)) => {
-                let record = shard.engine.open_record().map(|(batch, index)| batch.record(index));
-                let verdict = shard.engine.finish_open(outcome_of(&failure), now);
-                if let Some(record) = record {
-                    shard.follow(verdict, &record, attempt, failure);
-                }
-            }
+            Poll::Ready(Err(failure)) => shard.fail_open(failure, attempt, now),
             Poll::Pending => {
                 if let Some(slot) = shard.engine.park_open(now) {
                     let attempt = shard.work.place.take(slot, shard.done.clone());
@@ -146,7 +145,7 @@ impl<T: Decode, H: Handler<T>> Work for Handlers<T, H> {
         }
     }
 
-    fn ended(&mut self, slot: SlotId, ending: Ending) -> Ending {
+    fn ended(&mut self, slot: SlotId, ending: Ending<H::Output>) -> Ending<H::Output> {
         if let Some(running) = self.running.get_mut(slot.index()) {
             *running = None;
         }
@@ -162,7 +161,7 @@ impl<T: Decode, H: Handler<T>> Work for Handlers<T, H> {
     }
 }
 
-fn spawn_unpolled<T: Decode, H: Handler<T>>(shard: &mut Shard<Handlers<T, H>>, message: Message<T>, now: Now) {
+fn spawn_unpolled<T: Decode, H: Attempts<T>>(shard: &mut Shard<Handlers<T, H>>, message: Message<T>, now: Now) {
     let Some(slot) = shard.engine.park_open(now) else { return };
     let (handler, done) = (shard.work.handler.clone(), shard.done.clone());
     let task = if shard.common.execution == Execution::Blocking {

@@ -7,7 +7,6 @@ use waterwheel_core::engine::{SlotId, Verdict};
 
 use super::{FromShard, Note, Shard, Work};
 use crate::dead_letter::{Cause, TooLarge};
-use crate::error::code;
 use crate::events::Event;
 use crate::failure::FailureClass;
 use crate::witness::Settled;
@@ -33,21 +32,34 @@ impl<W: Work> Shard<W> {
         };
         let note = note_of(&mut self.notes, slot);
         let Some(((writer, letterbox), note)) = self.dead_letters.as_mut().zip(note) else { return };
+        let record = batch.record(index);
+        if let Some(transactor) = &self.transactor
+            && transactor.was_too_large(&record)
+        {
+            note.without_value |= writer.too_large() == TooLarge::Pointer;
+        }
         let cause = Cause {
             class: note.class,
             message: note.message.clone(),
             attempts,
             first_failed_ms: first_failed.unwrap_or_default(),
         };
-        let answer = match writer.letter(&batch.record(index), &cause, note.without_value) {
-            Ok(letter) => letterbox.send(letter),
+        let class = note.class;
+        let letter = match writer.letter(&record, &cause, note.without_value) {
+            Ok(letter) => letter,
             Err(error) => {
                 self.coordinator.post(FromShard::StopAsked(error));
                 return;
             }
         };
-        self.unpolled = true;
-        self.sends.push(Box::pin(async move { (slot, answer.await) }));
+        match letterbox {
+            Some(letterbox) => {
+                let answer = letterbox.send(letter);
+                self.unpolled = true;
+                self.sends.push(Box::pin(async move { (slot, answer.await) }));
+            }
+            None => self.letter_in_transaction(slot, &record, letter, class),
+        }
     }
 
     pub(super) fn read_answers(&mut self, cx: &mut Context<'_>) {
@@ -56,9 +68,8 @@ impl<W: Work> Shard<W> {
             let now = self.now();
             let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
             let note = note_of(&mut self.notes, slot);
-            if let (Err(unsent), Some((writer, letterbox)), Some(note)) = (&sent, &self.dead_letters, note) {
-                let code = unsent.why.error.code();
-                if [code::MESSAGE_TOO_LARGE, code::RECORD_LIST_TOO_LARGE].contains(&code) {
+            if let (Err(unsent), Some((writer, Some(letterbox))), Some(note)) = (&sent, &self.dead_letters, note) {
+                if unsent.why.error.is_too_large() {
                     note.without_value |= writer.too_large() == TooLarge::Pointer;
                 } else if note.failed_at(client) >= FAILURES {
                     letterbox.renew(client);
@@ -69,11 +80,7 @@ impl<W: Work> Shard<W> {
             let Some(record) = record else { continue };
             let (partition, offset) = (record.topic_partition().clone(), record.offset());
             match (verdict, sent) {
-                (Verdict::Finished, _) => {
-                    self.counts.dead_lettered += 1;
-                    self.settled(&partition, offset, Settled::DeadLettered);
-                    self.tell(Event::DeadLettered { partition, offset, class });
-                }
+                (Verdict::Finished, _) => self.concluded(&record, Settled::DeadLettered, class),
                 (Verdict::Retry { .. }, Err(unsent)) => {
                     let error = unsent.why.error;
                     self.counts.dead_letter_failures += 1;

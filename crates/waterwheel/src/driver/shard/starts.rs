@@ -9,17 +9,28 @@ use waterwheel_core::engine::{Outcome, SlotId, Start, Verdict, Wish};
 use super::{FromShard, Note, Shard, TURN, Work};
 use crate::body::{Decode, DecodeError};
 use crate::dead_letter::bounded;
-use crate::driver::attempt::{Done, Ending};
+use crate::driver::attempt::{Done, Ending, Output};
 use crate::driver::shard::letters::note_of;
 use crate::error::Error;
 use crate::events::Event;
 use crate::failure::{Failure, FailureClass};
-use crate::record::Record;
+use crate::record::{Record, TopicPartition};
 use crate::witness::Settled;
+
+/// A record that was finished without a handler's success.
+pub(super) struct Concluded {
+    pub(super) partition: TopicPartition,
+    pub(super) offset: i64,
+    pub(super) how: Settled,
+    pub(super) class: FailureClass,
+}
 
 impl<W: Work> Shard<W> {
     /// Starts up to [`TURN`] records; whether there may be more.
     pub(super) fn start_some(&mut self) -> bool {
+        if self.transactor.as_ref().is_some_and(|t| t.is_full()) {
+            return false;
+        }
         let mut now = self.now();
         self.work.begin(now);
         for _ in 0..TURN {
@@ -48,6 +59,15 @@ impl<W: Work> Shard<W> {
         None
     }
 
+    /// The open record failed where it began.
+    pub(super) fn fail_open(&mut self, failure: Failure, attempt: u32, now: Now) {
+        let record = self.engine.open_record().map(|(batch, index)| batch.record(index));
+        let verdict = self.engine.finish_open(outcome_of(&failure), now);
+        if let Some(record) = record {
+            self.follow(verdict, &record, attempt, failure);
+        }
+    }
+
     /// Takes in the attempts that ended as tasks; whether there were any.
     pub(super) fn read_ends(&mut self, cx: &mut Context<'_>) -> bool {
         let mut ends = std::mem::take(&mut self.ends);
@@ -63,9 +83,15 @@ impl<W: Work> Shard<W> {
         any
     }
 
-    pub(super) fn end(&mut self, slot: SlotId, ending: Ending, now: Now) {
+    pub(super) fn end(&mut self, slot: SlotId, ending: Ending<W::Output>, now: Now) {
         let (outcome, failure) = match self.work.ended(slot, ending) {
-            Ending::Result(Ok(())) => {
+            Ending::Result(Ok(output)) if W::Output::PRODUCES => {
+                match self.finish_with(slot, output.into_outputs(), now) {
+                    Ok(()) => return,
+                    Err(failure) => (outcome_of(&failure), failure),
+                }
+            }
+            Ending::Result(Ok(_)) => {
                 if self.engine.ended(slot, Outcome::Ok, now) == Verdict::Finished {
                     self.counts.succeeded += 1;
                 }
@@ -122,11 +148,7 @@ impl<W: Work> Shard<W> {
                 self.keep_note(slot, note);
                 self.send_dead_letter(slot);
             }
-            Verdict::Skipped => {
-                self.counts.skipped += 1;
-                self.settled(&partition, offset, Settled::Skipped);
-                self.tell(Event::Skipped { partition, offset, class });
-            }
+            Verdict::Skipped => self.concluded(record, Settled::Skipped, class),
             Verdict::Stop => {
                 let place = format!("{partition}@{offset}");
                 let why =
@@ -137,6 +159,29 @@ impl<W: Work> Shard<W> {
             // It failed while its partition drains: the next attempt is made by whoever has the partition next.
             Verdict::CutOff => self.counts.retried += 1,
             Verdict::Finished | Verdict::NotRun | Verdict::Stale => {}
+        }
+    }
+
+    /// A record was finished without a handler's success; told at once, or when its transaction is committed.
+    pub(super) fn concluded(&mut self, record: &Record, how: Settled, class: FailureClass) {
+        let concluded = Concluded { partition: record.topic_partition().clone(), offset: record.offset(), how, class };
+        match &mut self.transactor {
+            Some(transactor) => transactor.concluded(record.assignment().id, concluded),
+            None => self.announce(concluded),
+        }
+    }
+
+    pub(super) fn announce(&mut self, Concluded { partition, offset, how, class }: Concluded) {
+        self.settled(&partition, offset, how);
+        match how {
+            Settled::Skipped => {
+                self.counts.skipped += 1;
+                self.tell(Event::Skipped { partition, offset, class });
+            }
+            Settled::DeadLettered => {
+                self.counts.dead_lettered += 1;
+                self.tell(Event::DeadLettered { partition, offset, class });
+            }
         }
     }
 
