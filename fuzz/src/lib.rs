@@ -24,7 +24,8 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [AVRO, COMMIT_MAP, WORKER_FILE, QUANTITIES, EXEC_PROTOCOL, DEAD_LETTER, JOURNAL];
+pub const TARGETS: [Target; 8] =
+    [AVRO, COMMIT_MAP, WORKER_FILE, QUANTITIES, EXEC_PROTOCOL, RECORD_LINE, DEAD_LETTER, JOURNAL];
 
 impl Target {
     /// Lets it read these bytes; panics if it does anything wrong.
@@ -141,6 +142,15 @@ pub const EXEC_PROTOCOL: Target = Target { name: "exec_protocol", read: read_exe
 
 fn read_exec_line(data: &[u8]) {
     if let Err(error) = within(data.len(), FACTOR, 4 << 10, || fuzz::exec_line(data)) {
+        assert!(error.len() < 200, "quotes what it was given: {error}");
+    }
+}
+
+/// A line of what `produce --from-ndjson` reads.
+pub const RECORD_LINE: Target = Target { name: "record_line", read: read_record_line };
+
+fn read_record_line(data: &[u8]) {
+    if let Err(error) = within(data.len(), FACTOR, 4 << 10, || fuzz::record_line(data)) {
         assert!(error.len() < 200, "quotes what it was given: {error}");
     }
 }

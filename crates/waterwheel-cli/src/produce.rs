@@ -32,7 +32,7 @@ use crate::progress::{Look, Progress};
 use crate::records::{Out, unescape};
 use crate::runtime;
 use crate::stop::{self, Asked};
-use crate::words::{bytes, grouped, minutes};
+use crate::words::{grouped, minutes};
 
 /// Unless told otherwise, librdkafka's default.
 const MESSAGE_MAX_BYTES: usize = 1_000_000;
@@ -50,10 +50,13 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// they have in kcat.
 #[derive(clap::Args)]
 pub(crate) struct Produce {
-    /// The topic, unless -t names it; then files, each of which is one record, or with -l its lines are; - is stdin
-    #[arg(value_name = "TOPIC] [FILE")]
-    names: Vec<OsString>,
-    /// The topic
+    /// The topic; where -t names it, a file
+    #[arg(value_name = "TOPIC")]
+    first: Option<OsString>,
+    /// Files: each is one record, or with -l its lines are; - is stdin [default: the lines of stdin]
+    #[arg(value_name = "FILE")]
+    files: Vec<OsString>,
+    /// The topic, as kcat takes it
     #[arg(short, long, value_name = "TOPIC")]
     topic: Option<String>,
     /// To this partition [default: by the key, as Kafka's Java client chooses it]
@@ -238,7 +241,7 @@ impl Produce {
 
     fn plan(&self, properties: &BTreeMap<String, String>) -> Result<Plan, Failure> {
         let usage = |problem: &str| Failure::new(Exit::Usage, problem);
-        let mut names = self.names.iter();
+        let mut names = self.first.iter().chain(&self.files);
         let topic = match (&self.topic, self.form.keep_topics) {
             (Some(topic), _) => Some(topic.clone()),
             (None, true) => None,
@@ -317,13 +320,8 @@ impl Produce {
             let left = took.mul_f64(total.saturating_sub(done) as f64 / done as f64);
             format!(", {} left", minutes(left))
         });
-        let records = format!(
-            "{} records, {}, {}/s{}",
-            grouped(acknowledged),
-            bytes(tally.acknowledged_bytes.get()),
-            grouped((acknowledged as f64 / seconds) as u64),
-            left.unwrap_or_default()
-        );
+        let rate = grouped((acknowledged as f64 / seconds) as u64);
+        let records = format!("{} records, {rate}/s{}", grouped(acknowledged), left.unwrap_or_default());
         let line = match total {
             Some(total) => format!("{} %: {records}", done * 100 / total.max(1)),
             None => records.clone(),

@@ -65,7 +65,7 @@ impl Progress {
                 say(look().line);
             },
             Shape::Bar(bar, _) => {
-                let template = if look().total.is_some() { "{bar:30} {percent:>3} % {msg}" } else { "{spinner} {msg}" };
+                let template = if look().total.is_some() { "{bar:25} {percent:>3} % {msg}" } else { "{spinner} {msg}" };
                 // Without a style of its own it has the usual one.
                 if let Ok(style) = ProgressStyle::with_template(template) {
                     bar.set_style(style);

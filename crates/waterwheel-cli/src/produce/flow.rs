@@ -222,13 +222,13 @@ impl Flow<'_> {
     /// Counts an answer; whether to go on.
     fn answered(&self, sent: &Sent, answer: Answer) -> bool {
         if let Told::Answers(out) = self.told {
-            let (partition, offset) = answer.as_ref().map_or((None, None), |at| (Some(at.partition), at.offset));
+            let at = answer.as_ref().ok();
             let line = json!({
                 "source": sent.place.source(),
                 "line": sent.place.line(),
                 "topic": &*sent.topic,
-                "partition": partition,
-                "offset": offset,
+                "partition": at.map(|at| at.partition),
+                "offset": at.and_then(|at| at.offset),
                 "error": answer.as_ref().err().map(|failure| failure.error().to_string()),
                 "possibly_written": answer.as_ref().is_err_and(SendFailure::possibly_written),
             });

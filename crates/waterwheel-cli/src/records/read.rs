@@ -39,7 +39,7 @@ struct Line<'a> {
     #[serde(borrow)]
     key_b64: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    headers: Vec<Vec<Option<Cow<'a, str>>>>,
+    headers: Vec<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "given")]
     value: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -111,19 +111,16 @@ fn text_of(json: &str) -> Result<Cow<'_, [u8]>, String> {
 }
 
 /// `[name, value]`, with base64 as third (the value's) and fourth (the name's).
-fn header<'a>(parts: Vec<Option<Cow<'a, str>>>) -> Result<(Cow<'a, [u8]>, Part<'a>), String> {
+#[derive(Deserialize)]
+struct Header(Option<String>, Option<String>, #[serde(default)] Option<String>, #[serde(default)] Option<String>);
+
+fn header(json: &RawValue) -> Result<(Cow<'_, [u8]>, Part<'_>), String> {
     const SHAPE: &str =
         "a header is [\"name\", \"value\"] or [\"name\", null], with base64 as third (value) or fourth (name)";
-    if !(2..=4).contains(&parts.len()) {
-        return Err(SHAPE.to_owned());
-    }
-    let mut parts = parts.into_iter();
-    let mut next = || parts.next().flatten();
-    let (name, value, value_b64, name_b64) = (next(), next(), next(), next());
-    let of = |text: Option<Cow<'a, str>>, base64: Option<Cow<'a, str>>| match (text, base64) {
+    let Header(name, value, value_b64, name_b64) = serde_json::from_str(json.get()).map_err(|_| SHAPE)?;
+    let of = |text: Option<String>, base64: Option<String>| match (text, base64) {
         (Some(_), Some(_)) => Err(SHAPE.to_owned()),
-        (Some(Cow::Borrowed(text)), None) => Ok(Some(Cow::Borrowed(text.as_bytes()))),
-        (Some(Cow::Owned(text)), None) => Ok(Some(Cow::Owned(text.into_bytes()))),
+        (Some(text), None) => Ok(Some(Cow::Owned(text.into_bytes()))),
         (None, Some(base64)) => decode(&base64, "a header").map(|bytes| Some(Cow::Owned(bytes))),
         (None, None) => Ok(None),
     };

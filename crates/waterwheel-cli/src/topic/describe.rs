@@ -133,19 +133,19 @@ fn list(brokers: &[i32]) -> String {
 
 fn as_json(one: &Described) -> Value {
     let Described { topic, ends, set } = one;
-    let partition = |(number, (partition, ends)): (
-        usize,
-        (&waterwheel::admin::PartitionDescription, &(Option<i64>, Option<i64>)),
-    )| {
-        json!({
-            "partition": number,
-            "leader": partition.leader,
-            "replicas": partition.replicas,
-            "in_sync": partition.in_sync,
-            "begin": ends.0,
-            "end": ends.1,
+    let numbered = topic.partitions.iter().zip(ends).enumerate();
+    let partitions: Vec<Value> = numbered
+        .map(|(number, (partition, ends))| {
+            json!({
+                "partition": number,
+                "leader": partition.leader,
+                "replicas": partition.replicas,
+                "in_sync": partition.in_sync,
+                "begin": ends.0,
+                "end": ends.1,
+            })
         })
-    };
+        .collect();
     let set = set.as_ref().map(|set| {
         set.iter().map(|entry| (entry.name.clone(), entry.value.clone().into())).collect::<serde_json::Map<_, _>>()
     });
@@ -153,7 +153,7 @@ fn as_json(one: &Described) -> Value {
         "topic": topic.name,
         "id": topic.id.map(|id| format!("{id:032x}")),
         "note": trouble(topic),
-        "partitions": topic.partitions.iter().zip(ends).enumerate().map(partition).collect::<Vec<_>>(),
+        "partitions": partitions,
         "set": set,
     })
 }
