@@ -9,6 +9,7 @@ use std::num::NonZeroU128;
 
 use allocation_counter::{AllocationInfo, measure};
 use waterwheel::DeadLetterOrigin;
+use waterwheel::avro::AvroSchema;
 use waterwheel::config::{parse_duration, parse_size};
 use waterwheel_cli::audit::{AuditError, Auditor, Order, Records};
 use waterwheel_cli::fuzz;
@@ -23,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [COMMIT_MAP, WORKER_FILE, QUANTITIES, EXEC_PROTOCOL, DEAD_LETTER, JOURNAL];
+pub const TARGETS: [Target; 7] = [AVRO, COMMIT_MAP, WORKER_FILE, QUANTITIES, EXEC_PROTOCOL, DEAD_LETTER, JOURNAL];
 
 impl Target {
     /// Lets it read these bytes; panics if it does anything wrong.
@@ -39,6 +40,9 @@ const FACTOR: usize = 16;
 /// dotted key, two characters, has a kilobyte.
 const TOML_FACTOR: usize = 1024;
 
+/// The same for Avro as JSON: an object of JSON has a kilobyte, however few bytes its record has.
+const JSON_FACTOR: usize = 1024;
+
 /// Reads an input of so many bytes; panics if the reader holds more at once than `factor` times as many and `fixed`.
 fn within<T>(len: usize, factor: usize, fixed: usize, read: impl FnOnce() -> T) -> T {
     let mut result = None;
@@ -46,6 +50,27 @@ fn within<T>(len: usize, factor: usize, fixed: usize, read: impl FnOnce() -> T) 
     let most = factor * len + fixed;
     assert!(bytes_max <= most as u64, "holds {bytes_max} bytes for an input of {len}, where {most} are allowed");
     result.expect("the reader was called")
+}
+
+/// A datum of Avro, whose first byte chooses the schema. What is read as JSON is written again and read as the same.
+pub const AVRO: Target = Target { name: "avro", read: read_avro };
+
+const SCHEMAS: [&str; 3] = [
+    r#"{"type":"record","name":"Order","fields":[{"name":"customer","type":"string"},{"name":"note","type":["null","string",
+        "bytes","double"]},{"name":"items","type":{"type":"array","items":{"type":"record","name":"Item","fields":[
+        {"name":"cents","type":"int"},{"name":"big","type":"boolean"}]}}}]}"#,
+    r#"{"type":"record","name":"Node","fields":[{"name":"next","type":["null","Node",{"type":"map","values":"Node"}]},
+        {"name":"amount","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}}]}"#,
+    r#"{"type":"array","items":["null","long","int",{"type":"enum","name":"E","symbols":["A","B"]},"string",
+        {"type":"fixed","name":"F","size":0}]}"#,
+];
+
+fn read_avro(data: &[u8]) {
+    let Some((&which, datum)) = data.split_first() else { return };
+    let schema = AvroSchema::parse(SCHEMAS[usize::from(which) % SCHEMAS.len()]).expect("it is a schema");
+    let Ok(json) = within(datum.len(), JSON_FACTOR, 1 << 20, || schema.decode_json(datum)) else { return };
+    let again = schema.encode_json(&json).map(|bytes| schema.decode_json(&bytes));
+    assert!(matches!(&again, Ok(Ok(again)) if *again == json), "{json} is written and read as {again:?}");
 }
 
 /// The metadata of a commit: one byte for how the rest is wrapped, eight for the committed offset, then the text, or the

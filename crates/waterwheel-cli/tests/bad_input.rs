@@ -38,7 +38,7 @@ fn folder() -> TempDir {
 #[test]
 fn usage_errors_end_with_2_and_say_what_is_wrong() {
     let dir = folder();
-    let table: [(&[&str], &str); 24] = [
+    let table: [(&[&str], &str); 23] = [
         (&["--no-such-flag"], "unexpected argument '--no-such-flag'"),
         (&["chekc"], "'check'"),
         (&["check"], "<FILE>"),
@@ -63,7 +63,6 @@ fn usage_errors_end_with_2_and_say_what_is_wrong() {
             &["-b", "h", "produce", "t", "--acks", "1", "-X", "acks=all"],
             "error: acks: is given twice on the command line",
         ),
-        (&["-b", "h", "produce", "t", "--acks", "1", "-X", "enable.idempotence=true"], "idempotence"),
         (&["-b", "h", "topic", "delete", "orders*", "--execute"], "hint: it takes exact names"),
         (&["-b", "h", "topic", "config", "t", "--set", "retention.ms"], "is not NAME=VALUE"),
     ];

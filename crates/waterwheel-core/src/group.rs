@@ -300,6 +300,30 @@ impl Group {
         self.collecting == 0 && self.in_flight.is_none() && self.pending.is_empty()
     }
 
+    /// Whether no shard is being asked what may be committed.
+    pub fn has_collected(&self) -> bool {
+        self.collecting == 0
+    }
+
+    /// Whether something waits for the commit under way to end.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether that assignment of a partition lives, in whatever phase.
+    pub fn holds(&self, partition: PartitionId, epoch: Epoch) -> bool {
+        self.held.get(&partition).is_some_and(|h| h.epoch == epoch)
+    }
+
+    /// Takes back a commit that was not sent: what it was of is committed anew, with what has come since.
+    pub fn recommit(&mut self, number: u64) {
+        let Some((_, points)) = self.in_flight.take_if(|(n, _)| *n == number) else { return };
+        for (id, point) in points {
+            self.pending.entry(id).or_insert(point);
+        }
+        self.proceed();
+    }
+
     /// Partitions of which the shards have yet to say that nothing runs.
     pub fn draining(&self) -> usize {
         self.held.values().filter(|h| matches!(h.phase, Phase::Draining { .. })).count()

@@ -5,16 +5,24 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::Stream;
+use futures_util::stream::BoxStream;
+use tokio::sync::broadcast::error::RecvError;
+
 use crate::client::librdkafka::Librdkafka;
-use crate::client::{Backend, Properties};
+use crate::client::{Backend, ClientEvent, OAuthToken, Properties, TokenSource};
 use crate::config::{
-    self, ALLOW_PLAINTEXT_SASL, ConfigError, Security, Shown, canonical, check_properties, check_property, check_topic,
-    normal_value, overlay,
+    self, ALLOW_PLAINTEXT_SASL, ConfigError, Secret, Security, Shown, TokenSupply, canonical, check_property,
+    check_topic, check_with_tokens, normal_value, overlay,
 };
 use crate::error::{Error, KafkaError, code};
+use crate::metrics::ClientPublisher;
+use crate::places::Places;
 
 const DEFAULT_CLIENT_ID: &str = "waterwheel";
 
@@ -26,6 +34,7 @@ pub struct Client {
 
 struct Inner {
     properties: Properties,
+    places: Places,
     backend: Arc<dyn Backend>,
 }
 
@@ -77,6 +86,69 @@ impl Client {
         }
     }
 
+    /// The client of the cluster that a topic is on: this one, unless [`ClientBuilder::topic_brokers`] named others for it.
+    /// Workers, consumers, histories and readers choose it by themselves; a [`Producer`](crate::Producer) and an
+    /// [`Admin`](crate::admin::Admin) belong to the client that made them.
+    #[must_use]
+    pub fn for_topic(&self, topic: &str) -> Client {
+        self.at(self.inner.places.of(topic))
+    }
+
+    /// The client of topics that have to be on one cluster.
+    pub(crate) fn for_topics<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<Client, ConfigError> {
+        Ok(self.at(self.inner.places.of_all(topics)?))
+    }
+
+    fn at(&self, brokers: Option<&str>) -> Client {
+        let Some(brokers) = brokers else { return self.clone() };
+        let Inner { properties, places, backend } = &*self.inner;
+        let mut properties = properties.clone();
+        properties.insert(canonical("bootstrap.servers").to_owned(), brokers.to_owned());
+        Client { inner: Arc::new(Inner { properties, places: places.clone(), backend: backend.clone() }) }
+    }
+
+    /// What a group is called at the brokers.
+    pub(crate) fn group(&self, name: &str) -> String {
+        self.inner.places.group(name)
+    }
+
+    /// What the clients under this one have to say, from now on: errors that no call asked for, throttling, tokens, and
+    /// statistics where the property `statistics.interval.ms` is set. Unread, 1,024 events wait; the oldest of more are
+    /// dropped, and counted by [`ClientEvent::Missed`]. Nothing ever waits for a reader.
+    pub fn events(&self) -> ClientEvents {
+        let stream = futures_util::stream::unfold(self.backend().events(), |mut events| async move {
+            match events.recv().await {
+                Ok(event) => Some((event, events)),
+                Err(RecvError::Lagged(missed)) => Some((ClientEvent::Missed { events: missed }, events)),
+                Err(RecvError::Closed) => None,
+            }
+        });
+        ClientEvents(Box::pin(stream))
+    }
+
+    /// Has everything made of this client, and of its clones, log in with these from now on: user and password of SASL PLAIN
+    /// or SCRAM, whichever the client was built with. Connections that there are stay, until the broker asks again
+    /// (`connections.max.reauth.ms`) or they end; a broker that refused the old ones is tried again at once.
+    ///
+    /// To change a password without refusals, give the new one to the cluster first where it can hold both (two users), else
+    /// here within what reconnecting takes.
+    pub fn set_credentials(&self, user: impl Into<String>, password: impl Into<Secret>) -> Result<(), Error> {
+        let (user, password) = (user.into(), password.into());
+        let refuse =
+            |key: &str, problem: &str, remedy: &str| Err(Error::from(ConfigError::new(key, problem).remedy(remedy)));
+        let mechanism = self.properties().get("sasl.mechanism").map(String::as_str);
+        if !matches!(mechanism, Some("PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512")) {
+            return refuse("sasl.mechanism", "the client logs in without a password", "build it with Security::sasl_…");
+        }
+        if user.is_empty() || user.contains('\0') {
+            return refuse("sasl.username", "is empty, or holds a NUL byte", "name a user");
+        }
+        if password.expose().is_empty() || password.expose().contains('\0') {
+            return refuse("sasl.password", "is empty, or holds a NUL byte", "give a password");
+        }
+        Ok(self.backend().set_credentials(&user, &password)?)
+    }
+
     /// Checked, by librdkafka's names. Holds secrets: not for printing.
     pub(crate) fn properties(&self) -> &Properties {
         &self.inner.properties
@@ -84,6 +156,31 @@ impl Client {
 
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
         &self.inner.backend
+    }
+}
+
+/// Events of the clients under a [`Client`]: a stream, which ends once the client, its clones and all that was made of
+/// them are gone.
+pub struct ClientEvents(BoxStream<'static, ClientEvent>);
+
+impl Stream for ClientEvents {
+    type Item = ClientEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl ClientEvents {
+    /// The next event; `None` once there will be none. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<ClientEvent> {
+        std::future::poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
+    }
+}
+
+impl fmt::Debug for ClientEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientEvents")
     }
 }
 
@@ -100,6 +197,8 @@ impl fmt::Debug for Client {
 pub struct ClientBuilder {
     base: Properties,
     set: Properties,
+    places: Places,
+    tokens: Option<TokenSource>,
     /// The first mistake met on the way; `build` returns it.
     mistake: Option<ConfigError>,
 }
@@ -127,6 +226,43 @@ impl ClientBuilder {
                 self
             }
         }
+    }
+
+    /// Where tokens come from, with [`Security::sasl_oauthbearer`]. It is called when a client first connects, and again
+    /// after four fifths of a token's life; one token is for all clients under this one. It runs on a thread with a runtime
+    /// of its own, and is given up after 30 s. A failure is a [`ClientEvent::TokenFailed`], and is tried again after 10 s;
+    /// its error is not told anywhere, since it may hold secrets.
+    #[must_use]
+    pub fn oauth_token<F, T, E>(mut self, source: F) -> Self
+    where
+        F: Fn() -> T + Send + Sync + 'static,
+        T: Future<Output = Result<OAuthToken, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.tokens = Some(Arc::new(move || {
+            let token = source();
+            Box::pin(async move { token.await.map_err(Into::into) })
+        }));
+        self
+    }
+
+    /// The brokers of one topic that is on another cluster, with the same security. Who reads it connects there; a worker
+    /// whose topics, or whose dead letters, are on different clusters is refused. Topics found by a pattern are looked for
+    /// on the client's own cluster. Default: all topics are there.
+    #[must_use]
+    pub fn topic_brokers(mut self, topic: impl Into<String>, brokers: impl Into<String>) -> Self {
+        let error = self.places.put(topic.into(), brokers.into()).err();
+        self.mistake = self.mistake.or(error);
+        self
+    }
+
+    /// What the names of all groups begin with that workers and consumers of this client join, as `staging.`; the admin's
+    /// calls take names as they are. Default: nothing.
+    #[must_use]
+    pub fn group_prefix(mut self, prefix: impl Into<String>) -> Self {
+        let error = self.places.set_prefix(prefix.into()).err();
+        self.mistake = self.mistake.or(error);
+        self
     }
 
     /// Any property by librdkafka's name, as `fetch.wait.max.ms`. What Waterwheel sets itself (`group.id`,
@@ -169,7 +305,8 @@ impl ClientBuilder {
             return Err(mistake);
         }
         let mut properties = overlay(self.base, self.set);
-        let found = check_properties(&properties);
+        let supply = if self.tokens.is_some() { TokenSupply::Callback } else { TokenSupply::None };
+        let found = check_with_tokens(&properties, supply);
         for warning in &found.warnings {
             tracing::warn!("{warning}");
         }
@@ -181,16 +318,16 @@ impl ClientBuilder {
             *value = normal_value(name, value);
         }
         properties.entry("client.id".to_owned()).or_insert_with(|| DEFAULT_CLIENT_ID.to_owned());
-        Ok(Client { inner: Arc::new(Inner { properties, backend: backend() }) })
+        Ok(Client { inner: Arc::new(Inner { properties, places: self.places, backend: backend(self.tokens) }) })
     }
 
     /// The same, of a cluster in memory.
     #[cfg(feature = "__memory")]
     #[doc(hidden)]
     pub fn build_on(self, cluster: &crate::memory::Control, host: u32) -> Result<Client, ConfigError> {
-        let properties = self.brokers("memory:9092").build()?.properties().clone();
+        let Inner { properties, places, .. } = &*self.brokers("memory:9092").build()?.inner;
         let backend = Arc::new(crate::client::memory::Memory::new(cluster.world.clone(), host));
-        Ok(Client { inner: Arc::new(Inner { properties, backend }) })
+        Ok(Client { inner: Arc::new(Inner { properties: properties.clone(), places: places.clone(), backend }) })
     }
 }
 
@@ -205,14 +342,13 @@ impl fmt::Debug for ClientBuilder {
 }
 
 /// The one place that names a backend.
-fn backend() -> Arc<dyn Backend> {
-    Arc::new(Librdkafka)
+fn backend(tokens: Option<TokenSource>) -> Arc<dyn Backend> {
+    Arc::new(Librdkafka::new(Some(Arc::new(ClientPublisher::default())), tokens))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
 
     fn scram() -> Security {
         Security::sasl_scram_sha_512("canary-user", Secret::new("canary-password"))
@@ -268,6 +404,36 @@ mod tests {
         for (builder, expected) in table {
             assert_eq!(builder.build().unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn a_topic_elsewhere_leads_to_its_own_brokers() {
+        let client = Client::builder().brokers("h:1").topic_brokers("orders", "other:1").build().unwrap();
+        assert_eq!(client.for_topic("orders").properties()["bootstrap.servers"], "other:1");
+        assert_eq!(client.for_topic("prices").properties()["bootstrap.servers"], "h:1");
+        assert!(client.for_topics(["orders", "prices"]).is_err());
+        assert!(Client::builder().brokers("h:1").topic_brokers("a b", "h").build().is_err());
+    }
+
+    #[test]
+    fn tokens_go_with_their_mechanism_alone() {
+        let source = || async { Err::<OAuthToken, _>("canary") };
+        let built = |builder: ClientBuilder| builder.brokers("h:1").build().map(|_| ()).map_err(|e| e.to_string());
+        let oauth = || Client::builder().security(Security::sasl_oauthbearer());
+        assert_eq!(built(oauth().oauth_token(source)), Ok(()));
+        assert!(built(oauth()).unwrap_err().starts_with("sasl.mechanism: is OAUTHBEARER, which needs tokens"));
+        let without = built(Client::builder().oauth_token(source)).unwrap_err();
+        assert!(
+            without.starts_with("sasl.mechanism: is not OAUTHBEARER, but there is a source of tokens"),
+            "{without}"
+        );
+        let oidc = built(oauth().oauth_token(source).property("sasl.oauthbearer.method", "oidc")).unwrap_err();
+        assert!(oidc.starts_with("sasl.oauthbearer.method: is oidc"), "{oidc}");
+        let client = Client::builder().brokers("h:1").security(scram()).build().unwrap();
+        assert!(client.set_credentials("", "x").is_err() && client.set_credentials("bob", "").is_err());
+        client.set_credentials("bob", "new").unwrap();
+        let open = Client::new("h:1").unwrap().set_credentials("bob", "canary").unwrap_err().to_string();
+        assert!(open.starts_with("sasl.mechanism: the client logs in without a password"), "{open}");
     }
 
     #[test]

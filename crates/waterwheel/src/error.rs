@@ -133,6 +133,7 @@ pub(crate) mod code {
     pub(crate) const FENCED_PRODUCER: [i32; 3] = [LOCAL_FENCED, 47, 90];
 
     pub(crate) const LOCAL_BAD_MSG: i32 = -199;
+    pub(crate) const LOCAL_FAIL: i32 = -196;
     pub(crate) const LOCAL_DESTROYED: i32 = -197;
     pub(crate) const LOCAL_TRANSPORT: i32 = -195;
     pub(crate) const LOCAL_MSG_TIMED_OUT: i32 = -192;
@@ -150,6 +151,7 @@ pub(crate) mod code {
     pub(crate) const LOCAL_TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const LOCAL_WAIT_CACHE: i32 = -164;
     pub(crate) const LOCAL_PURGE_QUEUE: i32 = -152;
+    pub(crate) const LOCAL_FATAL: i32 = -150;
     pub(crate) const LOCAL_FENCED: i32 = -144;
     pub(crate) const LOCAL_AUTO_OFFSET_RESET: i32 = -140;
 

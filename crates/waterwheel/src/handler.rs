@@ -7,7 +7,6 @@ use std::time::Instant;
 use futures_util::TryFutureExt;
 use futures_util::future::MapErr;
 
-use crate::body::Decode;
 use crate::failure::Failure;
 use crate::record::Record;
 
@@ -22,7 +21,7 @@ use crate::record::Record;
 /// the handler timeout passes, when the partition's drain deadline passes (unless
 /// [`OnDrainDeadline::Abandon`](crate::OnDrainDeadline) is set), or when the partition is lost; the record is then not
 /// finished and comes again, here or at another member. [`Message::cancelled`] tells beforehand.
-pub trait Handler<T: Decode>: Send + Sync + 'static {
+pub trait Handler<T>: Send + Sync + 'static {
     /// The work on one record.
     type Future: Future<Output = Result<(), Failure>> + Send + 'static;
 
@@ -33,7 +32,7 @@ pub trait Handler<T: Decode>: Send + Sync + 'static {
 
 impl<T, F, Fut, E> Handler<T> for F
 where
-    T: Decode,
+    T: Send + 'static,
     F: Fn(Message<T>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<Failure> + 'static,
@@ -62,6 +61,12 @@ impl<T> Message<T> {
     /// The decoded body, by value.
     pub fn into_body(self) -> T {
         self.body
+    }
+
+    /// The same message with another body.
+    pub fn with_body<U>(self, body: U) -> Message<U> {
+        let Self { record, attempt, first_failed_ms, body: _ } = self;
+        Message { record, attempt, first_failed_ms, body }
     }
 
     /// The record as fetched.

@@ -40,7 +40,8 @@
 //! concurrency and memory, [`Retry`], [`DeadLetter`], time-outs, drain, [`Start`], [`Execution`].
 //!
 //! A handler is any `Fn(Message<T>) -> impl Future<Output = Result<(), E>>`, or a type that implements [`Handler`]. `T` is
-//! a body that can [`Decode`] itself: [`Raw`], [`Utf8`], `Json<T>`, or one of your own. `E` is a [`Failure`], which says
+//! a body that can [`Decode`] itself: [`Raw`], [`Utf8`], `Json<T>`, `Protobuf<M>`, [`Keyed`], an `Option` of these, or one of your own.
+//! [`decoded`] puts a [`Decoder`] before a handler, for Avro and schema registries. `E` is a [`Failure`], which says
 //! what is to follow (a retry, a dead letter, a skip, a stop), or any other error, which means the worker's policy. A
 //! [`Message`] gives the body, the [`Record`] as fetched, the number of the attempt, and the drain's deadline.
 //!
@@ -59,9 +60,13 @@
 //!
 //! [`Client::admin`] asks about topics and groups, and changes what groups have committed.
 //!
-//! Beside workers there are a [`Producer`] and an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
+//! A [`Producer`] ([`Client::producer`]) sends records: [`Producer::send`] waits for one, [`Producer::enqueue`] keeps many under way,
+//! [`Producer::send_all`] is for lists. A [`SendFailure`] gives the record back and says whether it may be sent again.
+//! A [`TransactionalProducer`] writes in [`Transaction`]s, which may take a consumer's offsets along.
+//!
+//! Beside workers there is an [`AssignedConsumer`], which reads partitions by hand ([`Client::assigned`]).
 //! [`embedded::Cluster`] is a small Kafka in this process, for trying things out. The examples `worker`, `retries`,
-//! `dead_letters`, `steering`, `exactly_once`, `consumer`, `history` and `table` run on it as they are.
+//! `dead_letters`, `steering`, `exactly_once`, `consumer`, `history`, `table` and `producer` run on it as they are.
 //!
 //! # What is promised
 //!
@@ -91,6 +96,7 @@
 //!
 //! `json` (default): `Json<T>` bodies. `zstd` (default): zstd compression. `vendored`: OpenSSL built in instead of the
 //! system's. `gssapi`: Kerberos. `system-librdkafka`: the system's librdkafka (2.12.1 or newer) instead of the bundled one.
+//! `ops`: probes and metrics over HTTP. `avro`, `protobuf`, `schema-registry`: the modules of these names (`registry` for the last).
 
 #![deny(unsafe_code)]
 
@@ -115,11 +121,15 @@ pub mod metrics;
 mod notifications;
 #[cfg(feature = "ops")]
 pub mod ops;
+mod places;
 mod producer;
 mod record;
+#[cfg(feature = "schema-registry")]
+pub mod registry;
 mod settings;
 pub mod signal;
 mod table;
+mod transactional;
 mod transform;
 mod witness;
 mod worker;
@@ -128,8 +138,18 @@ pub use assigned::{AssignedBuilder, AssignedConsumer, PartitionPosition, ReadEve
 pub use batch::{Batch, BatchHandler, Outcomes};
 #[cfg(feature = "json")]
 pub use body::Json;
-pub use body::{Decode, DecodeError, Raw, Utf8};
-pub use connection::{Client, ClientBuilder};
+#[cfg(feature = "avro")]
+pub use body::avro;
+pub use body::codec::{
+    Decoded, Decoder, Decoding, Encoded, Encoder, Encoding, KeyedBy, Plain, PlainKey, Wait, decoded, keyed,
+};
+#[cfg(feature = "protobuf")]
+pub use body::protobuf;
+#[cfg(feature = "json")]
+pub use body::rules;
+pub use body::{Decode, DecodeError, Encode, EncodeError, FromBytes, Keyed, Raw, Utf8};
+pub use client::{BrokerStatistics, ClientEvent, ClientRole, ClientStatistics, OAuthToken, PartitionStatistics};
+pub use connection::{Client, ClientBuilder, ClientEvents};
 pub use consumer::{
     CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, Notifications, PartitionStream, Partitions,
 };
@@ -144,10 +164,14 @@ pub use handler::{Handler, Message};
 pub use health::{Cause, CheckKind, Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
 pub use notifications::Notification;
-pub use producer::{Delivered, Producer, ProducerRecord, SendFailure};
+pub use producer::{
+    Acks, Compression, Delivered, DeliveryFuture, DeliveryReport, Interceptor, OnFull, Partitioner, Producer,
+    ProducerBuilder, ProducerRecord, Purge, Reports, SendFailure, SendStage, StreamFailure, TraceParent,
+};
 pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
+pub use transactional::{Remedy, Transaction, TransactionFailure, TransactionalProducer, TransactionalProducerBuilder};
 pub use transform::{Outputs, Transform};
 pub use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lanes::Order;
@@ -188,15 +212,37 @@ struct ConsumersDoctests;
 #[cfg(doctest)]
 struct ExactlyOnceDoctests;
 
+/// Compiles the examples in docs/formats.md.
+#[cfg(feature = "json")]
+#[doc = include_str!("../../../docs/formats.md")]
+#[cfg(doctest)]
+struct FormatsDoctests;
+
+/// Compiles the examples in docs/schema-registry.md.
+#[cfg(all(feature = "avro", feature = "schema-registry"))]
+#[doc = include_str!("../../../docs/schema-registry.md")]
+#[cfg(doctest)]
+struct SchemaRegistryDoctests;
+
 /// Compiles the examples in docs/history.md.
 #[doc = include_str!("../../../docs/history.md")]
 #[cfg(doctest)]
 struct HistoryDoctests;
 
+/// Compiles the examples in docs/producing.md.
+#[doc = include_str!("../../../docs/producing.md")]
+#[cfg(doctest)]
+struct ProducingDoctests;
+
 /// Compiles the examples in docs/reading.md.
 #[doc = include_str!("../../../docs/reading.md")]
 #[cfg(doctest)]
 struct ReadingDoctests;
+
+/// Compiles the examples in docs/transactions.md.
+#[doc = include_str!("../../../docs/transactions.md")]
+#[cfg(doctest)]
+struct TransactionsDoctests;
 
 /// Compiles the examples in docs/security.md.
 #[doc = include_str!("../../../docs/security.md")]

@@ -30,6 +30,11 @@ pub(super) struct Figures {
     /// The mean that handlers really waited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) wait_us: Option<u64>,
+    /// How long each `send` took: the median, and all but a hundredth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) p50_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) p99_us: Option<u64>,
     /// What the run does not keep of what the others promise.
     #[serde(rename = "unsafe", skip_serializing_if = "Option::is_none")]
     pub(super) is_unsafe: Option<&'static str>,
@@ -67,6 +72,11 @@ impl Figures {
         if let Some(wait) = self.wait_us {
             row("peak in work", grouped(self.peak_in_flight as u64));
             row("handlers waited", format!("{} µs", grouped(wait)));
+        }
+        for (name, time) in [("send, median", self.p50_us), ("send, p99", self.p99_us)] {
+            if let Some(time) = time {
+                row(name, format!("{} µs", grouped(time)));
+            }
         }
         if let Some(why) = self.is_unsafe {
             text.push_str(&format!("\nunsafe: {why}\n"));
@@ -115,6 +125,8 @@ mod tests {
             rss_mib: 31.5,
             peak_in_flight: 0,
             wait_us: None,
+            p50_us: None,
+            p99_us: None,
             is_unsafe: None,
             stalled: false,
             embedded: false,

@@ -136,11 +136,8 @@ impl<'a> Topics<'a> {
         if self.brokers.are_embedded() {
             return;
         }
-        let what = match &self.made[..] {
-            [] => return,
-            [topic] => format!("the topic {topic} is"),
-            more => format!("{} topics {}-* are", more.len(), self.name),
-        };
-        say(format_args!("{what} left on the brokers, to be deleted with a tool of theirs"));
+        if !self.made.is_empty() {
+            say(format_args!("topics stay on the brokers: waterwheel topic delete {} --execute", self.made.join(" ")));
+        }
     }
 }

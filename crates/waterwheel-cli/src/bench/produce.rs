@@ -1,10 +1,11 @@
 //! `bench produce`.
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use waterwheel::{Producer, ProducerRecord};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use waterwheel::{Producer, ProducerRecord, SendFailure, SendStage};
 
 use super::place::Brokers;
 use super::run::Run;
@@ -18,8 +19,28 @@ const BATCH: usize = 1000;
 /// Batches under way: together a little less than the client's queue holds (100,000 records).
 const UNDER_WAY: usize = 90;
 
-/// The same where each record is sent by itself.
+/// Records enqueued before the first of them is awaited, and such groups under way.
+const GROUP: usize = 10_000;
+const GROUPS: usize = 9;
+
+/// Records under way where each is sent by itself.
 const UNDER_WAY_EACH: usize = 10_000;
+
+/// How long a record may wait for room in the queue.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How records are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    /// `send_all`, 1,000 at once, 90 times under way
+    Batch,
+    /// `enqueue`, and the futures awaited in groups of 10,000, 9 of them under way
+    Futures,
+    /// `send`, 10,000 under way
+    Each,
+    /// `send`, one after the other; tells how long each took
+    Await,
+}
 
 /// Write records and count their acknowledgements
 ///
@@ -41,9 +62,9 @@ pub(crate) struct Produce {
     /// Distinct keys: `k0`, `k1`, ...
     #[arg(long, value_name = "N", default_value_t = 1000)]
     keys: u64,
-    /// Send each record by itself, with an answer of its own, instead of 1,000 at once
-    #[arg(long)]
-    each: bool,
+    /// How the records are sent
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Batch)]
+    mode: Mode,
     /// Partitions of the topic made without brokers
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = super::partitions)]
     partitions: usize,
@@ -66,12 +87,29 @@ impl Produce {
         let run = Run::new(count, started);
         run.begin();
         let to_send = (0..count).map(|i| records[(i % records.len() as u64) as usize].clone());
-        if self.each {
-            send_each(&producer, to_send, || run.add(1)).await?;
-        } else {
-            send(&producer, to_send, |acknowledged| run.add(acknowledged)).await?;
+        let mut took = Vec::new();
+        match self.mode {
+            Mode::Batch => send(&producer, to_send, |acknowledged| run.add(acknowledged)).await?,
+            Mode::Futures => send_groups(&producer, to_send, |acknowledged| run.add(acknowledged)).await?,
+            Mode::Each => send_each(&producer, to_send, || run.add(1)).await?,
+            Mode::Await => {
+                for record in to_send {
+                    let begun = super::instant();
+                    producer.send(record).await.map_err(unsent)?;
+                    took.push(begun.elapsed());
+                    run.add(1);
+                }
+            }
         }
-        let mut figures = run.figures("produce");
+        let mut figures = run.figures(match self.mode {
+            Mode::Batch => "produce",
+            Mode::Futures => "futures",
+            Mode::Each => "each",
+            Mode::Await => "await",
+        });
+        took.sort_unstable();
+        let part = |of_100: usize| took.get(took.len() * of_100 / 100).map(|took| took.as_micros() as u64);
+        (figures.p50_us, figures.p99_us) = (part(50), part(99));
         figures.embedded = brokers.are_embedded();
         figures.print(global.output_or(Output::Json))?;
         producer.close(Duration::from_secs(5)).await;
@@ -122,10 +160,44 @@ async fn send_each(
         }
         match sends.next().await {
             Some(Ok(_)) => acknowledged(),
-            Some(Err(failure)) => {
-                return Err(Failure::new(Exit::Failed, format!("a record was not acknowledged: {failure}")));
-            }
+            Some(Err(failure)) => return Err(unsent(failure)),
             None => return Ok(()),
         }
     }
+}
+
+/// Enqueues records, awaits their futures by the group, and tells how many were acknowledged after each group.
+async fn send_groups(
+    producer: &Producer,
+    records: impl Iterator<Item = ProducerRecord>,
+    mut acknowledged: impl FnMut(u64),
+) -> Result<(), Failure> {
+    let mut groups = VecDeque::new();
+    let mut group = Vec::with_capacity(GROUP);
+    let mut records = records.peekable();
+    while let Some(record) = records.next() {
+        group.push(match producer.enqueue(record) {
+            Err(failure) if failure.stage() == SendStage::QueueFull => {
+                producer.enqueue_within(failure.into_record(), PATIENCE).await.map_err(unsent)?
+            }
+            put_in => put_in.map_err(unsent)?,
+        });
+        let is_last = records.peek().is_none();
+        if group.len() == GROUP || is_last {
+            groups.push_back(std::mem::replace(&mut group, Vec::with_capacity(GROUP)));
+        }
+        while groups.len() >= GROUPS || is_last {
+            let Some(oldest) = groups.pop_front() else { break };
+            let n = oldest.len() as u64;
+            for answer in oldest {
+                answer.await.map_err(unsent)?;
+            }
+            acknowledged(n);
+        }
+    }
+    Ok(())
+}
+
+fn unsent(failure: SendFailure) -> Failure {
+    Failure::new(Exit::Failed, format!("a record was not acknowledged: {failure}"))
 }

@@ -236,6 +236,8 @@ impl Run {
             rss_mib: rounded(peak_rss_mib()),
             peak_in_flight: self.peak.load(Relaxed),
             wait_us: self.waited_ns.load(Relaxed).checked_div(self.waits.load(Relaxed)).map(|ns| ns / 1000),
+            p50_us: None,
+            p99_us: None,
             is_unsafe: None,
             stalled: false,
             embedded: false,

@@ -36,10 +36,10 @@ impl Produced {
         self.ends[partition].load(Relaxed)
     }
 
-    fn note(&self, at: &Delivered) {
+    fn note(&self, partition: i32, offset: i64) {
         self.acknowledged.fetch_add(1, Relaxed);
-        if let Some(end) = usize::try_from(at.partition).ok().and_then(|partition| self.ends.get(partition)) {
-            end.fetch_max(at.offset + 1, Relaxed);
+        if let Some(end) = usize::try_from(partition).ok().and_then(|partition| self.ends.get(partition)) {
+            end.fetch_max(offset + 1, Relaxed);
         }
     }
 
@@ -120,10 +120,14 @@ fn note(
     answer: Result<Delivered, SendFailure>,
 ) -> std::io::Result<()> {
     match answer {
-        Ok(at) => {
+        Ok(Delivered { partition, offset: Some(offset), .. }) => {
             // First the list: who sees the count may rely on it.
-            writeln!(list, "{} {} {key}", at.partition, at.offset)?;
-            produced.note(&at);
+            writeln!(list, "{partition} {offset} {key}")?;
+            produced.note(partition, offset);
+        }
+        Ok(_) => {
+            ended.failed += 1;
+            tracing::warn!("an order was acknowledged without its offset");
         }
         Err(failure) => {
             ended.failed += 1;

@@ -5,11 +5,13 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "what goes wrong in a test's support ends the test")]
 
+mod administration;
 mod assigned;
 mod batches;
 mod bench;
 mod beside;
 mod brokers;
+mod clients;
 mod commits;
 mod consumers;
 mod dead_letters;
@@ -24,6 +26,7 @@ mod hostile;
 mod limits;
 mod network;
 mod produce_verb;
+mod producing;
 mod reading;
 mod rebalances;
 mod records;
@@ -35,4 +38,5 @@ mod statics;
 mod support;
 mod topic_verb;
 mod topics;
+mod transactions;
 mod verifiable;

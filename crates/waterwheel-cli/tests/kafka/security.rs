@@ -1,5 +1,6 @@
 //! TLS, client certificates and SASL, and what is wrong with them.
 
+use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use waterwheel::{DeadLetter, Failure, Message, Raw};
 
-use crate::support::{Answer, Api, Cluster, Entry, Hostile, PATIENCE, Process, Trial, topic_name, wait_until};
+use crate::support::{Answer, Api, Cluster, Entry, Hostile, Kafka, PATIENCE, Process, Trial, topic_name, wait_until};
 
 /// A properties file, since passwords are refused on the command line.
 fn file(dir: &Path, name: &str, properties: &[(&str, &str)]) -> String {
@@ -264,7 +265,7 @@ fn strangers_are_told_within_five_seconds_and_get_no_byte_of_a_login() {
 const REAUTHENTICATE: &str = "connections.max.reauth.ms=5000";
 
 /// The properties of a login by SCRAM.
-fn scram(kafka: &crate::support::Kafka, bootstrap: &str, password: &str) -> Vec<(&'static str, String)> {
+fn scram(kafka: &Kafka, bootstrap: &str, password: &str) -> Vec<(&'static str, String)> {
     vec![
         ("bootstrap.servers", bootstrap.to_owned()),
         ("security.protocol", "sasl_ssl".to_owned()),
@@ -273,6 +274,14 @@ fn scram(kafka: &crate::support::Kafka, bootstrap: &str, password: &str) -> Vec<
         ("sasl.username", "alice".to_owned()),
         ("sasl.password", password.to_owned()),
     ]
+}
+
+/// A user's login by SCRAM at the cluster's own listener.
+pub(crate) fn scram_of(kafka: &Kafka, user: &str, password: &str) -> BTreeMap<String, String> {
+    let mut properties: BTreeMap<_, _> =
+        scram(kafka, &kafka.bootstrap_sasl(), password).into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    properties.insert("sasl.username".to_owned(), user.to_owned());
+    properties
 }
 
 fn borrowed<'a>(properties: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {

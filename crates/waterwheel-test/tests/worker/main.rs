@@ -11,3 +11,4 @@ mod lives;
 mod seeds;
 mod storms;
 mod support;
+mod transactions;

@@ -104,7 +104,9 @@ impl AssignedBuilder {
     /// the future changes nothing.
     pub async fn open(self) -> Result<AssignedConsumer, Error> {
         self.check()?;
-        let (backend, properties) = (self.client.backend(), self.client.properties());
+        let names = self.topics.iter().map(|(name, _)| name.as_str());
+        let client = self.client.for_topics(names.chain(self.partitions.keys().map(|partition| &*partition.topic)))?;
+        let (backend, properties) = (client.backend(), client.properties());
         let fetcher = backend.fetcher(properties)?;
         let by_hand = self.partitions.keys().map(|partition| &*partition.topic);
         let names: BTreeSet<&str> = self.topics.iter().map(|(name, _)| name.as_str()).chain(by_hand).collect();

@@ -10,15 +10,18 @@
 mod access;
 mod admin;
 mod described;
+mod events;
 mod fetcher;
 pub(crate) mod librdkafka;
 mod membership;
 #[cfg(feature = "__memory")]
 pub(crate) mod memory;
 mod producer;
+mod statistics;
 #[cfg(test)]
 #[cfg(feature = "__memory")]
 mod tests;
+mod token;
 mod topics;
 mod transactions;
 
@@ -34,18 +37,28 @@ pub use described::{
     BrokerDescription, ClusterDescription, GroupDescription, GroupList, GroupListing, GroupMember, GroupState,
     GroupType, Operation, PartitionDescription, TopicDescription,
 };
+pub use events::{ClientEvent, ClientRole};
 pub(crate) use fetcher::{FetchFailure, FetchQueue, Fetched, Fetcher, Position};
 pub use membership::{Commit, CommitOutcome, Committed};
 pub(crate) use membership::{GroupProtocol, Membership, MembershipEvent};
-pub(crate) use producer::{Header, Outgoing, Parcel, Producer, SendError, Sent, SentAll, Unsent};
-pub(crate) use transactions::{GroupMetadata, TransactionError, TransactionErrorKind, TransactionFuture, Transactions};
-
+pub use producer::Purge;
+pub(crate) use producer::{
+    Answers, Header, Outgoing, Parcel, Producer, Pull, SendError, Sent, SentAll, Source, Unsent, Written,
+};
+pub(crate) use statistics::StatisticsListener;
+pub use statistics::{BrokerStatistics, ClientStatistics, PartitionStatistics};
+pub use token::OAuthToken;
+pub(crate) use token::TokenSource;
 pub(crate) use topics::{ConfigChange, Deletion};
 pub use topics::{
     ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, DeleteBelow, Isolation, ListedOffset, Mode,
     NewPartitions, NewTopic,
 };
+pub(crate) use transactions::{GroupMetadata, TransactionError, TransactionErrorKind, TransactionFuture, Transactions};
 
+use tokio::sync::broadcast;
+
+use crate::config::Secret;
 use crate::error::KafkaError;
 
 /// A future of a port. Dropping one gives up its answer, not the request.
@@ -75,4 +88,10 @@ pub(crate) trait Backend: Send + Sync {
     /// A producer for transactions; `properties` have a `transactional.id`.
     fn transactions(&self, properties: &Properties) -> Result<Arc<dyn Transactions>, KafkaError>;
     fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError>;
+
+    /// What its clients have to say, from now on.
+    fn events(&self) -> broadcast::Receiver<ClientEvent>;
+
+    /// Has all clients that there are and that will be log in with these from now on.
+    fn set_credentials(&self, user: &str, password: &Secret) -> Result<(), KafkaError>;
 }

@@ -40,12 +40,17 @@ impl Kafka {
     pub(super) fn mock() -> Self {
         let mock = MockCluster::start(1).unwrap();
         mock.initial_rebalance_delay(Duration::from_millis(100));
-        Self { backend: Arc::new(Librdkafka), bootstrap: mock.bootstrap(), mock: Some(mock), memory: None }
+        Self {
+            backend: Arc::new(Librdkafka::new(None, None)),
+            bootstrap: mock.bootstrap(),
+            mock: Some(mock),
+            memory: None,
+        }
     }
 
     pub(super) fn real() -> Option<Self> {
         let bootstrap = std::env::var("WATERWHEEL_BOOTSTRAP").ok()?;
-        Some(Self { backend: Arc::new(Librdkafka), bootstrap, mock: None, memory: None })
+        Some(Self { backend: Arc::new(Librdkafka::new(None, None)), bootstrap, mock: None, memory: None })
     }
 
     /// Within a runtime. Its requests take a moment, as those of the others do.
@@ -141,7 +146,8 @@ pub(super) async fn send(producer: &dyn Producer, records: Vec<Outgoing>) -> Vec
     let answers: Vec<_> = records.into_iter().map(put_in).collect();
     let mut sent = Vec::new();
     for answer in answers {
-        sent.push(answer.await.unwrap().map_err(|unsent| unsent.why));
+        let sent_to = answer.await.unwrap().map_err(|unsent| unsent.why);
+        sent.push(sent_to.map(|at| (at.partition, at.offset.unwrap())));
     }
     sent
 }

@@ -25,6 +25,18 @@ pub struct Findings {
 ///
 /// No broker named is an error too.
 pub fn check_properties(properties: &BTreeMap<String, String>) -> Findings {
+    check_with_tokens(properties, TokenSupply::None)
+}
+
+/// Where tokens to log in with come from, beside the properties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenSupply {
+    None,
+    Callback,
+}
+
+/// The same for a client that may have a source of tokens.
+pub(crate) fn check_with_tokens(properties: &BTreeMap<String, String>, tokens: TokenSupply) -> Findings {
     let mut found = Findings::default();
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, value) in properties {
@@ -42,7 +54,7 @@ pub fn check_properties(properties: &BTreeMap<String, String>) -> Findings {
         return found;
     }
     check_protocol(&set, &mut found);
-    check_sasl(&set, &mut found);
+    check_sasl(&set, tokens, &mut found);
     check_tls(&set, &mut found);
     check_group_times(&set, &mut found);
     found
@@ -97,12 +109,16 @@ fn check_protocol(set: &Set<'_>, found: &mut Findings) {
     }
 }
 
-fn check_sasl(set: &Set<'_>, found: &mut Findings) {
+fn check_sasl(set: &Set<'_>, tokens: TokenSupply, found: &mut Findings) {
+    let mut refuse =
+        |key: &str, problem: &str, remedy: &str| found.errors.push(ConfigError::new(key, problem).remedy(remedy));
+    if tokens == TokenSupply::Callback && set.text("sasl.mechanism") != Some("OAUTHBEARER") {
+        let problem = "is not OAUTHBEARER, but there is a source of tokens";
+        refuse("sasl.mechanism", problem, "begin with Security::sasl_oauthbearer()");
+    }
     if !set.protocol().starts_with("sasl_") {
         return;
     }
-    let mut refuse =
-        |key: &str, problem: &str, remedy: &str| found.errors.push(ConfigError::new(key, problem).remedy(remedy));
     match set.text("sasl.mechanism") {
         Some("PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512") => {
             for name in ["sasl.username", "sasl.password"] {
@@ -111,6 +127,22 @@ fn check_sasl(set: &Set<'_>, found: &mut Findings) {
                 }
             }
         }
+        // The bundled librdkafka has no HTTP client to ask for tokens with.
+        Some("OAUTHBEARER") if set.word("sasl.oauthbearer.method").as_deref() == Some("oidc") => refuse(
+            "sasl.oauthbearer.method",
+            "is oidc, which this build cannot do: it asks no token endpoint by itself",
+            "leave it out, and give tokens by ClientBuilder::oauth_token",
+        ),
+        Some("OAUTHBEARER") if tokens == TokenSupply::None => refuse(
+            "sasl.mechanism",
+            "is OAUTHBEARER, which needs tokens, and only a program can give them",
+            "give them by ClientBuilder::oauth_token, or use SCRAM-SHA-512",
+        ),
+        Some("GSSAPI") if cfg!(not(any(feature = "gssapi", feature = "system-librdkafka"))) => refuse(
+            "sasl.mechanism",
+            "is GSSAPI, which this build has not",
+            "build with the feature gssapi, or use SCRAM-SHA-512",
+        ),
         Some("GSSAPI" | "OAUTHBEARER") => {}
         Some(_) => refuse(
             "sasl.mechanism",

@@ -21,6 +21,7 @@ mod text_file;
 
 pub use bootstrap::check_brokers;
 pub use check::{Findings, check_properties};
+pub(crate) use check::{TokenSupply, check_with_tokens};
 pub use env::properties_from_env;
 pub use error::ConfigError;
 pub use java::properties_from_file;

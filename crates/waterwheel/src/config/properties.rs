@@ -189,7 +189,7 @@ const REFUSED: [(&str, &str); 26] = [
     ("ssl.engine.id", "it would load code into this process: use PEM files"),
     ("ssl.engine.location", "it would load code into this process: use PEM files"),
     ("ssl.providers", "it would load code into this process: configure OpenSSL itself"),
-    ("transactional.id", "transactions are not in this version"),
+    ("transactional.id", "a producer of transactions is given its own: Client::transactional_producer(id)"),
 ];
 
 /// librdkafka's two names for one property: the other one, and the one that is kept.

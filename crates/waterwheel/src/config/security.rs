@@ -36,8 +36,8 @@ pub struct Security {
 #[derive(Clone)]
 struct Sasl {
     mechanism: &'static str,
-    user: String,
-    password: Secret,
+    /// User and password, where the mechanism has them.
+    login: Option<(String, Secret)>,
 }
 
 #[derive(Clone)]
@@ -86,8 +86,13 @@ impl Security {
         Self::sasl("SCRAM-SHA-512", user.into(), password.into())
     }
 
+    /// Tokens (SASL OAUTHBEARER), over TLS, which [`ClientBuilder::oauth_token`](crate::ClientBuilder::oauth_token) gives.
+    pub fn sasl_oauthbearer() -> Self {
+        Self::new(true, Some(Sasl { mechanism: "OAUTHBEARER", login: None }))
+    }
+
     fn sasl(mechanism: &'static str, user: String, password: Secret) -> Self {
-        Self::new(true, Some(Sasl { mechanism, user, password }))
+        Self::new(true, Some(Sasl { mechanism, login: Some((user, password)) }))
     }
 
     /// The authorities that may have signed the broker's certificate: a PEM file, or a folder of them. By default the
@@ -158,10 +163,12 @@ impl Security {
             (Some(_), true) => "sasl_ssl",
         };
         properties.push(("security.protocol", protocol.to_owned()));
-        if let Some(Sasl { mechanism, user, password }) = &self.sasl {
+        if let Some(Sasl { mechanism, login }) = &self.sasl {
             properties.push(("sasl.mechanism", (*mechanism).to_owned()));
-            properties.push(("sasl.username", user.clone()));
-            properties.push(("sasl.password", password.expose().to_owned()));
+            if let Some((user, password)) = login {
+                properties.push(("sasl.username", user.clone()));
+                properties.push(("sasl.password", password.expose().to_owned()));
+            }
         }
         if self.plaintext_sasl {
             if self.sasl.is_none() {

@@ -65,6 +65,19 @@ impl<T: Decode> ConsumerBuilder<T> {
         self.with(|worker| worker.metadata(metadata))
     }
 
+    /// Commits nothing by itself: what is finished is committed by the transactions that
+    /// [begin with](crate::TransactionalProducer::begin_with) this consumer, together with what they send, and counts for
+    /// nothing where they are not committed. Finish a delivery when what follows from it was sent, not before.
+    ///
+    /// When a partition is to leave, what of it is finished waits for the open transaction's commit: after the drain for at
+    /// most 5 s, then the partition leaves and the transaction can only be aborted. `on_assigned` is called again for
+    /// partitions that go back after an abort. [`commit`](ConsumerHandle::commit) and [`reset`](ConsumerHandle::reset) are
+    /// refused; a [`seek`](ConsumerHandle::seek) is committed with the next transaction. Default: the consumer commits by
+    /// itself, every second.
+    pub fn commit_in_transactions(self) -> Self {
+        self.with(WorkerBuilder::commit_in_transactions)
+    }
+
     /// Awaited when partitions came, before their first record; may name offsets at which to begin instead of the
     /// committed ones, for those who keep offsets in a store of their own. An error, or 60 s without an end, ends the
     /// consumer: it would begin at the wrong place.
@@ -129,9 +142,10 @@ impl<T: Decode> ConsumerBuilder<T> {
             let problem = "is for handlers: what a consumer has delivered cannot be taken back";
             return Err(ConfigError::new("handler_timeout", problem).remedy("leave it out, or use a worker").into());
         }
-        let client = self.worker.client().clone();
+        let in_transactions = self.worker.commits_in_transactions();
         let built = Built::new(self.worker)?;
-        let handle = ConsumerHandle::new(built.handle().clone(), client, built.common().clone());
+        let (client, common) = (built.client().clone(), built.common().clone());
+        let handle = ConsumerHandle::new(built.handle().clone(), client, common, in_transactions);
         let task = spawn(async move {
             let _ends = EndsWith(pulled);
             built.run(move || Deliveries::new(outlet())).await

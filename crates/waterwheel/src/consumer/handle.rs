@@ -12,8 +12,9 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::ANSWER_WITHIN;
 use crate::client::Admin;
+use crate::config::ConfigError;
 use crate::connection::Client;
-use crate::driver::coordinator::Ask;
+use crate::driver::coordinator::{Ask, Offer};
 use crate::driver::places::{Watermarks, places};
 use crate::driver::shard::Common;
 use crate::error::{Error, KafkaError, code};
@@ -31,6 +32,8 @@ pub struct ConsumerHandle {
     worker: WorkerHandle,
     common: Arc<Common>,
     client: Client,
+    /// Only transactions commit.
+    in_transactions: bool,
     /// Whom to ask about offsets, made at the first question.
     admin: Arc<OnceLock<Arc<dyn Admin>>>,
 }
@@ -62,8 +65,8 @@ pub struct Lag {
 }
 
 impl ConsumerHandle {
-    pub(super) fn new(worker: WorkerHandle, client: Client, common: Arc<Common>) -> Self {
-        Self { worker, common, client, admin: Arc::default() }
+    pub(super) fn new(worker: WorkerHandle, client: Client, common: Arc<Common>, in_transactions: bool) -> Self {
+        Self { worker, common, client, in_transactions, admin: Arc::default() }
     }
 
     /// The handle of the worker that it is: state, counts, events, snapshots, health; pausing and stopping all of it.
@@ -84,6 +87,7 @@ impl ConsumerHandle {
 
     /// Like [`seek`](Self::seek), and waits until that place is committed.
     pub async fn reset(&self, partition: &TopicPartition, to: Start) -> Result<(), Error> {
+        self.check_commits()?;
         self.seek(partition, to).await?;
         self.commit().await
     }
@@ -113,9 +117,34 @@ impl ConsumerHandle {
     /// Commits all that is finished by now, and waits until the broker has taken it. Failures that may pass are repeated
     /// as long as this is waited for and beyond. Dropping the future leaves the commit under way.
     pub async fn commit(&self) -> Result<(), Error> {
+        self.check_commits()?;
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::Commit(answer)).await?;
         Ok(answered.await.map_err(|_| ended())??)
+    }
+
+    fn check_commits(&self) -> Result<(), ConfigError> {
+        let problem = "has its offsets committed by transactions, as commit_in_transactions() says";
+        let error = || ConfigError::new("consumer", problem).remedy("begin a transaction with it");
+        if self.in_transactions { Err(error()) } else { Ok(()) }
+    }
+
+    /// A transaction begins that is to take this consumer's offsets along. Ready once all that is pulled is of it.
+    pub(crate) async fn begin_transaction(&self) -> Result<(), Error> {
+        if !self.in_transactions {
+            let error = ConfigError::new("consumer", "commits by itself, not in transactions");
+            return Err(error.remedy("build it with commit_in_transactions()").into());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::BeginTransaction(answer)).await?;
+        answered.await.map_err(|_| ended())?
+    }
+
+    /// What is finished and no transaction has committed.
+    pub(crate) async fn offer(&self) -> Result<Offer, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Offer(answer)).await?;
+        answered.await.map_err(|_| ended())?
     }
 
     /// What the group has committed for these partitions, whoever has them. Dropping the future has no effect.
@@ -138,7 +167,7 @@ impl ConsumerHandle {
         let length = text.encode_utf16().count();
         if length > METADATA_LIMIT {
             let problem = format!("has {length} UTF-16 units, brokers take {METADATA_LIMIT}");
-            return Err(crate::config::ConfigError::new("metadata", problem).into());
+            return Err(ConfigError::new("metadata", problem).into());
         }
         self.ask(Ask::Metadata { partition: partition.clone(), text }).await
     }

@@ -3,6 +3,7 @@
 mod asks;
 mod commits;
 mod hooks;
+mod offered;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
@@ -25,6 +26,8 @@ use self::asks::Asked;
 use self::commits::CommitAnswer;
 use self::hooks::Hooked;
 pub(crate) use self::hooks::Hooks;
+pub(crate) use self::offered::Offer;
+use self::offered::Offered;
 use super::mailbox::Mailbox;
 use super::opening::{Found, Opened, Opener};
 use super::quiet::Quiet;
@@ -93,6 +96,7 @@ pub(crate) struct Coordinator<'a> {
     metadata: CommitMetadata,
     asked: Asked,
     hooked: Hooked,
+    offered: Offered,
     /// The partitions that are this member's, as it was told.
     owned: BTreeSet<TopicPartition>,
     names: Vec<TopicPartition>,
@@ -128,6 +132,7 @@ impl<'a> Coordinator<'a> {
         on_map_full: OnMapFull,
         metadata: CommitMetadata,
         hooks: Hooks,
+        in_transactions: bool,
     ) -> Self {
         Self {
             common,
@@ -147,6 +152,7 @@ impl<'a> Coordinator<'a> {
             metadata,
             asked: Asked::default(),
             hooked: Hooked::new(hooks),
+            offered: Offered::new(in_transactions),
             owned: BTreeSet::new(),
             names: Vec::new(),
             ids: HashMap::new(),
@@ -188,6 +194,7 @@ impl<'a> Coordinator<'a> {
                 () = poll_fn(|cx| read(&self.inbox, cx, &mut letters)) => {}
                 Some(opened) = self.opens.next(), if !self.opens.is_empty() => self.opened(opened),
                 Some(answer) = self.commits.next(), if !self.commits.is_empty() => self.commit_answered(answer),
+                committed = self.offered.outcome() => self.transaction_ended(committed),
                 Some(starts) = self.hooked.assigned.next(), if !self.hooked.assigned.is_empty() => self.starts_named(starts),
                 Some(drained) = self.hooked.revoked.next(), if !self.hooked.revoked.is_empty() => self.revoked(drained),
                 Some(found) = self.restarts.next(), if !self.restarts.is_empty() => self.restart(found),
@@ -198,6 +205,7 @@ impl<'a> Coordinator<'a> {
             }
             self.call_on_revoked();
             self.serve_commits();
+            self.serve_offer();
         }
         self.shards.iter().for_each(|shard| shard.post(ToShard::End));
         Ended { error: self.error, cut_off: self.cut_off }
@@ -349,6 +357,7 @@ impl<'a> Coordinator<'a> {
                     self.tell(Event::CutOff { partition: name.clone(), attempts: cut_off });
                     self.cut_off.push((name, cut_off));
                 }
+                self.note_drained(partition, &point, cut_off);
                 self.drained(partition, point);
             }
             FromShard::Collected(points) => self.group.collected(points, now),
@@ -506,6 +515,7 @@ impl<'a> Coordinator<'a> {
                 }
                 GroupAction::Assign { partition, epoch, resume } => {
                     self.epochs.insert(partition, epoch);
+                    self.offered.assigned(partition, epoch, &resume);
                     let assignment = Assignment::new(partition, epoch, self.names[partition.index()].clone());
                     let topic_id = self.topic_ids.get(&partition).copied().flatten();
                     self.shard(partition).post(ToShard::Assign { assignment, resume, topic_id });
@@ -514,10 +524,14 @@ impl<'a> Coordinator<'a> {
                     self.hooked.draining_until(deadline);
                     self.to_shards(&partitions, |partitions| ToShard::Drain { partitions, deadline });
                 }
-                GroupAction::Lose(partitions) => self.to_shards(&partitions, ToShard::Lose),
+                GroupAction::Lose(partitions) => {
+                    self.note_gone(&partitions);
+                    self.to_shards(&partitions, ToShard::Lose);
+                }
                 GroupAction::Close(partitions) => {
                     self.count(Counts { revoked: partitions.len() as u64, ..Counts::default() });
                     self.witness_revoked(&partitions);
+                    self.note_closed(&partitions);
                     if self.revoking.is_empty() {
                         // At the end: nothing is released, the group is left.
                         let names: Vec<_> = partitions.iter().map(|id| self.names[id.index()].clone()).collect();

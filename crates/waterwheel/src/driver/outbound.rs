@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 pub(crate) use crate::client::Sent;
-use crate::client::{Outgoing, Parcel, Producer, SentAll};
+use crate::client::{Outgoing, Parcel, Producer, Pull, Purge, SentAll, Source};
 use crate::error::KafkaError;
 
 /// Most records that can be sent at once.
@@ -43,6 +44,26 @@ impl Outbound {
             self.producer.send(Parcel::Many(records, to));
         }
         Answer(answer)
+    }
+
+    /// Puts a parcel in the send queue.
+    pub(crate) fn give(&self, parcel: Parcel) {
+        self.producer.send(parcel);
+    }
+
+    /// Puts in the send queue what a source has.
+    pub(crate) fn pull(&self, source: &Arc<dyn Source>, when: Pull) {
+        self.producer.pull(source, when);
+    }
+
+    /// Sends at once what waits for its batch to fill, for at most that long.
+    pub(crate) fn hurry(&self, within: Duration) {
+        self.producer.hurry(within);
+    }
+
+    /// Gives up records that are not acknowledged.
+    pub(crate) fn purge(&self, what: Purge) {
+        self.producer.purge(what);
     }
 
     /// Records that have no answer yet.

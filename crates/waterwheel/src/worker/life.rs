@@ -12,6 +12,7 @@ use super::session::SessionEnd;
 use super::{Report, RunError, WorkerBuilder, WorkerHandle};
 use crate::client::{Admin, Properties};
 use crate::config::ConfigError;
+use crate::connection::Client;
 use crate::driver::clock::{Clock, wall_ms};
 use crate::driver::coordinator::{Ask, Wishes};
 use crate::driver::pool::Pool;
@@ -48,6 +49,7 @@ pub(crate) struct Built {
 impl Built {
     /// Checks the configuration. Nothing connects before [`run`](Self::run).
     pub(crate) fn new(builder: WorkerBuilder) -> Result<Self, ConfigError> {
+        let builder = builder.placed()?;
         let properties = builder.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = builder.shards.unwrap_or(cores).min(builder.concurrency);
@@ -77,6 +79,11 @@ impl Built {
         let (state, held) = (ClosedWhenDropped(state), Vec::new());
         let transactional_id = builder.transactional_id();
         Ok(Self { builder, properties, shards, transactional_id, asks: asks_in, held, state, handle, survey })
+    }
+
+    /// Of the cluster that its topics are on.
+    pub(crate) fn client(&self) -> &Client {
+        &self.builder.client
     }
 
     pub(crate) fn handle(&self) -> &WorkerHandle {

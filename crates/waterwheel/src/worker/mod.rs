@@ -72,6 +72,8 @@ pub struct WorkerBuilder {
     metadata: CommitMetadata,
     hooks: Hooks,
     exactly_once: Option<ExactlyOnce>,
+    /// Nothing is committed but by transactions.
+    in_transactions: bool,
 }
 
 impl Client {
@@ -111,6 +113,7 @@ impl Client {
             metadata: CommitMetadata::Map,
             hooks: Hooks::default(),
             exactly_once: None,
+            in_transactions: false,
         }
     }
 }
@@ -202,6 +205,16 @@ impl WorkerBuilder {
     pub fn commit_every(mut self, interval: Duration) -> Self {
         self.commit_every = Some(interval);
         self
+    }
+
+    /// Commits nothing by itself.
+    pub(crate) fn commit_in_transactions(mut self) -> Self {
+        self.in_transactions = true;
+        self
+    }
+
+    pub(crate) fn commits_in_transactions(&self) -> bool {
+        self.in_transactions
     }
 
     /// How long handlers may go on after a revocation or a stop; after a revocation never later than
@@ -312,8 +325,14 @@ impl WorkerBuilder {
         self
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    /// With the client of its topics' cluster, and the group's name as the brokers have it.
+    fn placed(mut self) -> Result<Self, ConfigError> {
+        if self.course.is_none() {
+            self.group = Some(self.client.group(self.group_name()));
+        }
+        let letters = self.dead_letter_topics();
+        self.client = self.client.for_topics(self.topics.iter().chain(&letters).map(String::as_str))?;
+        Ok(self)
     }
 
     pub(crate) fn has_handler_timeout(&self) -> bool {
@@ -391,6 +410,10 @@ impl WorkerBuilder {
         for (name, value) in &self.properties {
             crate::config::check_property(name, value)?;
             properties.insert(name.clone(), value.clone());
+        }
+        if self.in_transactions && properties.get("isolation.level").is_some_and(|level| level == "read_uncommitted") {
+            let problem = "is read_uncommitted: offsets would be read that a transaction is about to change";
+            return Err(ConfigError::new("isolation.level", problem).remedy("leave it out"));
         }
         properties.insert("group.id".to_owned(), self.group_name().to_owned());
         self.exclude_from(&mut properties)?;

@@ -137,6 +137,7 @@ impl Built {
             builder.on_map_full,
             builder.metadata,
             builder.hooks.clone(),
+            builder.in_transactions,
         );
         held.drain(..).for_each(|ask| coordinator.ask(ask));
         let trouble = handle.trouble.clone();
@@ -240,6 +241,9 @@ fn engine_settings(builder: &WorkerBuilder, common: &Common) -> Settings {
     }
 }
 
+/// A century, which clocks can add.
+const NEVER: Duration = Duration::from_secs(3_155_760_000);
+
 fn group_settings(builder: &WorkerBuilder, properties: &Properties) -> GroupSettings {
     let millis = |name: &str| properties.get(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
     let max_poll = millis("max.poll.interval.ms").unwrap_or(Duration::from_secs(300));
@@ -252,7 +256,8 @@ fn group_settings(builder: &WorkerBuilder, properties: &Properties) -> GroupSett
     let less = |time: Duration, margin: Duration| time.saturating_sub(margin).max(time / 2);
     GroupSettings {
         committer: if builder.exactly_once.is_some() { Committer::Shards } else { Committer::Member },
-        commit_every: builder.commit_interval(),
+        // Transactions commit when they end.
+        commit_every: if builder.in_transactions { NEVER } else { builder.commit_interval() },
         drain_timeout: builder.drain_timeout,
         revocation_limit: less(max_poll, REVOCATION_MARGIN),
         // The answer may have been to something else than a heartbeat, which is all that keeps a session alive.

@@ -11,6 +11,7 @@ fn every_example_runs_and_ends() {
         ("consumer", "2 partitions went back"),
         ("history", "2 prices, apple at 5"),
         ("table", "2 prices, apple at 5"),
+        ("producer", "5000 acknowledged one by one, 0 left"),
         ("steering", "clean: true, cut off: []"),
         ("exactly_once", "4 orders, 0 transactions aborted"),
     ];

@@ -55,7 +55,8 @@ impl Measurement {
             producer.send(record)
         };
         let probes = try_join_all((0..partitions).map(probe)).await.map_err(unsent)?;
-        Ok((producer, probes.into_iter().map(|delivered| delivered.offset).collect()))
+        let offsets = probes.into_iter().map(offset_of).collect::<Result<_, _>>()?;
+        Ok((producer, offsets))
     }
 
     /// Waits for the consumer, sends, and waits until all ends were seen or their time is over.
@@ -137,7 +138,8 @@ impl Measurement {
                 }
                 Some((record, answer)) = unanswered.next() => {
                     let delivered: waterwheel::Delivered = answer_of(answer)?;
-                    lock(shared).sent(delivered.partition, delivered.offset, record);
+                    let (partition, offset) = (delivered.partition, offset_of(delivered)?);
+                    lock(shared).sent(partition, offset, record);
                 }
                 _ = tick.tick() => {
                     let all = lock(shared).paired() == self.schedule.total;
@@ -148,6 +150,11 @@ impl Measurement {
             }
         }
     }
+}
+
+/// Records are told apart by their offsets.
+fn offset_of(delivered: waterwheel::Delivered) -> Result<i64, Failure> {
+    delivered.offset.ok_or_else(|| Failure::new(Exit::Failed, "a broker acknowledged a record without its offset"))
 }
 
 fn answer_of<T>(answer: Result<T, waterwheel::SendFailure>) -> Result<T, Failure> {

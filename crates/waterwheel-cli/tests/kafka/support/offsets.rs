@@ -72,11 +72,20 @@ impl Kafka {
 
     /// The number of the broker that coordinates the group.
     pub(crate) fn coordinator(&self, group: &str) -> usize {
+        self.coordinates("__consumer_offsets", group)
+    }
+
+    /// The number of the broker that coordinates the transactions of an id, once there was one.
+    pub(crate) fn transaction_coordinator(&self, id: &str) -> usize {
+        self.coordinates("__transaction_state", id)
+    }
+
+    fn coordinates(&self, log: &str, name: &str) -> usize {
         // Java's String.hashCode, as the brokers reckon.
-        let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+        let hash = name.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
         let consumer = self.consumer("nobody");
-        wait_for(PATIENCE, "the group's coordinator", || {
-            let metadata = consumer.fetch_metadata(Some("__consumer_offsets"), Duration::from_secs(5)).ok()?;
+        wait_for(PATIENCE, "the coordinator", || {
+            let metadata = consumer.fetch_metadata(Some(log), Duration::from_secs(5)).ok()?;
             let partitions = metadata.topics().first()?.partitions();
             let number = i32::try_from(hash.unsigned_abs() as usize % partitions.len()).ok()?;
             let partition = partitions.iter().find(|partition| partition.id() == number)?;

@@ -21,7 +21,8 @@ use super::handle::{Handle, Queue, Topic, lock};
 use super::properties::Role;
 use super::reader::{Piece, Reader, Room};
 use super::ready::{Ready, Signal, Token};
-use crate::client::{FetchFailure, FetchQueue, Fetched, Fetcher, PortFuture, Position, Properties};
+use super::siblings::Setup;
+use crate::client::{FetchFailure, FetchQueue, Fetched, Fetcher, PortFuture, Position};
 use crate::error::{KafkaError, code};
 use crate::record::Assignment;
 
@@ -32,7 +33,7 @@ pub(super) struct FetchClient {
 }
 
 impl FetchClient {
-    pub(super) fn new(properties: &Properties) -> Result<Self, KafkaError> {
+    pub(super) fn new(properties: &Setup) -> Result<Self, KafkaError> {
         let core = Core::new(properties)?;
         Ok(Self { core: Mutex::new(Some(Arc::new(core))) })
     }
@@ -69,7 +70,7 @@ impl Fetcher for FetchClient {
 
 /// What the shards share.
 struct Core {
-    properties: Properties,
+    properties: Setup,
     instance: Instance,
     /// Errors of the whole instance.
     main: Queue,
@@ -115,7 +116,7 @@ unsafe extern "C" fn on_trouble(_: *mut sys::rd_kafka_t, trouble: *mut c_void) {
 }
 
 impl Core {
-    fn new(properties: &Properties) -> Result<Self, KafkaError> {
+    fn new(properties: &Setup) -> Result<Self, KafkaError> {
         let handle = Handle::new(Role::Fetch, properties, sys::RD_KAFKA_EVENT_ERROR)?;
         let main = Queue::main(&handle)?;
         let trouble = Arc::<Trouble>::default();

@@ -7,7 +7,9 @@ use std::any::Any;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use tokio::sync::oneshot;
@@ -15,7 +17,10 @@ use tokio::sync::oneshot;
 use super::errors;
 use super::list::c_string;
 use super::properties::{self, Redaction, Role};
-use crate::client::{PortFuture, Properties};
+use super::siblings::{Setup, Siblings};
+use super::tokens;
+use crate::client::{ClientEvent, ClientRole, PortFuture};
+use crate::config::Secret;
 use crate::error::KafkaError;
 
 /// A client instance.
@@ -35,11 +40,22 @@ unsafe impl Send for Handle {}
 unsafe impl Sync for Handle {}
 
 impl Handle {
-    /// Makes an instance, which connects to nothing until it is used. `events`: what its queues yield as events.
-    pub(super) fn new(role: Role, properties: &Properties, events: i32) -> Result<Arc<Self>, KafkaError> {
-        let log = Box::new(Log { redaction: Redaction::of(properties) });
+    /// Makes an instance, which connects to nothing until it is used. `events`: what its queues yield as events; errors, and
+    /// the statistics that the user asked for, are told to who listens as they are taken from a queue.
+    pub(super) fn new(role: Role, setup: &Setup, events: i32) -> Result<Arc<Self>, KafkaError> {
+        let siblings = &setup.siblings;
+        let properties = siblings.properties_now(setup);
+        let every = setup.statistics_every().filter(|_| role.is_heard());
+        let log = Box::new(Log {
+            redaction: Redaction::of(&properties),
+            role,
+            siblings: siblings.clone(),
+            every,
+            last_told: AtomicU64::new(0),
+        });
+        let events = if every.is_some() { events | sys::RD_KAFKA_EVENT_STATS } else { events };
         let conf = Conf::new();
-        for (name, value) in properties::of(role, properties) {
+        for (name, value) in properties::of(role, &properties) {
             conf.set(&name, &value).map_err(|said| refused(&log.redaction.apply(&said)))?;
         }
         // SAFETY: the configuration is live; `log` is boxed and outlives the instance (see `drop`).
@@ -47,13 +63,21 @@ impl Handle {
             sys::rd_kafka_conf_set_opaque(conf.0, (&raw const *log).cast_mut().cast());
             sys::rd_kafka_conf_set_log_cb(conf.0, Some(on_log));
             sys::rd_kafka_conf_set_events(conf.0, events);
+            if role.is_heard() {
+                sys::rd_kafka_conf_set_throttle_cb(conf.0, Some(on_throttle));
+            }
         }
         // Tokens are renewed on a thread of librdkafka's, because not every client's queue is polled all the time.
         let mechanism = properties.get("sasl.mechanism").or_else(|| properties.get("sasl.mechanisms"));
         let oauth = mechanism.is_some_and(|m| m.eq_ignore_ascii_case("OAUTHBEARER"));
         if oauth {
             // SAFETY: the configuration is live.
-            unsafe { sys::rd_kafka_conf_enable_sasl_queue(conf.0, 1) }
+            unsafe {
+                sys::rd_kafka_conf_enable_sasl_queue(conf.0, 1);
+                if siblings.tokens().is_some() {
+                    sys::rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf.0, Some(tokens::on_refresh));
+                }
+            }
         }
         let kind = match role {
             Role::Membership | Role::Fetch | Role::Reread => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
@@ -68,6 +92,7 @@ impl Handle {
         // The instance owns the configuration now.
         std::mem::forget(conf);
         let handle = Arc::new(Self { rk, log: Some(log), kept: Mutex::default(), ended: Mutex::default() });
+        siblings.join(&handle)?;
         if oauth {
             // SAFETY: the instance is live, the error object is ours.
             unsafe { errors::take(sys::rd_kafka_sasl_background_callbacks_enable(handle.as_ptr()), "OAUTHBEARER")? };
@@ -99,7 +124,44 @@ impl Handle {
 
     /// Removes secrets from what librdkafka said.
     pub(super) fn redact(&self, text: &str) -> String {
-        self.log.as_ref().map_or_else(String::new, |log| log.redaction.apply(text))
+        self.log.as_ref().map_or_else(String::new, |log| log.redact(text))
+    }
+
+    pub(super) fn role(&self) -> ClientRole {
+        self.log.as_ref().map_or(ClientRole::Admin, |log| log.role.public())
+    }
+
+    /// For connections that are made from now on; a broker that refused the old ones is tried again at once.
+    pub(super) fn set_credentials(&self, user: &str, password: &Secret) -> Result<(), KafkaError> {
+        let (user, password) = (c_string(user)?, c_string(password.expose())?);
+        // SAFETY: the instance is live, both texts end in NUL and are copied; the error object is ours.
+        unsafe {
+            let refused = sys::rd_kafka_sasl_set_credentials(self.as_ptr(), user.as_ptr(), password.as_ptr());
+            errors::take(refused, "the credentials")
+        }
+    }
+
+    /// Tells who listens of an event that is about the instance itself.
+    fn tell(&self, event: &Event) {
+        let Some(log) = &self.log else { return };
+        match event.kind() {
+            sys::RD_KAFKA_EVENT_ERROR => log.siblings.say(ClientEvent::Error {
+                role: log.role.public(),
+                error: event.error(self),
+                is_fatal: event.is_fatal(),
+            }),
+            sys::RD_KAFKA_EVENT_STATS => {
+                // SAFETY: the event is live, and its text with it.
+                log.statistics(&unsafe { errors::text(sys::rd_kafka_event_stats(event.as_ptr())) });
+            }
+            _ => {}
+        }
+    }
+
+    /// What tells it from others in this process.
+    fn name(&self) -> String {
+        // SAFETY: the instance is live, and its name with it.
+        unsafe { errors::text(sys::rd_kafka_name(self.as_ptr())) }
     }
 
     /// Ready once the instance has ended, or at once where it has already.
@@ -129,6 +191,9 @@ impl Drop for Handle {
         // SAFETY: the last owner of the instance gives it to one other thread.
         unsafe impl Send for Last {}
 
+        if let Some(log) = &self.log {
+            log.siblings.ended(&self.name());
+        }
         let ended = std::mem::take(&mut *lock(&self.ended));
         let kept = (self.log.take(), std::mem::take(&mut *lock(&self.kept)));
         // An instance that stays for want of a thread goes on using what it was given.
@@ -154,8 +219,51 @@ impl Drop for Handle {
 /// The log's target.
 const TARGET: &str = "waterwheel::librdkafka";
 
-struct Log {
+/// What the calls of an instance need.
+pub(super) struct Log {
     redaction: Redaction,
+    pub(super) role: Role,
+    pub(super) siblings: Arc<Siblings>,
+    /// How often the user wants statistics.
+    every: Option<Duration>,
+    /// When they were told last, by their own clock, in microseconds.
+    last_told: AtomicU64,
+}
+
+impl Log {
+    fn redact(&self, text: &str) -> String {
+        self.siblings.redact(&self.redaction.apply(text))
+    }
+
+    /// Tells statistics, unless they come more often than they are wanted.
+    fn statistics(&self, json: &str) {
+        let (Some(every), Some(written)) = (self.every, super::figures::written(json)) else { return };
+        let last = Duration::from_micros(self.last_told.load(Ordering::Relaxed));
+        // They are written a little before or after their time.
+        if last.is_zero() || written.saturating_sub(last) + SLACK >= every {
+            self.last_told.store(u64::try_from(written.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.siblings.statistics(self.role.public(), json);
+        }
+    }
+}
+
+const SLACK: Duration = Duration::from_millis(100);
+
+/// Called by who polls the instance's queue.
+unsafe extern "C" fn on_throttle(
+    _: *mut sys::rd_kafka_t,
+    _: *const c_char,
+    broker: i32,
+    time_ms: c_int,
+    log: *mut c_void,
+) {
+    // SAFETY: the opaque is the instance's `Log`, which outlives it.
+    let log = unsafe { &*log.cast::<Log>() };
+    let time = Duration::from_millis(u64::try_from(time_ms).unwrap_or(0));
+    // Once more when it is over.
+    if !time.is_zero() {
+        log.siblings.say(ClientEvent::Throttled { role: log.role.public(), broker, time });
+    }
 }
 
 /// Called from any of librdkafka's threads, sometimes under a lock of its own.
@@ -173,16 +281,18 @@ unsafe extern "C" fn on_log(rk: *const sys::rd_kafka_t, level: c_int, facility: 
         }
         (&*log, errors::text(facility), errors::text(said))
     };
-    let said = log.redaction.apply(&said);
+    let (said, client) = (log.redact(&said), log.role.public().as_str());
     // Syslog's levels. librdkafka repeats by itself nearly everything it calls an error; what does not mend comes back
     // through the ports, and so does what these two facilities say each time that a broker cannot be reached.
     match level {
-        _ if ["FAIL", "ERROR"].contains(&facility.as_str()) => tracing::debug!(target: TARGET, facility, "{said}"),
-        ..=2 => tracing::error!(target: TARGET, facility, "{said}"),
-        3..=4 => tracing::warn!(target: TARGET, facility, "{said}"),
-        5 => tracing::info!(target: TARGET, facility, "{said}"),
-        6 => tracing::debug!(target: TARGET, facility, "{said}"),
-        _ => tracing::trace!(target: TARGET, facility, "{said}"),
+        _ if ["FAIL", "ERROR"].contains(&facility.as_str()) => {
+            tracing::debug!(target: TARGET, client, facility, "{said}")
+        }
+        ..=2 => tracing::error!(target: TARGET, client, facility, "{said}"),
+        3..=4 => tracing::warn!(target: TARGET, client, facility, "{said}"),
+        5 => tracing::info!(target: TARGET, client, facility, "{said}"),
+        6 => tracing::debug!(target: TARGET, client, facility, "{said}"),
+        _ => tracing::trace!(target: TARGET, client, facility, "{said}"),
     }
 }
 
@@ -246,7 +356,7 @@ impl Said {
 pub(super) struct Queue {
     queue: NonNull<sys::rd_kafka_queue_t>,
     /// Dropped after the queue.
-    _handle: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
 // SAFETY: librdkafka's queues lock themselves.
@@ -278,7 +388,7 @@ impl Queue {
 
     fn of(handle: &Arc<Handle>, queue: *mut sys::rd_kafka_queue_t) -> Result<Self, KafkaError> {
         let queue = NonNull::new(queue).ok_or_else(errors::ended)?;
-        Ok(Self { queue, _handle: handle.clone() })
+        Ok(Self { queue, handle: handle.clone() })
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
@@ -288,7 +398,9 @@ impl Queue {
     /// The next event, waiting at most `wait_ms`.
     pub(super) fn poll(&self, wait_ms: c_int) -> Option<Event> {
         // SAFETY: the queue is live; the event is ours.
-        NonNull::new(unsafe { sys::rd_kafka_queue_poll(self.as_ptr(), wait_ms) }).map(Event)
+        let event = NonNull::new(unsafe { sys::rd_kafka_queue_poll(self.as_ptr(), wait_ms) }).map(Event)?;
+        self.handle.tell(&event);
+        Some(event)
     }
 
     /// Ends a `poll` that waits on another thread.

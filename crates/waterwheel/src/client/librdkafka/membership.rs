@@ -26,10 +26,11 @@ use super::errors;
 use super::handle::{Event, Handle, Queue, lock};
 use super::list::{self, List};
 use super::properties::Role;
+use super::siblings::Setup;
 use super::statistics::{Answered, CoordinatorClock};
 use crate::client::transactions::Standing;
 use crate::client::{
-    Commit, CommitOutcome, Committed, GroupMetadata, GroupProtocol, Membership, MembershipEvent, PortFuture, Properties,
+    Commit, CommitOutcome, Committed, GroupMetadata, GroupProtocol, Membership, MembershipEvent, PortFuture,
 };
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -42,7 +43,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn join(properties: &Properties, topics: &[String]) -> Result<Self, KafkaError> {
+    pub(super) fn join(properties: &Setup, topics: &[String]) -> Result<Self, KafkaError> {
         let events = sys::RD_KAFKA_EVENT_REBALANCE
             | sys::RD_KAFKA_EVENT_OFFSET_COMMIT
             | sys::RD_KAFKA_EVENT_ERROR

@@ -13,6 +13,7 @@ use super::errors;
 use super::handle::Handle;
 use super::list::c_string;
 use super::properties::Role;
+use super::siblings::{Setup, Siblings};
 use crate::client::Properties;
 use crate::error::KafkaError;
 
@@ -30,7 +31,7 @@ unsafe impl Sync for MockCluster {}
 
 impl MockCluster {
     pub(crate) fn start(brokers: usize) -> Result<Self, KafkaError> {
-        let handle = Handle::new(Role::Admin, &Properties::new(), 0)?;
+        let handle = Handle::new(Role::Admin, &Setup::new(&Properties::new(), &Siblings::new(None, None)), 0)?;
         // SAFETY: the instance is live and kept for as long as the cluster.
         let cluster =
             unsafe { sys::rd_kafka_mock_cluster_new(handle.as_ptr(), i32::try_from(brokers).unwrap_or(i32::MAX)) };

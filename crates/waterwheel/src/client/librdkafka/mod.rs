@@ -15,7 +15,8 @@
 //! | `fetcher`, `reader`, `ready` | reading: a shard's partitions; messages to batches; whose turn it is |
 //! | `producer`, `parcels`, `enqueue` | writing: reports and answers; records under way; the calls |
 //! | `transactions` | a producer's blocking calls for transactions |
-//! | `admin/` | questions about brokers, topics and groups; commits by who is no member |
+//! | `admin/` | questions about brokers, topics, groups, rules and users; changes of them |
+//! | `siblings`, `figures`, `tokens` | what the instances of one client share; statistics decoded; OAUTHBEARER |
 //! | `mock` | librdkafka's cluster in this process |
 #![expect(unsafe_code, reason = "librdkafka is a C library; this folder is where its calls are")]
 
@@ -23,6 +24,7 @@ mod admin;
 mod enqueue;
 mod errors;
 mod fetcher;
+mod figures;
 mod handle;
 mod list;
 mod membership;
@@ -33,18 +35,40 @@ mod producer;
 mod properties;
 mod reader;
 mod ready;
+mod siblings;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod transactions;
 
 use std::sync::{Arc, Once};
 
-use super::{Admin, Backend, Fetcher, Membership, Producer, Properties, Transactions};
+use tokio::sync::broadcast;
+
+use self::siblings::{Setup, Siblings};
+use super::{
+    Admin, Backend, ClientEvent, Fetcher, Membership, Producer, Properties, StatisticsListener, TokenSource,
+    Transactions,
+};
+use crate::config::Secret;
 use crate::error::KafkaError;
 
 /// Clients of librdkafka.
-pub(crate) struct Librdkafka;
+pub(crate) struct Librdkafka {
+    siblings: Arc<Siblings>,
+}
+
+impl Librdkafka {
+    /// With who publishes statistics, and where tokens come from.
+    pub(crate) fn new(listener: Option<Arc<dyn StatisticsListener>>, tokens: Option<TokenSource>) -> Self {
+        Self { siblings: Siblings::new(listener, tokens) }
+    }
+
+    fn setup(&self, properties: &Properties) -> Setup {
+        Setup::new(properties, &self.siblings)
+    }
+}
 
 /// The first version without known stalls in the consumer protocol (its release notes, librdkafka issue 5541).
 const STEADY_CONSUMER_PROTOCOL: i32 = 0x020f_0000;
@@ -72,22 +96,30 @@ impl Backend for Librdkafka {
         if properties.get("group.protocol").is_some_and(|p| p == "consumer") {
             warn_of_old_library();
         }
-        Ok(Arc::new(membership::Member::join(properties, topics)?))
+        Ok(Arc::new(membership::Member::join(&self.setup(properties), topics)?))
     }
 
     fn fetcher(&self, properties: &Properties) -> Result<Arc<dyn Fetcher>, KafkaError> {
-        Ok(Arc::new(fetcher::FetchClient::new(properties)?))
+        Ok(Arc::new(fetcher::FetchClient::new(&self.setup(properties))?))
     }
 
     fn producer(&self, properties: &Properties) -> Result<Arc<dyn Producer>, KafkaError> {
-        Ok(Arc::new(producer::Sender::new(properties)?))
+        Ok(Arc::new(producer::Sender::new(&self.setup(properties))?))
     }
 
     fn transactions(&self, properties: &Properties) -> Result<Arc<dyn Transactions>, KafkaError> {
-        Ok(Arc::new(transactions::Transactor::new(properties)?))
+        Ok(Arc::new(transactions::Transactor::new(&self.setup(properties))?))
     }
 
     fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError> {
-        Ok(Arc::new(admin::AdminClient::new(properties)?))
+        Ok(Arc::new(admin::AdminClient::new(&self.setup(properties))?))
+    }
+
+    fn events(&self) -> broadcast::Receiver<ClientEvent> {
+        self.siblings.listen()
+    }
+
+    fn set_credentials(&self, user: &str, password: &Secret) -> Result<(), KafkaError> {
+        self.siblings.set_credentials(user, password)
     }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::errors;
-use crate::client::{Outgoing, Parcel, SendError, SentAll, Unsent};
+use crate::client::{Answers, Outgoing, Parcel, SendError, SentAll, Unsent, Written};
 use crate::error::KafkaError;
 
 /// A record's place: its parcel, and where in it. Travels through librdkafka as the message's opaque.
@@ -15,15 +15,56 @@ use crate::error::KafkaError;
 pub(super) struct Ticket {
     pub(super) parcel: u32,
     pub(super) place: u32,
+    /// Who sent it wants to know where it was written.
+    pub(super) asks: bool,
 }
+
+/// The bit of `asks`; a place stays below it (`MOST_AT_ONCE`).
+const ASKS: u64 = 1 << 31;
 
 impl Ticket {
     pub(super) fn to_bits(self) -> u64 {
-        u64::from(self.parcel) << 32 | u64::from(self.place)
+        u64::from(self.parcel) << 32 | u64::from(self.place) | if self.asks { ASKS } else { 0 }
     }
 
     pub(super) fn from_bits(bits: u64) -> Self {
-        Self { parcel: (bits >> 32) as u32, place: bits as u32 }
+        Self { parcel: (bits >> 32) as u32, place: (bits & (ASKS - 1)) as u32, asks: bits & ASKS != 0 }
+    }
+}
+
+/// What is to be told, with no lock held.
+pub(super) enum Answer {
+    /// A parcel of which nothing is unanswered any more.
+    Whole(Held),
+    /// Some records of one that has an answer for each.
+    Part(Arc<dyn Answers>, Vec<(u32, Written)>, Vec<(u32, Unsent)>),
+}
+
+impl Answer {
+    /// How many records it answers.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Answer::Whole(Held { parcel: Parcel::Each(..), .. }) => 0,
+            Answer::Whole(held) => held.parcel.records().len(),
+            Answer::Part(_, written, failed) => written.len() + failed.len(),
+        }
+    }
+
+    /// Why a record of it failed.
+    pub(super) fn failure(&self) -> Option<&KafkaError> {
+        let why = match self {
+            Answer::Whole(held) => held.failed.first().map(|(_, why)| why),
+            Answer::Part(.., failed) => failed.first().map(|(_, unsent)| &unsent.why),
+        };
+        why.map(|why| &why.error)
+    }
+
+    /// Tells whoever waits for it.
+    pub(super) fn tell(self) {
+        match self {
+            Answer::Whole(held) => held.tell(),
+            Answer::Part(to, written, failed) => to.told(&written, failed),
+        }
     }
 }
 
@@ -58,8 +99,8 @@ pub(super) struct Held {
     next: u32,
     unanswered: u32,
     failed: Vec<(usize, SendError)>,
-    /// Where a record was written.
-    at: Option<(i32, i64)>,
+    /// Where the record was written, if it is one that asks.
+    at: Option<Written>,
 }
 
 impl Parcels {
@@ -99,12 +140,13 @@ impl Parcels {
         for &number in &self.waiting {
             let Some(held) = self.held[number as usize].as_mut() else { continue };
             let records = held.parcel.records();
+            let asks = !matches!(held.parcel, Parcel::Many(..));
             let mut whole = true;
             let mut again = 0;
             while again < held.refused.len() && whole {
                 whole = run.len() < most && Run::admits(&mut so_far, &records[held.refused[again] as usize]);
                 if whole {
-                    run.push(Ticket { parcel: number, place: held.refused[again] });
+                    run.push(Ticket { parcel: number, place: held.refused[again], asks });
                     again += 1;
                 }
             }
@@ -112,7 +154,7 @@ impl Parcels {
             while (held.next as usize) < records.len() && whole {
                 whole = run.len() < most && Run::admits(&mut so_far, &records[held.next as usize]);
                 if whole {
-                    run.push(Ticket { parcel: number, place: held.next });
+                    run.push(Ticket { parcel: number, place: held.next, asks });
                     held.next += 1;
                 }
             }
@@ -147,24 +189,45 @@ impl Parcels {
         }
     }
 
-    /// Notes that `count` records of a parcel were acknowledged, the last one as being at `at`. The parcel, if that was all.
-    pub(super) fn acknowledged(&mut self, parcel: u32, count: u32, at: (i32, i64)) -> Option<Held> {
-        let held = self.held.get_mut(parcel as usize)?.as_mut()?;
-        held.at = Some(at);
-        held.unanswered -= count;
-        self.if_answered(parcel)
+    /// Notes that `count` records of a parcel were acknowledged that do not ask where they were written.
+    pub(super) fn acknowledged(&mut self, parcel: u32, count: u32, answers: &mut Vec<Answer>) {
+        if let Some(held) = self.held.get_mut(parcel as usize).and_then(Option::as_mut) {
+            held.unanswered -= count;
+            self.if_answered(parcel, answers);
+        }
     }
 
-    /// Notes that a record failed. Its parcel, if it was the last one.
-    pub(super) fn failed(&mut self, ticket: Ticket, error: SendError) -> Option<Held> {
-        let held = self.held.get_mut(ticket.parcel as usize)?.as_mut()?;
-        held.failed.push((ticket.place as usize, error));
+    /// Notes where records of a parcel were written, by their places.
+    pub(super) fn written(&mut self, parcel: u32, written: Vec<(u32, Written)>, answers: &mut Vec<Answer>) {
+        let Some(held) = self.held.get_mut(parcel as usize).and_then(Option::as_mut) else { return };
+        held.unanswered -= written.len() as u32;
+        held.at = written.last().map(|(_, at)| *at);
+        if let Parcel::Each(_, to) = &held.parcel {
+            answers.push(Answer::Part(to.clone(), written, Vec::new()));
+        }
+        self.if_answered(parcel, answers);
+    }
+
+    /// Notes that a record failed.
+    pub(super) fn failed(&mut self, ticket: Ticket, why: SendError, answers: &mut Vec<Answer>) {
+        let Some(held) = self.held.get_mut(ticket.parcel as usize).and_then(Option::as_mut) else { return };
         held.unanswered -= 1;
-        self.if_answered(ticket.parcel)
+        match &held.parcel {
+            Parcel::Each(records, to) => {
+                let unsent = (ticket.place, Unsent { record: records[ticket.place as usize].clone(), why });
+                match answers.last_mut() {
+                    Some(Answer::Part(same, _, failed)) if Arc::ptr_eq(same, to) => failed.push(unsent),
+                    _ => answers.push(Answer::Part(to.clone(), Vec::new(), vec![unsent])),
+                }
+            }
+            _ => held.failed.push((ticket.place as usize, why)),
+        }
+        self.if_answered(ticket.parcel, answers);
     }
 
-    fn if_answered(&mut self, parcel: u32) -> Option<Held> {
-        let held = self.held[parcel as usize].take_if(|held| held.unanswered == 0)?;
+    fn if_answered(&mut self, parcel: u32, answers: &mut Vec<Answer>) {
+        let Some(held) = self.held[parcel as usize].take_if(|held| held.unanswered == 0) else { return };
+        answers.push(Answer::Whole(held));
         self.free.push(parcel);
         if self.free.len() == self.held.len() {
             // What a burst took is given back.
@@ -174,22 +237,19 @@ impl Parcels {
             self.free.shrink_to(KEPT);
             self.waiting.shrink_to(KEPT);
         }
-        Some(held)
     }
 
-    /// Fails everything that waits. The parcels that are answered by that.
-    pub(super) fn give_up(&mut self, error: &SendError) -> Vec<Held> {
-        let mut answered = Vec::new();
+    /// Fails everything that waits.
+    pub(super) fn give_up(&mut self, error: &SendError, answers: &mut Vec<Answer>) {
         for number in std::mem::take(&mut self.waiting) {
             let Some(held) = &mut self.held[number as usize] else { continue };
             let mut places = std::mem::take(&mut held.refused);
             places.extend(held.next..held.parcel.records().len() as u32);
             held.next = held.parcel.records().len() as u32;
             for place in places {
-                answered.extend(self.failed(Ticket { parcel: number, place }, error.clone()));
+                self.failed(Ticket { parcel: number, place, asks: false }, error.clone(), answers);
             }
         }
-        answered
     }
 }
 
@@ -245,18 +305,7 @@ fn kind(record: &Outgoing) -> Kind {
 }
 
 impl Held {
-    /// How many records it has.
-    pub(super) fn len(&self) -> usize {
-        self.parcel.records().len()
-    }
-
-    /// Why a record of it failed.
-    pub(super) fn failure(&self) -> Option<&KafkaError> {
-        self.failed.first().map(|(_, why)| &why.error)
-    }
-
-    /// Tells whoever waits for it.
-    pub(super) fn answer(mut self) {
+    fn tell(mut self) {
         match self.parcel {
             Parcel::One(record, to) => {
                 let sent = match (self.failed.pop(), self.at) {
@@ -273,13 +322,15 @@ impl Held {
                 self.failed.sort_unstable_by_key(|(place, _)| *place);
                 let _ = to.send(SentAll { records, failed: self.failed });
             }
+            // Told already; its records are dropped here, with no lock held.
+            Parcel::Each(..) => {}
         }
     }
 }
 
 /// The answer for a record whose client ended before it was told.
 fn lost() -> SendError {
-    SendError { error: errors::ended(), possibly_written: true }
+    SendError { error: errors::ended(), possibly_written: true, fatal: false }
 }
 
 impl Drop for Parcels {
@@ -287,9 +338,14 @@ impl Drop for Parcels {
     fn drop(&mut self) {
         for mut held in self.held.drain(..).flatten() {
             // Which of them were acknowledged is not known any more.
+            if let Parcel::Each(records, to) = held.parcel {
+                let unsent = (0..).zip(records).map(|(place, record)| (place, Unsent { record, why: lost() }));
+                to.told(&[], unsent.collect());
+                continue;
+            }
             let all = 0..held.parcel.records().len();
             held.failed = all.map(|place| (place, lost())).collect();
-            held.answer();
+            held.tell();
         }
     }
 }
@@ -368,12 +424,13 @@ mod tests {
         assert!(all.iter().copied().eq(0..given), "lost or twice");
 
         for (i, &(_, ticket)) in taken.iter().flatten().enumerate() {
-            let answered = if i % 3 == 0 {
-                parcels.failed(ticket, lost())
+            let mut told = Vec::new();
+            if i % 3 == 0 {
+                parcels.failed(ticket, lost(), &mut told);
             } else {
-                parcels.acknowledged(ticket.parcel, 1, (0, 0))
-            };
-            answered.into_iter().for_each(Held::answer);
+                parcels.acknowledged(ticket.parcel, 1, &mut told);
+            }
+            told.into_iter().for_each(Answer::tell);
         }
         let failed: usize = answers.iter_mut().map(|answer| answer.try_recv().unwrap().failed.len()).sum();
         assert_eq!(failed, given.div_ceil(3));
@@ -408,9 +465,11 @@ mod tests {
         let mut run = Vec::new();
         parcels.next_run(3, &mut run);
         parcels.handed_over(&run, &mut [1]);
-        assert!(parcels.give_up(&lost()).is_empty());
-        assert!(!parcels.is_waiting());
-        parcels.acknowledged(run[0].parcel, 2, (0, 0)).unwrap().answer();
+        let mut told = Vec::new();
+        parcels.give_up(&lost(), &mut told);
+        assert!(told.is_empty() && !parcels.is_waiting());
+        parcels.acknowledged(run[0].parcel, 2, &mut told);
+        told.into_iter().for_each(Answer::tell);
         let failed: Vec<_> = answer.try_recv().unwrap().failed.into_iter().map(|(place, _)| place).collect();
         assert_eq!(failed, [1, 3, 4]);
     }

@@ -4,7 +4,7 @@
 //! out instead. A default of ours comes before the caller's properties, so that theirs wins under any of its names
 //! (`linger.ms` is also `queue.buffering.max.ms`); what the seam depends on comes after them.
 
-use crate::client::Properties;
+use crate::client::{ClientRole, Properties};
 use crate::config::{self, Side};
 
 /// The kinds of clients.
@@ -35,15 +35,41 @@ pub(super) fn of(role: Role, properties: &Properties) -> Vec<(String, String)> {
     all.push(("reconnect.backoff.ms".to_owned(), "20".to_owned()));
     all.extend(properties.iter().filter(|(k, _)| role.takes(k)).map(|(k, v)| (k.clone(), v.clone())));
     all.extend(pairs(role.forced()));
+    if role == Role::Membership {
+        // The coordinator's last answer is known by the statistics; who wants them more rarely is told more rarely.
+        let wanted = properties.get(STATISTICS).and_then(|millis| millis.trim().parse().ok());
+        let often = wanted.filter(|millis| (1..COORDINATOR_MS).contains(millis)).unwrap_or(COORDINATOR_MS);
+        all.push((STATISTICS.to_owned(), often.to_string()));
+    }
     all
 }
 
+/// How often a membership hears of its coordinator, at least, in milliseconds.
+const COORDINATOR_MS: u64 = 1_000;
+
 impl Role {
+    /// As users know it.
+    pub(super) fn public(self) -> ClientRole {
+        match self {
+            Role::Membership => ClientRole::Membership,
+            Role::Fetch => ClientRole::Fetch,
+            Role::Reread => ClientRole::Reread,
+            Role::Produce => ClientRole::Produce,
+            Role::Admin => ClientRole::Admin,
+        }
+    }
+
+    /// Whether somebody looks at what it has to say for as long as it lives.
+    pub(super) fn is_heard(self) -> bool {
+        matches!(self, Role::Membership | Role::Fetch | Role::Produce)
+    }
+
     fn takes(self, property: &str) -> bool {
         match self {
             Role::Membership => !is_of_producers(property) && !is(FETCH, property) || property == "isolation.level",
-            Role::Fetch | Role::Reread => !is_of_producers(property) && !is(GROUP, property) && property != STATISTICS,
-            Role::Produce => !is(FETCH, property) && !is(GROUP, property) && property != STATISTICS,
+            Role::Fetch => !is_of_producers(property) && !is(GROUP, property),
+            Role::Reread => !is_of_producers(property) && !is(GROUP, property) && property != STATISTICS,
+            Role::Produce => !is(FETCH, property) && !is(GROUP, property),
             Role::Admin => {
                 !is_of_producers(property) && !is(FETCH, property) && !is(GROUP, property) && property != STATISTICS
             }
@@ -53,8 +79,7 @@ impl Role {
     /// Ours unless the caller says otherwise.
     fn defaults(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            // The coordinator's last answer is known by the statistics.
-            Role::Membership => &[(STATISTICS, "1000")],
+            Role::Membership => &[],
             // Back-off 1 s (the default) gives 1,950 records/s a partition with a small queue, 10 ms gives 22,500; with
             // a wait of 500 ms a partition added to an idle client starts only after as long. What a partition reads ahead
             // costs some 450 bytes a message beside its payload: with librdkafka's own 100,000 messages a worker held twice
@@ -111,7 +136,7 @@ impl Role {
 /// broker's number; it is asked again after this, by librdkafka's own default after 100 ms, doubled each time up to 1 s.
 const RETRY: (&str, &str) = ("retry.backoff.ms", "20");
 
-const STATISTICS: &str = "statistics.interval.ms";
+pub(super) const STATISTICS: &str = "statistics.interval.ms";
 
 /// Properties of group membership only.
 const GROUP: &[&str] = &[
@@ -169,6 +194,18 @@ pub(super) struct Redaction {
 }
 
 impl Redaction {
+    /// One more; the oldest of many goes, because tokens come for ever.
+    pub(super) fn add(&mut self, secret: &str) {
+        const KEPT: usize = 16;
+        if secret.trim().is_empty() || self.secrets.iter().any(|known| known == secret) {
+            return;
+        }
+        if self.secrets.len() == KEPT {
+            self.secrets.remove(0);
+        }
+        self.secrets.push(secret.to_owned());
+    }
+
     pub(super) fn of(properties: &Properties) -> Self {
         let mut secrets = Vec::new();
         for (property, value) in properties {

@@ -72,7 +72,7 @@ impl CoordinatorClock {
     }
 }
 
-fn duration(t: Timespec) -> Duration {
+pub(super) fn duration(t: Timespec) -> Duration {
     Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 

@@ -17,9 +17,9 @@ use super::errors;
 use super::handle::{Handle, lock};
 use super::list::{List, c_string};
 use super::producer::Sender;
+use super::siblings::Setup;
 use crate::client::{
-    Commit, GroupMetadata, Producer, Properties, TransactionError, TransactionErrorKind, TransactionFuture,
-    Transactions,
+    Commit, GroupMetadata, Producer, TransactionError, TransactionErrorKind, TransactionFuture, Transactions,
 };
 use crate::error::{KafkaError, code};
 
@@ -62,8 +62,8 @@ enum Call {
 }
 
 impl Transactor {
-    pub(super) fn new(properties: &Properties) -> Result<Self, KafkaError> {
-        let sender = Arc::new(Sender::new(properties)?);
+    pub(super) fn new(setup: &Setup) -> Result<Self, KafkaError> {
+        let sender = Arc::new(Sender::new(setup)?);
         let (jobs, waiting): (SyncSender<Job>, Receiver<Job>) = sync_channel(WAITING);
         std::thread::Builder::new()
             .name("waterwheel-transactions".into())
@@ -158,12 +158,12 @@ impl Shared {
     fn call(&self, handle: &Arc<Handle>, call: Call, patience: Duration) -> Result<(), TransactionError> {
         let rk = handle.as_ptr();
         let wait_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY (all of this function): the instance is live through the call; error objects are ours.
         match call {
+            // SAFETY: the instance is live through the call; the error object is ours.
             Call::Init => unsafe { outcome(handle, sys::rd_kafka_init_transactions(rk, wait_ms), "taking the id") },
             Call::SendOffsets(offsets, group) => {
                 let group = Group::new(&group)?;
-                // SAFETY: list and group are live, and copied.
+                // SAFETY: as above; list and group are live, and copied.
                 unsafe {
                     let said = sys::rd_kafka_send_offsets_to_transaction(rk, offsets.as_ptr(), group.0, wait_ms);
                     outcome(handle, said, "sending offsets to the transaction")

@@ -40,22 +40,27 @@ mod world;
 
 use std::sync::Arc;
 
+use tokio::sync::broadcast;
+
 #[cfg(test)]
 pub(super) use producer::murmur2;
 pub(crate) use world::World;
 
-use super::{Admin, Backend, Fetcher, Membership, Producer, Properties, Transactions, WorldTime};
+use super::{Admin, Backend, ClientEvent, Fetcher, Membership, Producer, Properties, Transactions, WorldTime};
+use crate::config::Secret;
 use crate::error::{KafkaError, code};
 
 /// Clients of a world, all on one host.
 pub(crate) struct Memory {
     world: Arc<World>,
     host: u32,
+    /// Nothing is said on it.
+    events: broadcast::Sender<ClientEvent>,
 }
 
 impl Memory {
     pub(crate) fn new(world: Arc<World>, host: u32) -> Self {
-        Self { world, host }
+        Self { world, host, events: broadcast::Sender::new(1) }
     }
 }
 
@@ -82,6 +87,15 @@ impl Backend for Memory {
 
     fn admin(&self, properties: &Properties) -> Result<Arc<dyn Admin>, KafkaError> {
         Ok(Arc::new(admin::AdminClient::new(self.world.clone(), self.host, properties)))
+    }
+
+    fn events(&self) -> broadcast::Receiver<ClientEvent> {
+        self.events.subscribe()
+    }
+
+    /// Nobody logs in here.
+    fn set_credentials(&self, _: &str, _: &Secret) -> Result<(), KafkaError> {
+        Err(error(refusal::UNSUPPORTED_VERSION, "credentials"))
     }
 }
 

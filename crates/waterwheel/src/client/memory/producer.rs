@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use super::faults::Request;
 use super::world::{State, World};
 use super::{ended, error};
-use crate::client::{Outgoing, Parcel, PortFuture, Producer, Properties, SendError, Sent, SentAll, Unsent};
+use crate::client::{
+    Answers, Outgoing, Parcel, PortFuture, Producer, Properties, Pull, Purge, SendError, Sent, SentAll, Source, Unsent,
+    Written,
+};
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
 
@@ -44,18 +47,19 @@ struct Waiting {
     /// The first that was not sent.
     next: usize,
     failed: Vec<(usize, SendError)>,
-    last: (i32, i64),
+    written: Vec<(u32, Written)>,
     answer: Answer,
 }
 
 enum Answer {
     One(oneshot::Sender<Sent>),
     Many(oneshot::Sender<SentAll>),
+    Each(Arc<dyn Answers>),
 }
 
 /// What became of a record.
 enum Fate {
-    Written(i32, i64),
+    Written(Written),
     Failed(SendError),
     Waits,
 }
@@ -95,9 +99,24 @@ impl Sender {
         self.world.change(|state| {
             state.end_transactor(self.number);
             if let Some(outbox) = state.outboxes.remove(&self.number) {
-                outbox.waiting.into_iter().for_each(Waiting::give_up);
+                outbox.waiting.into_iter().for_each(|waiting| waiting.give_up(state, ended()));
             }
         });
+    }
+
+    fn take_in(&self, state: &mut State, parcel: Option<Parcel>) {
+        let Some(parcel) = parcel else { return };
+        let (records, answer) = match parcel {
+            Parcel::One(record, to) => (vec![record], Answer::One(to)),
+            Parcel::Many(records, to) => (records, Answer::Many(to)),
+            Parcel::Each(records, to) => (records, Answer::Each(to)),
+        };
+        let waiting = Waiting { records, since: state.now, next: 0, failed: Vec::new(), written: Vec::new(), answer };
+        let Some(outbox) = state.outboxes.get_mut(&self.number) else { return waiting.give_up(state, ended()) };
+        let latency = state.faults.latency(outbox.host, Request::Produce);
+        outbox.unanswered += waiting.records.len();
+        outbox.waiting.push_back(waiting);
+        state.go_on(self.number, latency);
     }
 }
 
@@ -109,18 +128,20 @@ impl Drop for Sender {
 
 impl Producer for Sender {
     fn send(&self, parcel: Parcel) {
-        let (records, answer) = match parcel {
-            Parcel::One(record, to) => (vec![record], Answer::One(to)),
-            Parcel::Many(records, to) => (records, Answer::Many(to)),
-        };
-        self.world.change(|state| {
-            let waiting = Waiting { records, since: state.now, next: 0, failed: Vec::new(), last: (0, 0), answer };
-            let Some(outbox) = state.outboxes.get_mut(&self.number) else { return waiting.give_up() };
-            let latency = state.faults.latency(outbox.host, Request::Produce);
-            outbox.unanswered += waiting.records.len();
-            outbox.waiting.push_back(waiting);
-            state.go_on(self.number, latency);
-        });
+        self.world.change(|state| self.take_in(state, Some(parcel)));
+    }
+
+    /// At once, whichever is asked: nothing is gained by waiting here.
+    fn pull(&self, source: &Arc<dyn Source>, _when: Pull) {
+        self.world.change(|state| self.take_in(state, source.take()));
+    }
+
+    /// Nothing lingers here.
+    fn hurry(&self, _within: Duration) {}
+
+    /// Nothing is under way here but what was not sent.
+    fn purge(&self, _what: Purge) {
+        self.world.change(|state| state.purge(self.number));
     }
 
     fn unanswered(&self) -> usize {
@@ -146,28 +167,33 @@ impl Outbox {
 }
 
 impl Waiting {
-    /// Tells what became of it; of those not sent yet, that the client has ended.
-    fn give_up(self) {
-        self.fail(ended());
-    }
-
-    /// The same, with why those not sent yet failed.
-    fn fail(mut self, error: KafkaError) {
-        let why = SendError { error, possibly_written: false };
+    /// Tells what became of it; of those not sent yet, why not.
+    fn give_up(mut self, state: &mut State, error: KafkaError) {
+        let why = SendError { error, possibly_written: false, fatal: false };
         self.failed.extend((self.next..self.records.len()).map(|place| (place, why.clone())));
-        self.tell();
+        self.tell(state);
     }
 
-    fn tell(mut self) {
+    fn tell(mut self, state: &mut State) {
         // Who has gone is told nothing.
         match self.answer {
             Answer::Many(to) => _ = to.send(SentAll { records: self.records, failed: self.failed }),
             Answer::One(to) => {
                 let sent = match (self.failed.pop(), self.records.pop()) {
                     (Some((_, why)), Some(record)) => Err(Box::new(Unsent { record, why })),
-                    _ => Ok(self.last),
+                    (None, Some(record)) => self.written.pop().map(|(_, at)| at).ok_or_else(|| {
+                        let why = SendError { error: ended(), possibly_written: false, fatal: false };
+                        Box::new(Unsent { record, why })
+                    }),
+                    (_, None) => return,
                 };
                 _ = to.send(sent);
+            }
+            Answer::Each(to) => {
+                let failed = self.failed.into_iter();
+                let unsent = failed.map(|(i, why)| (i as u32, Unsent { record: self.records[i].clone(), why }));
+                let (written, failed) = (self.written, unsent.collect());
+                state.tell(move || to.told(&written, failed));
             }
         }
     }
@@ -196,7 +222,7 @@ impl State {
         while !waits && let Some(mut parcel) = outbox.waiting.pop_front() {
             while !waits && parcel.next < parcel.records.len() {
                 match self.write(number, &mut outbox, &parcel.records[parcel.next], parcel.since) {
-                    Fate::Written(partition, offset) => parcel.last = (partition, offset),
+                    Fate::Written(at) => parcel.written.push((parcel.next as u32, at)),
                     Fate::Failed(why) => {
                         self.fails(number, &why.error);
                         parcel.failed.push((parcel.next, why));
@@ -212,7 +238,7 @@ impl State {
                 outbox.waiting.push_front(parcel);
             } else {
                 outbox.unanswered -= parcel.records.len();
-                parcel.tell();
+                parcel.tell(self);
             }
         }
         self.outboxes.insert(number, outbox);
@@ -228,14 +254,15 @@ impl State {
     pub(super) fn purge(&mut self, number: u64) {
         let Some(outbox) = self.outboxes.get_mut(&number) else { return };
         outbox.unanswered = 0;
-        let waiting = std::mem::take(&mut outbox.waiting);
-        waiting.into_iter().for_each(|parcel| parcel.fail(error(code::LOCAL_PURGE_QUEUE, "")));
+        for waiting in std::mem::take(&mut outbox.waiting) {
+            waiting.give_up(self, error(code::LOCAL_PURGE_QUEUE, "given up"));
+        }
     }
 
     fn write(&mut self, number: u64, outbox: &mut Outbox, record: &Outgoing, since: Instant) -> Fate {
         let now = self.now;
         let failed = |code: i32, possibly_written: bool| {
-            Fate::Failed(SendError { error: error(code, &*record.topic), possibly_written })
+            Fate::Failed(SendError { error: error(code, &*record.topic), possibly_written, fatal: false })
         };
         let size = record.key.as_ref().map_or(0, |k| k.len()) + record.value.as_ref().map_or(0, |v| v.len());
         if size > outbox.most_bytes {
@@ -278,7 +305,10 @@ impl State {
             Err(code) => return failed(code, false),
         };
         match self.log_mut(&at) {
-            Some(log) => Fate::Written(partition, log.append(record, wall, transaction)),
+            Some(log) => {
+                let offset = Some(log.append(record, wall, transaction));
+                Fate::Written(Written { partition, offset, timestamp: Some(record.timestamp.unwrap_or(wall)) })
+            }
             None => failed(code::LOCAL_UNKNOWN_PARTITION, false),
         }
     }

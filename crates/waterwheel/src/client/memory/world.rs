@@ -57,6 +57,8 @@ pub(super) struct State {
     unheard: Vec<(u32, Unheard)>,
     /// Jobs to be started once the state is free.
     jobs: Vec<(Duration, Job)>,
+    /// What is told once the state is free: who hears it may use the cluster.
+    tells: Vec<Box<dyn FnOnce() + Send>>,
     /// Who waits for a change.
     wakers: BTreeMap<u64, Waker>,
     next_number: u64,
@@ -71,6 +73,10 @@ impl State {
 
     pub(super) fn later(&mut self, after: Duration, job: impl FnOnce(&mut State) + Send + 'static) {
         self.jobs.push((after, Box::new(job)));
+    }
+
+    pub(super) fn tell(&mut self, told: impl FnOnce() + Send + 'static) {
+        self.tells.push(Box::new(told));
     }
 
     /// Wakes `waker` at the next change; one a number.
@@ -135,6 +141,7 @@ impl World {
             faults: Faults::default(),
             unheard: Vec::new(),
             jobs: Vec::new(),
+            tells: Vec::new(),
             wakers: BTreeMap::new(),
             next_number: 0,
         };
@@ -159,14 +166,16 @@ impl World {
 
     /// Changes something, starts the jobs that follow, and wakes everyone.
     pub(super) fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> R {
-        let (result, jobs, wakers) = {
+        let (result, jobs, tells, wakers) = {
             let mut state = self.lock();
             let result = change(&mut state);
-            (result, std::mem::take(&mut state.jobs), std::mem::take(&mut state.wakers))
+            let (jobs, tells) = (std::mem::take(&mut state.jobs), std::mem::take(&mut state.tells));
+            (result, jobs, tells, std::mem::take(&mut state.wakers))
         };
         for (after, job) in jobs {
             self.start_job(after, job);
         }
+        tells.into_iter().for_each(|tell| tell());
         // With the state free: what a waker's drop ends may look at it.
         wakers.into_values().for_each(Waker::wake);
         result

@@ -1,8 +1,13 @@
 //! The producer port.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+
+use tokio::sync::Notify;
+
 use super::*;
-use crate::client::Position;
 use crate::client::memory::murmur2;
+use crate::client::{Answers, Position, Pull, Purge, Source, Unsent, Written};
 use crate::error::code;
 
 on_every_cluster! {
@@ -15,6 +20,10 @@ on_every_cluster! {
     many_records_go_by_their_keys_in_their_order
     records_with_and_without_a_key_keep_their_order
     a_receiver_that_has_gone_takes_no_record_back
+    each_record_of_a_parcel_is_told_by_its_place
+    what_a_source_has_goes_out_in_the_order_in_which_it_is_taken
+    what_a_closed_producer_is_given_is_told_as_unsent
+    what_is_purged_is_told
 }
 
 async fn every_record_is_answered_once_with_its_place(kafka: Kafka) {
@@ -187,6 +196,112 @@ async fn a_receiver_that_has_gone_takes_no_record_back(kafka: Kafka) {
     assert_eq!(send(&*producer, vec![outgoing(&topic, 0, "k", "v")]).await[0].clone().unwrap(), (0, 100));
     producer.answered().await.unwrap();
     assert_eq!(producer.unanswered(), 0);
+}
+
+/// Notes what is told, by place.
+#[derive(Default)]
+struct Notes {
+    told: Mutex<BTreeMap<u32, Result<(i32, i64), (i32, bool)>>>,
+    more: Notify,
+}
+
+impl Answers for Notes {
+    fn told(&self, written: &[(u32, Written)], failed: Vec<(u32, Unsent)>) {
+        let written = written.iter().map(|(place, at)| {
+            assert!(at.timestamp.is_some());
+            (*place, Ok((at.partition, at.offset.unwrap())))
+        });
+        let failed = failed
+            .into_iter()
+            .map(|(place, unsent)| (place, Err((unsent.why.error.code(), unsent.why.possibly_written))));
+        let mut told = self.told.lock().unwrap();
+        for (place, fate) in written.chain(failed) {
+            assert!(told.insert(place, fate).is_none(), "{place} was told twice");
+        }
+        self.more.notify_one();
+    }
+}
+
+impl Notes {
+    async fn all(&self, count: usize) -> Vec<Result<(i32, i64), (i32, bool)>> {
+        loop {
+            {
+                let told = self.told.lock().unwrap();
+                if told.len() == count {
+                    return told.values().copied().collect();
+                }
+            }
+            self.more.notified().await;
+        }
+    }
+}
+
+async fn each_record_of_a_parcel_is_told_by_its_place(kafka: Kafka) {
+    let topic = kafka.topic(2).await;
+    let producer = kafka.producer(&[("queue.buffering.max.messages", "100")]);
+    let notes = Arc::new(Notes::default());
+    // The third partition there is not.
+    let records = (0..900).map(|i| outgoing(&topic, i % 3, "k", "v")).collect();
+    producer.send(Parcel::Each(records, notes.clone()));
+    for (i, told) in notes.all(900).await.into_iter().enumerate() {
+        let expected =
+            if i % 3 == 2 { Err((code::LOCAL_UNKNOWN_PARTITION, false)) } else { Ok((i as i32 % 3, i as i64 / 3)) };
+        assert_eq!(told, expected, "{i}");
+    }
+    producer.answered().await.unwrap();
+    assert_eq!(producer.unanswered(), 0);
+}
+
+/// Parcels of one record, with the notes for all of them.
+struct Queued(Mutex<VecDeque<Parcel>>);
+
+impl Source for Queued {
+    fn take(&self) -> Option<Parcel> {
+        self.0.lock().unwrap().pop_front()
+    }
+}
+
+async fn what_a_source_has_goes_out_in_the_order_in_which_it_is_taken(kafka: Kafka) {
+    let topic = kafka.topic(1).await;
+    let producer = kafka.producer(&[]);
+    let notes: Vec<_> = (0..200).map(|_| Arc::new(Notes::default())).collect();
+    let parcel = |notes: &Arc<Notes>| Parcel::Each(vec![outgoing(&topic, 0, "k", "v")], notes.clone());
+    let source: Arc<dyn Source> = Arc::new(Queued(Mutex::new(notes.iter().map(parcel).collect())));
+    for i in 0..200 {
+        producer.pull(&source, if i % 3 == 0 { Pull::Now } else { Pull::Soon });
+    }
+    for (offset, notes) in notes.iter().enumerate() {
+        assert_eq!(notes.all(1).await, [Ok((0, offset as i64))]);
+    }
+    producer.pull(&source, Pull::Now);
+    producer.answered().await.unwrap();
+}
+
+async fn what_a_closed_producer_is_given_is_told_as_unsent(kafka: Kafka) {
+    let topic = kafka.topic(1).await;
+    let producer = kafka.producer(&[]);
+    send(&*producer, vec![outgoing(&topic, 0, "k", "v")]).await[0].clone().unwrap();
+    producer.close().await.unwrap();
+    for when in [Pull::Now, Pull::Soon] {
+        let notes = Arc::new(Notes::default());
+        let records = vec![outgoing(&topic, 0, "k", "v"); 3];
+        let source: Arc<dyn Source> = Arc::new(Queued(Mutex::new([Parcel::Each(records, notes.clone())].into())));
+        producer.pull(&source, when);
+        assert_eq!(notes.all(3).await, [Err((code::LOCAL_DESTROYED, false)); 3]);
+    }
+}
+
+async fn what_is_purged_is_told(kafka: Kafka) {
+    // A topic that there is not keeps them waiting.
+    let producer = kafka.producer(&[("queue.buffering.max.messages", "10"), ("allow.auto.create.topics", "false")]);
+    let (topic, notes) = (unique("missing"), Arc::new(Notes::default()));
+    let records = (0..30).map(|_| outgoing(&topic, 0, "k", "v")).collect();
+    producer.send(Parcel::Each(records, notes.clone()));
+    assert_eq!(producer.unanswered(), 30);
+    producer.purge(Purge::Unsent);
+    let told = notes.all(30).await;
+    assert!(told.iter().all(|told| matches!(told, Err((code::LOCAL_PURGE_QUEUE, false)))), "{told:?}");
+    producer.answered().await.unwrap();
 }
 
 /// The partition that Kafka's Java client gives a key.

@@ -6,10 +6,11 @@ use tokio::sync::oneshot;
 use waterwheel_core::{Epoch, PartitionId};
 
 use super::Coordinator;
+use super::offered::Offer;
 use crate::client::Committed;
 use crate::driver::shard::{ToShard, View};
 use crate::driver::spawn;
-use crate::error::KafkaError;
+use crate::error::{Error, KafkaError};
 use crate::record::TopicPartition;
 
 /// The shards' views, and the names that they are in.
@@ -36,6 +37,10 @@ pub(crate) enum Ask {
         partitions: Vec<TopicPartition>,
         answer: oneshot::Sender<Result<Vec<Committed>, KafkaError>>,
     },
+    /// A transaction begins that is to take offsets along.
+    BeginTransaction(oneshot::Sender<Result<(), Error>>),
+    /// What a transaction is to take along.
+    Offer(oneshot::Sender<Result<Offer, Error>>),
     /// What commits of the partition say from now on, where they carry no commit map.
     Metadata {
         partition: TopicPartition,
@@ -80,6 +85,7 @@ impl Coordinator<'_> {
             Ask::View(answer) => self.view(answer),
             Ask::Seek { partition, offset, done } => match self.current(&partition) {
                 Some((id, _)) => {
+                    self.offered.will_move(id);
                     self.group.reset(id, offset);
                     // Who asked may have gone.
                     let _ = done.send(());
@@ -101,6 +107,8 @@ impl Coordinator<'_> {
                 }
             }
             Ask::Commit(answer) => self.asked.commits.push(answer),
+            Ask::BeginTransaction(answer) => self.begin_transaction(answer),
+            Ask::Offer(answer) => self.offer(answer),
             Ask::Committed { partitions, answer } => {
                 let asked = self.membership.committed(partitions);
                 spawn(async move {

@@ -25,7 +25,11 @@ impl Coordinator<'_> {
         let now = self.now();
         let mut commits = Vec::with_capacity(points.len());
         let mut ids = Vec::with_capacity(points.len());
+        let mut whole = Vec::new();
         for (id, point, limit) in points {
+            if self.offered.is_on() {
+                whole.push((id, point.clone()));
+            }
             let name = self.names[id.index()].clone();
             let (offset, leader_epoch, epoch) = (point.offset, point.leader_epoch, point.epoch);
             let commit = match self.metadata {
@@ -49,6 +53,9 @@ impl Coordinator<'_> {
             }
             ids.push((id, name, offset));
             commits.push(commit);
+        }
+        if self.offered.is_on() {
+            return self.park(number, whole, commits);
         }
         let answer = self.membership.commit(commits);
         self.commits.push(Box::pin(async move { (number, now, ids, answer.await) }));

@@ -103,6 +103,7 @@ impl Coordinator<'_> {
             if self.group.is_current(id, epoch)
                 && let Some(offset) = self.take_seek(&name)
             {
+                self.offered.will_move(id);
                 self.group.reset(id, offset);
             }
         }

@@ -20,10 +20,11 @@ use tokio::sync::oneshot;
 use super::errors;
 use super::handle::{Event, Handle, Queue, Said, Topic, lock};
 use super::properties::Role;
+use super::siblings::Setup;
 use crate::client::{
     Acl, AclFilter, Admin, ClusterDescription, Commit, CommitOutcome, Committed, ConfigChanges, ConfigEntry,
     ConfigResource, Deletion, GroupDescription, GroupList, Isolation, ListedOffset, Mode, NewPartitions, NewTopic,
-    OffsetSpec, Operation, PortFuture, Properties, ScramChange, ScramUser, TopicDescription,
+    OffsetSpec, Operation, PortFuture, ScramChange, ScramUser, TopicDescription,
 };
 use crate::error::{KafkaError, code};
 use crate::record::TopicPartition;
@@ -34,7 +35,7 @@ pub(super) struct AdminClient {
 }
 
 impl AdminClient {
-    pub(super) fn new(properties: &Properties) -> Result<Self, KafkaError> {
+    pub(super) fn new(properties: &Setup) -> Result<Self, KafkaError> {
         let handle = Handle::new(Role::Admin, properties, sys::RD_KAFKA_EVENT_ERROR)?;
         // librdkafka's default, too.
         let isolation = match properties.get("isolation.level").is_none_or(|level| level != "read_uncommitted") {

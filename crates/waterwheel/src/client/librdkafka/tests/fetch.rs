@@ -112,7 +112,7 @@ fn what_transactions_leave_at_a_logs_end_is_told() {
 fn a_cluster_that_cannot_be_reached_is_told_to_one_queue() {
     run(async {
         let properties = [("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned())].into();
-        let fetcher = Librdkafka.fetcher(&properties).unwrap();
+        let fetcher = Librdkafka::new(None, None).fetcher(&properties).unwrap();
         let mut queue = fetcher.queue().unwrap();
         queue.add(assignment(0, 1, "t", 0), Position::Beginning).unwrap();
         match poll_fn(|cx| queue.poll_fetch(cx)).await {
@@ -135,5 +135,5 @@ fn oauthbearer_needs_no_polling() {
     ]
     .map(|(k, v)| (k.to_owned(), v.to_owned()))
     .into();
-    run(async move { Librdkafka.fetcher(&properties).unwrap().close().await.unwrap() });
+    run(async move { Librdkafka::new(None, None).fetcher(&properties).unwrap().close().await.unwrap() });
 }

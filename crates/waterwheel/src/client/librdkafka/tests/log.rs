@@ -49,12 +49,12 @@ fn with_everything_logged_no_secret_is_told() {
             ("sasl.username", "alice"),
             ("sasl.password", "hunter2-is-secret"),
         ]);
-        let admin = Librdkafka.admin(&properties).unwrap();
+        let admin = Librdkafka::new(None, None).admin(&properties).unwrap();
         // The mock cluster knows no SASL, so this fails after a try.
         let ask = admin.create_topic("t".into(), 1, Duration::from_secs(2));
         assert!(ask.await.is_err());
         let wrong = kafka.properties(&[("sasl.password", "hunter2-is-secret"), ("log_level", "hunter2-is-secret")]);
-        let refused = Librdkafka.admin(&wrong).map(|_| ()).unwrap_err().to_string();
+        let refused = Librdkafka::new(None, None).admin(&wrong).map(|_| ()).unwrap_err().to_string();
         assert!(refused.contains("log_level") && !refused.contains("hunter2"), "{refused}");
     });
     let said = SAID.lock().unwrap();

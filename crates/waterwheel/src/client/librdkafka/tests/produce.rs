@@ -35,7 +35,7 @@ fn closing_answers_what_was_not_sent() {
     run(async {
         let properties = [("bootstrap.servers", "127.0.0.1:1"), ("queue.buffering.max.messages", "2")];
         let properties = properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let producer = Librdkafka.producer(&properties).unwrap();
+        let producer = Librdkafka::new(None, None).producer(&properties).unwrap();
         // Two in librdkafka's queue, one that waits for room.
         let answer = send_all(&*producer, (0..3).map(|_| outgoing("t", 0, "k", "v")).collect());
         assert_eq!(producer.unanswered(), 3);

@@ -4,13 +4,14 @@ use super::super::handle::{Handle, Topic};
 use super::super::properties::Role;
 use super::super::reader::{Reader, Room};
 use super::super::ready::{Ready, Signal, Token};
+use super::super::siblings::{Setup, Siblings};
 use super::*;
 use crate::client::{Outgoing, Position};
 
 /// Seconds to take as many records from four queues without copying them.
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 fn floor(kafka: &Kafka, topic: &str, count: usize) -> f64 {
-    let handle = Handle::new(Role::Fetch, &kafka.properties(&[]), 0).unwrap();
+    let handle = Handle::new(Role::Fetch, &Setup::new(&kafka.properties(&[]), &Siblings::new(None, None)), 0).unwrap();
     let topic = Arc::new(Topic::new(&handle, topic).unwrap());
     let ready = Arc::<Ready>::default();
     let start = std::time::Instant::now();

@@ -1,7 +1,9 @@
 //! What a worker tells the process's metrics recorder (the `metrics` crate's; without one, nothing happens).
 //!
 //! Published every few seconds from counts and views that are there anyway: no record pays for it. So there is no
-//! histogram: each would cost a call an attempt. No label holds a key or an offset. `docs/metrics.md` is this table.
+//! histogram: each would cost a call an attempt. No label holds a key or an offset. `docs/metrics.md` is these tables.
+
+mod clients;
 
 use std::collections::BTreeSet;
 
@@ -9,6 +11,8 @@ use metrics::{Label, Unit, counter, gauge};
 use waterwheel_core::engine::HoldReason;
 use waterwheel_core::lifecycle::WorkerState;
 
+pub use self::clients::CLIENT_METRICS;
+pub(crate) use self::clients::ClientPublisher;
 use crate::driver::tally::Counts;
 use crate::health::{Health, HealthLevel};
 use crate::record::TopicPartition;
@@ -30,23 +34,37 @@ pub struct Metric {
     pub name: &'static str,
     /// Whether it is a counter or a gauge.
     pub kind: MetricKind,
-    /// Its labels beside `worker` and `group`, with their values where these are few.
+    /// Its labels beside those that all of its table have (`worker` and `group`; `client_id` and `role`), with their values
+    /// where these are few.
     pub labels: &'static str,
     /// What it says.
     pub help: &'static str,
 }
 
 macro_rules! table {
-    ($($constant:ident: $kind:ident $name:literal [$labels:literal] $help:literal;)*) => {
+    ($(#[$doc:meta])* $all:ident; $($constant:ident: $kind:ident $name:literal [$labels:literal] $help:literal;)*) => {
         $(const $constant: &str = $name;)*
 
-        /// Every metric there is.
-        pub const METRICS: &[Metric] =
+        $(#[$doc])*
+        pub const $all: &[Metric] =
             &[$(Metric { name: $name, kind: MetricKind::$kind, labels: $labels, help: $help }),*];
     };
 }
+use table;
+
+/// Tells the recorder what a table says of its metrics.
+fn describe(table: &[Metric]) {
+    for metric in table {
+        match metric.kind {
+            MetricKind::Counter => metrics::describe_counter!(metric.name, Unit::Count, metric.help),
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, Unit::Count, metric.help),
+        }
+    }
+}
 
 table! {
+    /// Every metric of a worker.
+    METRICS;
     CONSUMED: Counter "messaging_client_consumed_messages_total" [""] "Records fetched.";
     SENT: Counter "messaging_client_sent_messages_total" [""] "Dead letters that the broker acknowledged.";
     ATTEMPTS: Counter "waterwheel_attempts_total" [""] "Handler runs begun.";
@@ -120,12 +138,7 @@ fn offset(n: i64) -> f64 {
 
 impl Publisher {
     pub(crate) fn new(worker: &str, group: &str) -> Self {
-        for metric in METRICS {
-            match metric.kind {
-                MetricKind::Counter => metrics::describe_counter!(metric.name, Unit::Count, metric.help),
-                MetricKind::Gauge => metrics::describe_gauge!(metric.name, Unit::Count, metric.help),
-            }
-        }
+        describe(METRICS);
         let label = |key: &'static str, value: &str| Label::new(key, value.to_owned());
         Self { labels: vec![label("worker", worker), label("group", group)], published: BTreeSet::new() }
     }
