@@ -46,6 +46,18 @@ fn program(dir: &TempDir, name: &str, script: &str) -> String {
 }
 
 #[test]
+fn records_are_copied_one_by_one_and_exactly_once() {
+    let dir = folder();
+    for how in [&["--forward", "copies"][..], &["--forward", "copies", "--exactly-once"]] {
+        let ended = bench(&dir, &[&["consume", "--count", "2000"], how].concat());
+        let figures: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+        assert_eq!((ended.code, figures["records"].as_u64()), (Some(0), Some(2000)), "{how:?}: {}", ended.stderr);
+    }
+    let ended = bench(&dir, &["consume", "--exactly-once"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+}
+
+#[test]
 fn bad_input_is_refused_and_the_remedy_named() {
     let dir = folder();
     let rate = "'--rate <N>': must be a whole number from 1 to 1000000";

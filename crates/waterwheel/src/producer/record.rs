@@ -77,6 +77,14 @@ impl ProducerRecord {
         self
     }
 
+    pub(crate) fn of(record: Outgoing) -> Self {
+        Self(record)
+    }
+
+    pub(crate) fn into_outgoing(self) -> Outgoing {
+        self.0
+    }
+
     /// The topic that it is for.
     pub fn topic(&self) -> &str {
         &self.0.topic
