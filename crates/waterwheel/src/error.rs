@@ -151,7 +151,6 @@ pub(crate) mod code {
     pub(crate) const LOCAL_TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const LOCAL_WAIT_CACHE: i32 = -164;
     pub(crate) const LOCAL_PURGE_QUEUE: i32 = -152;
-    pub(crate) const LOCAL_FATAL: i32 = -150;
     pub(crate) const LOCAL_FENCED: i32 = -144;
     pub(crate) const LOCAL_AUTO_OFFSET_RESET: i32 = -140;
 

@@ -105,14 +105,6 @@ impl ProducerRecord {
         self.0.headers.iter().map(|(name, value)| (&**name, value.as_deref()))
     }
 
-    pub(crate) fn of(record: Outgoing) -> Self {
-        Self(record)
-    }
-
-    pub(crate) fn into_outgoing(self) -> Outgoing {
-        self.0
-    }
-
     /// What it counts against a queue's limit in bytes: key, value and headers.
     pub(super) fn size(&self) -> usize {
         let headers = self.0.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |v| v.len()));
