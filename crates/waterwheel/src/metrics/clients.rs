@@ -66,8 +66,11 @@ fn labels(of: &ClientStatistics, broker: Option<i32>) -> Vec<Label> {
     labels
 }
 
+/// What a metric tells of some statistics.
+type Figure<T> = fn(&T) -> u64;
+
 fn grow(labels: &[Label], now: &BrokerStatistics, before: Option<&BrokerStatistics>) {
-    let counts: [(&'static str, fn(&BrokerStatistics) -> u64); 5] = [
+    let counts: [(&str, Figure<BrokerStatistics>); 5] = [
         (REQUESTS, |broker| broker.requests),
         (ERRORS, |broker| broker.errors),
         (CONNECTS, |broker| broker.connects),
@@ -83,7 +86,7 @@ fn grow(labels: &[Label], now: &BrokerStatistics, before: Option<&BrokerStatisti
 fn publish(all: &BTreeMap<String, ClientStatistics>, of: &ClientStatistics) {
     let role: ClientRole = of.role;
     let same = || all.values().filter(move |other| other.role == role);
-    let sums: [(&'static str, fn(&ClientStatistics) -> u64); 4] = [
+    let sums: [(&str, Figure<ClientStatistics>); 4] = [
         (QUEUED, |of| of.queued_records),
         (QUEUED_BYTES, |of| of.queued_bytes),
         (FETCHED, |of| of.partitions.iter().map(|partition| partition.fetched).sum()),

@@ -198,10 +198,13 @@ async fn a_receiver_that_has_gone_takes_no_record_back(kafka: Kafka) {
     assert_eq!(producer.unanswered(), 0);
 }
 
+/// Where a record was written; or the error's code, and whether it may have been written.
+type Fate = Result<(i32, i64), (i32, bool)>;
+
 /// Notes what is told, by place.
 #[derive(Default)]
 struct Notes {
-    told: Mutex<BTreeMap<u32, Result<(i32, i64), (i32, bool)>>>,
+    told: Mutex<BTreeMap<u32, Fate>>,
     more: Notify,
 }
 
@@ -223,7 +226,7 @@ impl Answers for Notes {
 }
 
 impl Notes {
-    async fn all(&self, count: usize) -> Vec<Result<(i32, i64), (i32, bool)>> {
+    async fn all(&self, count: usize) -> Vec<Fate> {
         loop {
             {
                 let told = self.told.lock().unwrap();
