@@ -36,6 +36,8 @@ enum End {
     Drop,
     /// Nobody waits for the commit.
     Forget,
+    /// Nobody waits for the first commit for longer than that, then it is called again.
+    Again(Duration),
 }
 
 /// One transaction: copies up to five records. How many, or what is to be done about a failure.
@@ -53,8 +55,11 @@ async fn turn(producer: &mut TransactionalProducer, consumer: &mut Consumer, end
         delivery.finish();
         copied += 1;
     }
+    if let End::Again(after) = end {
+        let _ = timeout(after, transaction.commit(PATIENCE)).await;
+    }
     match end {
-        End::Commit => match transaction.commit(PATIENCE).await {
+        End::Commit | End::Again(_) => match transaction.commit(PATIENCE).await {
             Ok(()) => Ok(copied),
             Err(failure) => {
                 println!("{failure}");
@@ -75,13 +80,20 @@ fn what_was_not_committed_comes_again_and_what_was_does_not() {
     run(async {
         let cluster = Cluster::new().topic("t", 3).topic("out", 1);
         cluster.slow(Request::EndTransaction, Duration::from_millis(3));
-        fill(&cluster, 60).await;
+        fill(&cluster, 300).await;
         let client = cluster.host().client();
         let (mut consumer, mut producer) = (consumer(&client), producer(&client, "one").await);
-        let mut ends = [End::Drop, End::Commit, End::Abort, End::Commit, End::Forget].into_iter().cycle();
+        cluster.slow(Request::AddOffsets, Duration::from_millis(3));
+        let mut ends = [End::Drop, End::Commit, End::Abort, End::Commit, End::Forget].to_vec();
+        // Each of its awaits is met.
+        ends.extend((0..10).map(|ms| End::Again(Duration::from_millis(ms))));
+        let mut ends = ends.into_iter().cycle();
         let mut copied = 0;
-        while written(&cluster).len() < 60 {
-            copied += turn(&mut producer, &mut consumer, ends.next().unwrap()).await.unwrap();
+        while written(&cluster).len() < 300 {
+            match turn(&mut producer, &mut consumer, ends.next().unwrap()).await {
+                Ok(more) => copied += more,
+                Err(remedy) => assert_eq!(remedy, Remedy::Abort),
+            }
         }
         assert!(copied > 0, "none was committed in order");
         assert!(written(&cluster).values().all(|times| *times == 1), "{:?}", written(&cluster));
@@ -294,6 +306,7 @@ async fn storm(seed: u64) {
                             0 => End::Abort,
                             1 => End::Drop,
                             2 => End::Forget,
+                            3 => End::Again(Duration::from_millis(dice.below(8))),
                             _ => End::Commit,
                         };
                         match turn(&mut producer, &mut consumer, end).await {

@@ -4,14 +4,13 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Left, TransactionFailure, TransactionalProducer};
 use crate::client::TransactionErrorKind;
 use crate::consumer::ConsumerHandle;
 use crate::driver::coordinator::Offer;
-use crate::error::KafkaError;
+use crate::error::{KafkaError, code};
 use crate::producer::{Delivered, DeliveryFuture, ProducerRecord, SendFailure, SendStage};
 
 /// A transaction that is open. Made by [`TransactionalProducer::begin`].
@@ -22,8 +21,10 @@ use crate::producer::{Delivered, DeliveryFuture, ProducerRecord, SendFailure, Se
 pub struct Transaction<'a> {
     producer: &'a mut TransactionalProducer,
     consumer: Option<ConsumerHandle>,
-    /// Whom to tell that the consumer's offsets are committed; they are in the transaction by then.
-    offered: Option<oneshot::Sender<()>>,
+    /// The consumer's offsets, and whom to tell that they are committed.
+    offer: Option<Offer>,
+    /// They are in the transaction.
+    has_offsets: bool,
     /// Why the first send failed that did.
     failed: OnceLock<KafkaError>,
     since: Instant,
@@ -34,7 +35,7 @@ const ABORT_WITHIN: Duration = Duration::from_secs(30);
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(producer: &'a mut TransactionalProducer, consumer: Option<ConsumerHandle>) -> Self {
-        Self { producer, consumer, offered: None, failed: OnceLock::new(), since: Instant::now() }
+        Self { producer, consumer, offer: None, has_offsets: false, failed: OnceLock::new(), since: Instant::now() }
     }
 
     /// Sends a record as part of the transaction, and waits for its acknowledgement, as
@@ -42,6 +43,7 @@ impl<'a> Transaction<'a> {
     ///
     /// Dropping the future does not take the record back once it was polled.
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivered, SendFailure> {
+        self.note_late();
         let sent = self.producer.records.send(record).await;
         sent.inspect_err(|failure| self.note(failure))
     }
@@ -49,14 +51,24 @@ impl<'a> Transaction<'a> {
     /// Puts a record in the queue as part of the transaction, as [`Producer::enqueue`](crate::Producer::enqueue) does: the future
     /// tells its fate, and the commit waits for it, also where nobody waits for the future.
     pub fn enqueue(&self, record: ProducerRecord) -> Result<DeliveryFuture, SendFailure> {
+        self.note_late();
         self.producer.records.enqueue(record).inspect_err(|failure| self.note(failure))
     }
 
     /// Sends records, in their order, and waits until each has its answer, as
     /// [`Producer::send_all`](crate::Producer::send_all) does. Dropping the future takes none back.
     pub async fn send_all(&self, records: Vec<ProducerRecord>) -> Result<(), Vec<SendFailure>> {
+        self.note_late();
         let sent = self.producer.records.send_all(records).await;
         sent.inspect_err(|failures| failures.iter().for_each(|failure| self.note(failure)))
+    }
+
+    /// Notes a record that comes when the consumer's offsets are taken: what it follows from may not be among them.
+    fn note_late(&self) {
+        if self.offer.is_some() {
+            let error = || KafkaError::new(code::LOCAL_STATE, "it was sent after a commit had begun", "");
+            self.failed.get_or_init(error);
+        }
     }
 
     /// Notes that the transaction lacks a record. One for which the queue had no room is its sender's again.
@@ -69,15 +81,16 @@ impl<'a> Transaction<'a> {
     /// Commits: all that was sent, and what the consumer has finished that it [began with](TransactionalProducer::begin_with),
     /// is seen from now on. `Ok` also where an earlier call did it whose answer nobody heard.
     ///
+    /// With a consumer, nothing can be sent once this was called: it would make the transaction one that can only be aborted.
     /// After a failure [`remedy`](TransactionFailure::remedy) says what is to be done. Dropping the future leaves it done or
     /// not: call it again, or drop the transaction.
     pub async fn commit(&mut self, deadline: Duration) -> Result<(), TransactionFailure> {
         if let Some(error) = self.failed.get() {
-            let lacks = KafkaError::new(error.code(), error.name(), "a record of the transaction was not written");
+            let lacks = KafkaError::new(error.code(), error.name(), "a record cannot be part of the transaction");
             return Err(TransactionFailure::abort(lacks.into()));
         }
         let end = Instant::now() + deadline;
-        if self.offered.is_none()
+        if !self.has_offsets
             && let Some(consumer) = self.consumer.clone()
         {
             self.add_offsets_of(&consumer, deadline).await.map_err(|failure| self.timed(failure))?;
@@ -90,7 +103,7 @@ impl<'a> Transaction<'a> {
             Ok(()) => {
                 self.producer.left = Left::Nothing;
                 // A consumer that has ended needs not to know.
-                _ = self.offered.take().map(|offered| offered.send(()));
+                _ = self.offer.take().map(|offer| offer.committed.send(()));
                 self.consumer = None;
                 Ok(())
             }
@@ -103,16 +116,21 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Puts what a consumer has finished in the transaction.
+    /// Puts what a consumer has finished in the transaction. Dropped or failed, it is done again with the same offer.
     async fn add_offsets_of(&mut self, of: &ConsumerHandle, deadline: Duration) -> Result<(), TransactionFailure> {
         let end = Instant::now() + deadline;
-        let asked = tokio::time::timeout_at(end, of.offer()).await;
-        let Offer { commits, of, committed } =
-            asked.map_err(|_| TransactionFailure::late("the consumer has not said what is finished"))??;
-        if let Some(of) = of.filter(|_| !commits.is_empty()) {
-            self.producer.port.send_offsets(commits, of, end.saturating_duration_since(Instant::now())).await?;
+        if self.offer.is_none() {
+            let asked = tokio::time::timeout_at(end, of.offer()).await;
+            let late = |_| TransactionFailure::late("the consumer has not said what is finished");
+            self.offer = Some(asked.map_err(late)??);
         }
-        self.offered = Some(committed);
+        if let Some(Offer { commits, of: Some(of), .. }) = &self.offer
+            && !commits.is_empty()
+        {
+            let left = end.saturating_duration_since(Instant::now());
+            self.producer.port.send_offsets(commits.clone(), of.clone(), left).await?;
+        }
+        self.has_offsets = true;
         Ok(())
     }
 

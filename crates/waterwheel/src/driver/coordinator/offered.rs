@@ -43,6 +43,8 @@ pub(super) struct Offered {
     open: bool,
     /// The partition for which the open transaction can only be aborted.
     broken: Option<TopicPartition>,
+    /// An offer of the open transaction was given up. Shards tell what is finished once: a second one would lack it.
+    given_up: bool,
     /// Whoever waits for an offer, and whether the shards are being asked for it.
     asked: Option<oneshot::Sender<Result<Offer, Error>>>,
     collecting: bool,
@@ -119,6 +121,7 @@ impl Coordinator<'_> {
         }
         let goes_back = self.offered.open;
         self.offered.open = true;
+        self.offered.given_up = false;
         self.offered.asked = None;
         self.offered.collecting = false;
         if !goes_back {
@@ -155,13 +158,16 @@ impl Coordinator<'_> {
 
     /// Has the shards asked for an offer, and gives what they said.
     pub(super) fn serve_offer(&mut self) {
-        if self.offered.asked.is_none() {
+        // For somebody who has gone nothing is taken out.
+        if self.offered.asked.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            self.offered.asked = None;
             return;
         }
         let problem = match &self.offered.broken {
             Some(partition) => Some(format!("{partition} left while the transaction had work of it")),
             // What this session knows is not all that the transaction may have.
             None if !self.offered.open => Some("the consumer was stopped since the transaction began".to_owned()),
+            None if self.offered.given_up => Some("the transaction's offsets were given up".to_owned()),
             None => None,
         };
         if let Some(problem) = problem {
@@ -234,6 +240,7 @@ impl Coordinator<'_> {
             self.trouble.committed();
             self.end_commit(number, points, Ok(()));
         } else {
+            self.offered.given_up = true;
             self.end_commit(number, points, Err(CommitTrouble::Refused));
             self.refuse_parked();
         }
