@@ -194,7 +194,8 @@ fn tokens_of_a_callback_log_in_and_are_renewed_and_one_that_fails_is_asked_again
         .expect("properties");
     run(async {
         let mut events = client.events();
-        let mut consumer = client.consumer(&topic).topic(&topic).start().expect("a consumer");
+        // It has no token at first, and waits.
+        let producer = client.producer().expect("a producer");
         let mut reasons = Vec::new();
         let mut renewed = 0;
         while renewed == 0 {
@@ -209,6 +210,9 @@ fn tokens_of_a_callback_log_in_and_are_renewed_and_one_that_fails_is_asked_again
             }
         }
         assert_eq!(reasons, ["the callback failed", "the callback panicked"]);
+        producer.send(ProducerRecord::to(&*topic).value("v")).await.expect("acknowledged");
+        let mut consumer = client.consumer(&topic).topic(&topic).start().expect("a consumer");
+        pull(&mut consumer, 1).await;
         let produced = tokio::task::block_in_place(|| kafka.produce(&topic, records(20)));
         pull(&mut consumer, produced.len()).await;
         let shared = asked.load(Ordering::SeqCst);
