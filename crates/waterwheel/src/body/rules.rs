@@ -177,7 +177,7 @@ mod tests {
     fn named_fields_are_changed_and_changed_back_and_no_others() {
         let value = json!({"card": "123", "name": "ann", "items": [{"name": "tea"}, {"name": null}, {}]});
         let changed = written(&value).unwrap();
-        let expected = json!({"card": "card:321:drac", "name": "ann",
+        let expected = json!({"card": "card:123:drac", "name": "ann",
             "items": [{"name": "items.*.name:aet"}, {"name": null}, {}]});
         assert_eq!(changed, expected);
         assert_eq!(rules().read_body(changed).unwrap(), value);
