@@ -1,6 +1,5 @@
 //! What decoding a typed body costs beside the bare crate: `cargo bench -p waterwheel --bench formats --features avro,protobuf`.
 
-#![expect(missing_docs, reason = "the macros of criterion make public functions")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot begin ends")]
 
 use std::hint::black_box;
