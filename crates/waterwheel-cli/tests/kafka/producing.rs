@@ -1,15 +1,20 @@
-//! What the producer says against what the brokers have: under faults, by its settings, and to other clients.
+//! What the producer says against what the brokers have: under faults, refusals, every setting, and other clients.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use waterwheel::{Acks, Client, Compression, DeliveryFuture, Partitioner, Producer, ProducerBuilder, ProducerRecord};
+use waterwheel::{
+    Acks, Client, Compression, DeliveryFuture, Partitioner, Producer, ProducerBuilder, ProducerRecord, SendFailure,
+};
 
 use crate::support::{Bytes, Cluster, Kafka, PATIENCE, Process, Way, is_whole, topic_name, wait_until};
 
 const PARTITIONS: i32 = 6;
 const KEYS: usize = 1_000;
+
+/// Of topics whose records bear times long past: the brokers would delete them within a second.
+const AGELESS: &[(&str, &str)] = &[("retention.ms", "-1")];
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
@@ -166,6 +171,72 @@ fn a_million_records_are_neither_lost_nor_doubled_when_connections_break() {
     if is_whole() {
         acknowledged_is_written_while_connections_break(1_000_000);
     }
+}
+
+/// No record, no topic, no right, no network: each is told as what it is, and what can be mended is.
+#[test]
+fn what_a_cluster_refuses_is_told_and_given_back() {
+    let cluster = Cluster::of(1).secure().proxied(9).property("auto.create.topics.enable=false");
+    let cluster = cluster.property("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer");
+    let Some(kafka) = cluster.property("super.users=User:ANONYMOUS").start() else { return };
+    let topic = topic_name("producing-refused");
+    kafka.create_topic(&topic, 1, &[("max.message.bytes", "2000")]);
+    let to = |value: &[u8]| ProducerRecord::to(&*topic).value(value);
+    // Over TLS with a password, as the proxy's listener wants it too.
+    let alice = |bootstrap: &str| {
+        let alice = Client::builder().brokers(bootstrap).property("security.protocol", "sasl_ssl");
+        let alice = alice.property("ssl.ca.location", kafka.tls_file("ca.pem").to_string_lossy());
+        let alice = alice.property("sasl.mechanism", "SCRAM-SHA-512").property("sasl.username", "alice");
+        alice.property("sasl.password", "alice-secret").build().expect("a checked configuration")
+    };
+    let value_of = |failure: SendFailure| failure.into_record().value_bytes().map(<[u8]>::to_vec);
+    let runtime = runtime();
+    runtime.block_on(async {
+        // By what the broker takes, and by what the client takes.
+        let producer = client(kafka.bootstrap()).producer().expect("a producer");
+        for size in [5_000, 2_000_000] {
+            let failure = producer.send(to(&vec![1; size])).await.expect_err("it is too large");
+            assert_eq!(failure.error().code(), 10, "{failure:?}");
+            assert!(!failure.is_retriable() && !failure.possibly_written() && !failure.is_fatal(), "{failure:?}");
+            assert_eq!(value_of(failure).map(|value| value.len()), Some(size));
+        }
+        producer.send(to(b"small")).await.expect("others go on");
+        producer.close(PATIENCE).await;
+
+        let missing = client(kafka.bootstrap()).producer_builder().with("topic.metadata.propagation.max.ms", "500");
+        let missing = missing.build().expect("a producer");
+        let failure = missing.send(ProducerRecord::to(topic_name("missing")).value("v")).await.expect_err("no topic");
+        assert!(failure.error().is_unknown_topic() && !failure.possibly_written(), "{failure:?}");
+        assert_eq!(value_of(failure).as_deref(), Some(&b"v"[..]));
+        let failure = missing.send(to(b"v").partition(7)).await.expect_err("no partition");
+        assert!(!failure.possibly_written(), "{failure:?}");
+
+        let producer = alice(&kafka.bootstrap_sasl()).producer().expect("a producer");
+        let failure = producer.send(to(b"v")).await.expect_err("alice has no right");
+        assert!(failure.error().is_unauthorised() && !failure.is_retriable(), "{failure:?}");
+        assert!(!failure.possibly_written() && !format!("{failure:?}").contains("alice-secret"), "{failure:?}");
+    });
+    let rights = ["--operation", "write", "--operation", "describe", "--topic", &topic];
+    kafka.tool("acls", &[&["--add", "--allow-principal", "User:alice", "--force"][..], &rights].concat());
+
+    // Before anything can be reached, a send waits.
+    let proxy = &kafka.proxies()[0];
+    let alice = alice(&kafka.bootstrap_proxied());
+    proxy.black_hole(true);
+    let producer = runtime.block_on(async { alice.producer() }).expect("a producer");
+    let early = producer.enqueue(to(b"early")).expect("there is room");
+    wait_until(PATIENCE, "a connection that leads nowhere", || proxy.counts().swallowed > 0);
+    assert_eq!(producer.queue_len(), 1);
+    proxy.black_hole(false);
+    runtime.block_on(early).expect("it is written once the network is there");
+    // And what nobody answers in time fails, possibly written or not.
+    proxy.black_hole(true);
+    let short = async { alice.producer_builder().delivery_timeout(Duration::from_secs(2)).build() };
+    let short = runtime.block_on(short).expect("a producer");
+    let failure = runtime.block_on(short.send(to(b"late"))).expect_err("nobody answers");
+    assert!(failure.error().is_unreachable() && failure.is_retriable(), "{failure:?}");
+    let values: Vec<_> = kafka.read_all(&topic, 1).into_iter().filter_map(|bytes| bytes.value).collect();
+    assert_eq!(values, [&b"small"[..], b"early"]);
 }
 
 /// Bytes that a topic's only partition takes on disk.
@@ -339,7 +410,7 @@ fn a_python_client_reads_what_we_write_and_we_read_what_it_writes() {
     }
     let (ours, theirs) = (topic_name("producing-python"), topic_name("producing-python-back"));
     for topic in [&ours, &theirs] {
-        kafka.create_topic(topic, 1, &[]);
+        kafka.create_topic(topic, 1, AGELESS);
     }
     runtime().block_on(async {
         let producer = client(kafka.bootstrap()).producer().expect("a producer");
@@ -363,4 +434,28 @@ fn a_python_client_reads_what_we_write_and_we_read_what_it_writes() {
             assert_eq!(record.timestamp_millis(), Some(1_700_000_000_123));
         }
     });
+}
+
+#[test]
+fn kafkas_console_consumer_reads_what_we_write() {
+    let Some(kafka) = Kafka::shared() else { return };
+    if !Kafka::has_tools() {
+        return;
+    }
+    let topic = topic_name("producing-console");
+    kafka.create_topic(&topic, 1, AGELESS);
+    runtime().block_on(async {
+        let producer = client(kafka.bootstrap()).producer().expect("a producer");
+        let to = || ProducerRecord::to(&*topic).timestamp_millis(1_700_000_000_123);
+        for record in [to(), to().key("k").value("v").header("a", "1").null_header("n").header("a", "2")] {
+            producer.send(record).await.expect("it is acknowledged");
+        }
+    });
+    let mut words = vec!["--topic", &topic, "--from-beginning", "--max-messages", "2"];
+    for property in ["print.timestamp=true", "print.key=true", "print.headers=true"] {
+        words.extend(["--property", property]);
+    }
+    let read = finished(kafka.tool_process("consumer", &words));
+    let time = "CreateTime:1700000000123";
+    assert_eq!(read, format!("{time}\tNO_HEADERS\tnull\tnull\n{time}\ta:1,n:null,a:2\tk\tv\n"));
 }
