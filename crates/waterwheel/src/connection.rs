@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::client::librdkafka::Librdkafka;
 use crate::client::{Backend, ClientEvent, OAuthToken, Properties, TokenSource};
 use crate::config::{
-    self, ALLOW_PLAINTEXT_SASL, ConfigError, Secret, Security, Shown, TokenSupply, canonical, check_property,
+    self, ALLOW_PLAINTEXT_SASL, ConfigError, Secret, Security, Shown, TokenSupply, add_property, canonical,
     check_topic, check_with_tokens, normal_value, overlay,
 };
 use crate::error::{Error, KafkaError, code};
@@ -269,15 +269,8 @@ impl ClientBuilder {
     /// `enable.auto.commit`, …) is refused.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let (name, value) = (name.into(), value.into());
-        let error = match check_property(&name, &value) {
-            Err(error) => Some(error),
-            Ok(()) => self
-                .set
-                .insert(canonical(&name).to_owned(), value)
-                .map(|_| ConfigError::new(name, "is set twice").remedy("set it once")),
-        };
-        self.mistake = self.mistake.or(error);
+        let added = add_property(&mut self.set, &name.into(), &value.into());
+        self.mistake = self.mistake.or(added.err());
         self
     }
 

@@ -48,6 +48,15 @@ pub fn overlay(lower: BTreeMap<String, String>, upper: BTreeMap<String, String>)
     merged
 }
 
+/// Checks a property and adds it, under librdkafka's name and in its spelling; one that is there already is a mistake.
+pub(crate) fn add_property(to: &mut BTreeMap<String, String>, name: &str, value: &str) -> Result<(), ConfigError> {
+    check_property(name, value)?;
+    match to.insert(canonical(name).to_owned(), normal_value(name, value)) {
+        None => Ok(()),
+        Some(_) => Err(ConfigError::new(name, "is set twice").remedy("set it once")),
+    }
+}
+
 /// Prints properties with every value redacted that is not known to be harmless.
 pub struct Shown<'a>(pub &'a BTreeMap<String, String>);
 

@@ -9,7 +9,7 @@ use super::trace::{TraceContext, TraceParent};
 use super::watch::{Interceptor, Watch};
 use super::{OnFull, Producer};
 use crate::client::{self, Properties};
-use crate::config::{ConfigError, canonical, check_property, normal_value, overlay};
+use crate::config::{ConfigError, add_property, overlay};
 use crate::connection::Client;
 use crate::error::Error;
 
@@ -184,15 +184,8 @@ impl ProducerBuilder {
 
     /// Any property by librdkafka's name, as `message.max.bytes`. What Waterwheel sets itself is refused.
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let (name, value) = (name.into(), value.into());
-        let error = match check_property(&name, &value) {
-            Err(error) => Some(error),
-            Ok(()) => self
-                .set
-                .insert(canonical(&name).to_owned(), normal_value(&name, &value))
-                .map(|_| ConfigError::new(name, "is set twice").remedy("set it once")),
-        };
-        self.mistake = self.mistake.or(error);
+        let added = add_property(&mut self.set, &name.into(), &value.into());
+        self.mistake = self.mistake.or(added.err());
         self
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Left, TransactionFailure, TransactionalProducer};
 use crate::client::Properties;
-use crate::config::{ConfigError, canonical, check_property, normal_value, overlay};
+use crate::config::{ConfigError, add_property, overlay};
 use crate::connection::Client;
 use crate::error::Error;
 use crate::producer::{OnFull, Producer};
@@ -46,15 +46,8 @@ impl TransactionalProducerBuilder {
 
     /// Any property by librdkafka's name, as `compression.type`. What Waterwheel sets itself is refused.
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let (name, value) = (name.into(), value.into());
-        let error = match check_property(&name, &value) {
-            Err(error) => Some(error),
-            Ok(()) => self
-                .set
-                .insert(canonical(&name).to_owned(), normal_value(&name, &value))
-                .map(|_| ConfigError::new(name, "is set twice").remedy("set it once")),
-        };
-        self.mistake = self.mistake.or(error);
+        let added = add_property(&mut self.set, &name.into(), &value.into());
+        self.mistake = self.mistake.or(added.err());
         self
     }
 

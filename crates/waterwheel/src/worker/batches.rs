@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use waterwheel_core::engine::Gather;
 
-use super::{Built, Report, RunError, WorkerBuilder, WorkerHandle, until};
+use super::{Built, Report, RunError, WorkerBuilder, WorkerHandle};
 use crate::batch::BatchHandler;
 use crate::body::Decode;
 use crate::config::ConfigError;
@@ -102,8 +102,6 @@ impl<T: Decode, H: BatchHandler<T>> BatchWorker<T, H> {
     /// Runs until `shutdown` ends, then closes in order; otherwise like [`run`](Self::run).
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Report, RunError> {
         let Self { built, handler, .. } = self;
-        let handle = built.handle().clone();
-        let run = built.run(move || Batches::new(handler.clone()));
-        until(shutdown, handle, run).await
+        built.run_until(shutdown, move || Batches::new(handler.clone())).await
     }
 }

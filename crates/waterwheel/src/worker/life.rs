@@ -113,6 +113,24 @@ impl Built {
         }
     }
 
+    /// The same, closed in order once `shutdown` ends.
+    pub(super) async fn run_until<W: Work>(
+        self,
+        shutdown: impl Future<Output = ()>,
+        work: impl FnMut() -> W,
+    ) -> Result<Report, RunError> {
+        let handle = self.handle.clone();
+        let run = self.run(work);
+        tokio::pin!(run, shutdown);
+        tokio::select! {
+            ended = &mut run => ended,
+            () = &mut shutdown => {
+                handle.close();
+                run.await
+            }
+        }
+    }
+
     async fn live<W: Work>(
         &mut self,
         work: &mut impl FnMut() -> W,

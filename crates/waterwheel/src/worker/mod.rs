@@ -505,22 +505,8 @@ impl<T: Decode, H: Handler<T>> Worker<T, H> {
     /// With [`signal::shutdown`](crate::signal::shutdown), the first SIGTERM or SIGINT drains.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Report, RunError> {
         let Self { built, handler, .. } = self;
-        let handle = built.handle().clone();
         let execution = built.common().execution;
-        let run = built.run(move || Handlers::new(handler.clone(), execution));
-        until(shutdown, handle, run).await
-    }
-}
-
-/// Runs a worker, and closes it in order once `shutdown` ends.
-async fn until<R>(shutdown: impl Future<Output = ()>, handle: WorkerHandle, run: impl Future<Output = R>) -> R {
-    tokio::pin!(run, shutdown);
-    tokio::select! {
-        ended = &mut run => ended,
-        () = &mut shutdown => {
-            handle.close();
-            run.await
-        }
+        built.run_until(shutdown, move || Handlers::new(handler.clone(), execution)).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Built, Report, RunError, WorkerBuilder, WorkerHandle, until};
+use super::{Built, Report, RunError, WorkerBuilder, WorkerHandle};
 use crate::body::Decode;
 use crate::client::Properties;
 use crate::config::ConfigError;
@@ -220,9 +220,7 @@ impl<T: Decode, F: Transform<T>> TransformWorker<T, F> {
     /// Runs until `shutdown` ends, then closes in order; otherwise like [`run`](Self::run).
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Report, RunError> {
         let Self { built, transform, .. } = self;
-        let handle = built.handle().clone();
         let execution = built.common().execution;
-        let run = built.run(move || Handlers::new(transform.clone(), execution));
-        until(shutdown, handle, run).await
+        built.run_until(shutdown, move || Handlers::new(transform.clone(), execution)).await
     }
 }

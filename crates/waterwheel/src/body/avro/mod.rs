@@ -3,7 +3,7 @@
 //! An [`Avro`] decodes records whose writer's schema is known beforehand. With a schema registry, where each record names
 //! its schema, use `registry::Registry::avro` instead.
 //!
-//! Bytes are checked against the writer's schema before anything is allocated for them ([`shape`]): data that ends early or
+//! Bytes are checked against the writer's schema before anything is allocated for them: data that ends early or
 //! goes on behind its end, counts and lengths that its bytes cannot hold, and nesting deeper than 128 are refused.
 
 mod aliases;
