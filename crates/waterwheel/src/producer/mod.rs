@@ -29,11 +29,12 @@ pub use many::StreamFailure;
 pub use outcome::{Delivered, SendFailure, SendStage};
 pub use record::ProducerRecord;
 pub use trace::TraceParent;
-pub use watch::{DeliveryReport, Interceptor, Reports};
+pub use watch::{DeliveryReport, Interceptor};
 
 use crate::client::{self, Pull, Source};
 use crate::config::names;
 use crate::driver::outbound::Outbound;
+use crate::subscription::Subscription;
 use intake::{Intake, Next};
 use room::{NoRoom, Room};
 use watch::Watch;
@@ -196,7 +197,7 @@ impl Producer {
 
     /// What becomes of every record sent from now on. Never holds the producer up: with more than 1,024 reports unread, the
     /// oldest are dropped and told as [`DeliveryReport::Missed`]. Records refused before they were queued are not told.
-    pub fn deliveries(&self) -> Reports {
+    pub fn deliveries(&self) -> Subscription<DeliveryReport> {
         self.shared.watch.reports()
     }
 
