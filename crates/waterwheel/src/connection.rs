@@ -2,7 +2,7 @@
 //!
 //! Building one checks everything (I12) and connects to nothing. Printing one shows no secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Client {
 
     /// The client of the cluster that a topic is on: this one, unless [`ClientBuilder::topic_brokers`] named others for it.
     /// Workers, consumers, histories and readers choose it by themselves; a [`Producer`](crate::Producer) and an
-    /// [`Admin`](crate::admin::Admin) belong to the client that made them.
+    /// [`Admin`](crate::admin::Admin) belong to the client that made them, and a producer refuses records for other clusters.
     #[must_use]
     pub fn for_topic(&self, topic: &str) -> Client {
         self.at(self.inner.places.of(topic))
@@ -100,6 +100,12 @@ impl Client {
         let mut properties = properties.clone();
         properties.insert(canonical("bootstrap.servers").to_owned(), brokers.to_owned());
         Client { inner: Arc::new(Inner { properties, places: places.clone(), backend: backend.clone() }) }
+    }
+
+    /// Topics that what is made of this client itself does not reach.
+    pub(crate) fn elsewhere(&self) -> HashSet<String> {
+        let brokers = self.properties().get(canonical("bootstrap.servers"));
+        self.inner.places.not_at(brokers.map_or("", String::as_str))
     }
 
     /// What a group is called at the brokers.
