@@ -76,7 +76,7 @@ timeout = "10s"
         topics: vec!["orders".into(), "^eu-[a-z]+$".into()],
         group: "billing".into(),
         start: StartSpec::Timestamp(1_767_225_600_000),
-        value: ValueSpec::Json,
+        value: crate::body::BodyFormat::Json,
         order: OrderSpec::Key,
         concurrency: 128,
         in_work: 5_000,
@@ -177,7 +177,10 @@ fn a_bad_worker_says_where_and_what() {
         ("commit_every = \"0s\"", "w.toml:8:1: worker.commit_every: is zero; write a duration above zero, as \"1s\""),
         ("in_work_bytes = 64", "w.toml:8:1: worker.in_work_bytes: size 64 has no unit; write \"64B\" or \"64MiB\""),
         ("process_delay = \"5m\"", "w.toml:8:1: worker.process_delay: is not supported yet; leave it out"),
-        ("value = \"avro\"", "w.toml:8:1: worker.value: \"avro\" is not in this version; one of bytes, utf8, json"),
+        (
+            "value = \"avro\"",
+            "w.toml:8:1: worker.value: needs a schema registry, and there is none; add [registry] with url = \"http://localhost:8081\"",
+        ),
         ("value = \"jsn\"", "w.toml:8:1: worker.value: \"jsn\" is not known; did you mean \"json\"?"),
         ("order = \"fifo\"", "w.toml:8:1: worker.order: \"fifo\" is not known; one of key, partition, none"),
         (

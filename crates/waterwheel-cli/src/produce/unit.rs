@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use waterwheel::ProducerRecord;
+use tokio::runtime::Handle;
+use waterwheel::{EncodeError, Encoded, ProducerRecord};
 
+use crate::body::BodyCodec;
+use crate::exit::Exit;
 use crate::records::{Parsed, parse_record};
 
 /// How records are made of units.
@@ -15,6 +18,37 @@ pub(super) struct Maker {
     pub(super) shape: Shape,
     /// On top of its own.
     pub(super) headers: Vec<(String, Option<String>)>,
+    /// `None`: key and value are written as they stand.
+    pub(super) bodies: Option<Bodies>,
+}
+
+/// How keys and values are written.
+#[derive(Clone)]
+pub(super) struct Bodies {
+    pub(super) key: Arc<BodyCodec>,
+    pub(super) value: Arc<BodyCodec>,
+    /// Who asks the registry, while the thread that reads waits.
+    pub(super) runtime: Handle,
+}
+
+/// Why a unit is no record.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unmade {
+    pub(super) problem: String,
+    pub(super) exit: Exit,
+}
+
+impl From<String> for Unmade {
+    fn from(problem: String) -> Self {
+        Self { problem, exit: Exit::Failed }
+    }
+}
+
+impl From<EncodeError> for Unmade {
+    fn from(error: EncodeError) -> Self {
+        let exit = if error.is_retriable() { Exit::Unreachable } else { Exit::Failed };
+        Self { problem: error.to_string(), exit }
+    }
 }
 
 #[derive(Clone)]
@@ -45,7 +79,7 @@ pub(super) struct Made {
 }
 
 impl Maker {
-    pub(super) fn make(&self, unit: &[u8]) -> Result<Made, String> {
+    pub(super) fn make(&self, unit: &[u8]) -> Result<Made, Unmade> {
         match &self.shape {
             Shape::Text { key, key_delimiter, null } => {
                 let (own, value) = match key_delimiter {
@@ -58,18 +92,23 @@ impl Maker {
                     None => key.as_deref().map(str::as_bytes),
                 };
                 let topic = self.topic.clone().unwrap_or_default();
-                Ok(self.record(topic, self.partition, key, Some(value).filter(known)))
+                self.written(topic, self.partition, key, Some(value).filter(known))
             }
             Shape::Json { by_key, now } => {
-                let Parsed { topic, partition, timestamp, key, headers, value } = parse_record(unit)?;
+                let Parsed { topic, partition, timestamp, key, headers, value, is_decoded } = parse_record(unit)?;
+                if is_decoded && self.bodies.is_none() {
+                    const PROBLEM: &str = "was decoded: --key-format and --value-format say how it is to be written";
+                    return Err(PROBLEM.to_owned().into());
+                }
                 let topic = match (&self.topic, topic) {
                     (Some(topic), _) => topic.clone(),
                     (None, Some(topic)) => topic.into(),
-                    (None, None) => return Err("names no topic".to_owned()),
+                    (None, None) => return Err("names no topic".to_owned().into()),
                 };
                 let partition = self.partition.or(partition.filter(|_| !by_key));
-                let mut made = self.record(topic, partition, key.as_deref(), value.as_deref());
-                for (name, value) in headers {
+                let mut made = self.written(topic, partition, key.as_deref(), value.as_deref())?;
+                let stale: Vec<&str> = self.bodies.iter().flat_map(Bodies::schema_headers).collect();
+                for (name, value) in headers.into_iter().filter(|(n, _)| !stale.iter().any(|s| s.as_bytes() == &**n)) {
                     made = made.with_header(&name, value.as_deref());
                 }
                 if let Some(millis) = timestamp.filter(|_| !now) {
@@ -91,6 +130,25 @@ impl Maker {
         self.record(topic, self.partition, key.as_deref().map(str::as_bytes), Some(value))
     }
 
+    /// A record of key and value in their formats.
+    fn written(
+        &self,
+        topic: Arc<str>,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<Made, Unmade> {
+        let Some(bodies) = &self.bodies else { return Ok(self.record(topic, partition, key, value)) };
+        let write = |codec: &BodyCodec, body: Option<&[u8]>| {
+            body.map(|body| bodies.runtime.block_on(codec.write(&topic, body))).transpose()
+        };
+        let (key, value) = (write(&bodies.key, key)?, write(&bodies.value, value)?);
+        let bytes = |encoded: &Option<Encoded>| encoded.as_ref().and_then(|encoded| encoded.bytes.clone());
+        let made = self.record(topic, partition, bytes(&key).as_deref(), bytes(&value).as_deref());
+        let headers = [key, value].into_iter().flatten().filter_map(|encoded| encoded.header);
+        Ok(headers.fold(made, |made, (name, value)| made.with_header(name.as_bytes(), Some(&value))))
+    }
+
     fn record(&self, topic: Arc<str>, partition: Option<i32>, key: Option<&[u8]>, value: Option<&[u8]>) -> Made {
         let mut record = ProducerRecord::to(topic.clone());
         let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
@@ -107,6 +165,13 @@ impl Maker {
         self.headers
             .iter()
             .fold(made, |made, (name, value)| made.with_header(name.as_bytes(), value.as_deref().map(str::as_bytes)))
+    }
+}
+
+impl Bodies {
+    /// Headers that named schemas where the record was read, and would be wrong beside those that are written.
+    fn schema_headers(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.key.schema_header().into_iter().chain(self.value.schema_header())
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::error::{RegistryError, RegistryErrorKind};
 #[cfg(feature = "avro")]
 use super::format::AvroFormat;
-use super::format::{Reads, Writes};
+use super::format::{AnyFormat, Reads, Writes};
 use super::schema::{RegisteredSchema, SchemaText, SchemaType};
 use super::subject::{Part, SubjectStrategy};
 use super::wire::{self, Frame, SchemaId};
@@ -147,6 +147,14 @@ impl<T> RegistryCodec<T, AvroFormat> {
     /// Decodes as this schema has it (its defaults, aliases and promotions), instead of by `T`'s fields alone.
     pub fn reader(mut self, reader: AvroSchema) -> Self {
         self.format.reader = Some(reader);
+        self
+    }
+}
+
+impl<T> RegistryCodec<T, AnyFormat> {
+    /// Takes and writes by schemas of this type only. Default: any.
+    pub fn only(mut self, schema_type: SchemaType) -> Self {
+        self.format.only = Some(schema_type);
         self
     }
 }
