@@ -98,10 +98,8 @@ impl Consume {
             if printer.left_out == 0 {
                 return Ok(Exit::Done);
             }
-            Err(Failure::new(
-                Exit::Failed,
-                format!("{} records were not of their format, and left out", printer.left_out),
-            ))
+            let problem = format!("left out, since they were not of their format: {}", printer.left_out);
+            Err(Failure::new(Exit::Failed, problem))
         })
     }
 
@@ -136,12 +134,12 @@ impl Consume {
 impl Printer {
     async fn read(&mut self, reader: AssignedBuilder) -> Result<(), Failure> {
         let mut consumer = reader.open().await?;
+        let mut lines = Vec::new();
         while self.left > 0
             && let Some(event) = consumer.next_event().await
         {
             match event {
                 ReadEvent::Batch(batch) => {
-                    let mut lines = Vec::new();
                     let written = self.write(&batch, &mut lines).await;
                     self.out.push(|bytes| bytes.append(&mut lines));
                     if let Err(failure) = written {
@@ -189,11 +187,11 @@ impl Printer {
             Ok(shown) => return Ok(Some(shown)),
             Err(failure) => failure,
         };
-        let place = format!("{}@{}", record.topic_partition(), record.offset());
-        if let Some(ended) = of_registry(&failure) {
-            return Err(ended.about(place));
+        let problem = format!("{}@{}: {}", record.topic_partition(), record.offset(), failure.error());
+        if let Some(exit) = failure.error().downcast_ref().and_then(of_registry) {
+            return Err(Failure::new(exit, problem));
         }
-        let problem = format!("{place}: {} ({})", failure.error(), failure.class());
+        let problem = format!("{problem} ({})", failure.class());
         if self.on_error == OnError::Stop {
             return Err(Failure::new(Exit::Failed, problem).hint("--on-error skip leaves such records out"));
         }

@@ -184,8 +184,8 @@ impl Produce {
             let Plan { topic, sources, cut, maker } = plan;
             if let Some(topic) = &topic {
                 tokio::select! {
-                    found = topics.check_place(topic, self.partition) => found?.map_err(|(problem, exit)| {
-                        Failure::new(exit, problem)
+                    found = topics.check_place(topic, self.partition) => found?.map_err(|problem| {
+                        Failure::new(problem.exit, problem.text)
                     })?,
                     () = asked.reach(1) => return Ok(Exit::DrainedLate),
                 }

@@ -28,7 +28,8 @@ fn cluster() -> &'static Cluster {
 
 /// A registry, and a topic with that schema of its values.
 struct Place {
-    runtime: tokio::runtime::Runtime,
+    /// On which the registry is.
+    _runtime: tokio::runtime::Runtime,
     registry: TestRegistry,
     url: String,
     topic: &'static str,
@@ -41,15 +42,21 @@ impl Place {
         let client = Registry::new(&url).unwrap();
         runtime.block_on(client.register(&format!("{topic}-value"), schema)).unwrap();
         cluster().create_topic(topic, 1).unwrap();
-        Self { runtime, registry, url, topic }
+        Self { _runtime: runtime, registry, url, topic }
     }
 
     /// Runs the verb on that input, with the topic as the first argument.
     fn verb(&self, verb: &str, arguments: &[&str], input: &str) -> Ended {
         let brokers = cluster().bootstrap_servers();
-        let mut child = start(&[&["-b", &brokers, verb, self.topic, "-r", &self.url], arguments].concat());
+        let mut child = start(&[&["-b", &brokers, verb, self.topic], arguments].concat(), &self.url);
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         Ended::of(child)
+    }
+
+    /// The dead letters of the worker of this topic.
+    fn letters(&self, format: &str) -> String {
+        let (brokers, topic) = (cluster().bootstrap_servers(), format!("{}.g.dlt", self.topic));
+        Ended::of(start(&["-b", &brokers, "consume", &topic, "-e", "-f", format], &self.url)).with(0).stdout
     }
 }
 
@@ -73,10 +80,10 @@ impl Ended {
     }
 }
 
-fn start(arguments: &[&str]) -> Child {
+fn start(arguments: &[&str], registry: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .args(arguments)
-        .env_remove("WATERWHEEL_REGISTRY")
+        .env("WATERWHEEL_REGISTRY", registry)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -89,7 +96,7 @@ fn run(file: &str, lines: usize) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("w.toml");
     std::fs::write(&path, file).unwrap();
-    let mut child = start(&["-q", "run", path.to_str().unwrap()]);
+    let mut child = start(&["-q", "run", path.to_str().unwrap()], "http://127.0.0.1:1");
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut read = Vec::new();
     while read.len() < lines {
@@ -149,8 +156,8 @@ fn what_consume_decoded_is_written_back_byte_for_byte() {
     let lines = place.verb("consume", &["-e", "-J", "-s", "value=avro"], "").with(0).stdout;
     let line: Value = serde_json::from_str(&lines).unwrap();
     assert_eq!((&line["value_json"]["cents"], line.get("value")), (&json!(1), None), "apart from a text");
-    let refused = place.verb("produce", &["--from-ndjson"], &lines).with(1);
-    assert!(refused.stderr.contains("stdin:1: was decoded: --key-format and --value-format"), "{}", refused.stderr);
+    let refused = place.verb("produce", &["--from-ndjson", "--key-format", "utf8"], &lines).with(1);
+    assert!(refused.stderr.contains("stdin:1: the value was decoded: --value-format"), "{}", refused.stderr);
     place.verb("produce", &["--from-ndjson", "--value-format", "avro"], &lines).with(0);
     let bytes = place.verb("consume", &["-e", "-J"], "").with(0).stdout;
     let raw: Vec<Value> = bytes.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -167,6 +174,14 @@ fn protobuf_and_json_schema_have_their_formats_and_no_other() {
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json!({ "customer": "anna", "cents": "7" }));
     let other = place.verb("consume", &["-e", "--value-format", "avro"], "").with(1);
     assert!(other.stderr.contains("protobuf-0@0: of another schema type than AVRO (decode)"), "{}", other.stderr);
+    let other = place.verb("produce", &["--value-format", "avro"], "{\"customer\":\"anna\"}\n").with(1);
+    assert!(other.stderr.contains("the subject's schema is of another type than AVRO"), "{}", other.stderr);
+    let keys = place.verb("produce", &["--key-format", "avro", "-k", "1"], "x\n").with(1);
+    assert!(
+        keys.stderr.contains("; register the schema first") && keys.stderr.contains("protobuf-key"),
+        "{}",
+        keys.stderr
+    );
 
     let place = Place::new("json", &SchemaText::json("{}"));
     place.verb("produce", &["--value-format", "json"], "{\"n\": 1.10}\n").with(0);
@@ -185,7 +200,7 @@ fn what_is_not_of_its_format_is_told_with_its_place_and_stops_or_is_left_out() {
     assert!(stopped.stdout.is_empty() && !stopped.stderr.contains("canary"), "{}", stopped.stderr);
     let skipped = place.verb("consume", &["-e", "--value-format", "avro", "--on-error", "skip"], "").with(1);
     assert_eq!(skipped.stdout.lines().count(), 1);
-    assert!(skipped.stderr.contains("1 records were not of their format, and left out"), "{}", skipped.stderr);
+    assert!(skipped.stderr.contains("left out, since they were not of their format: 1"), "{}", skipped.stderr);
 
     let refused = place.verb("produce", &["--value-format", "avro"], "{\"customer\":\"canary\"}\n").with(1);
     assert!(refused.stderr.contains("stdin:1: ") && !refused.stderr.contains("canary"), "{}", refused.stderr);
@@ -194,9 +209,7 @@ fn what_is_not_of_its_format_is_told_with_its_place_and_stops_or_is_left_out() {
     cluster().create_topic("odd.g.dlt", 1).unwrap();
     let printed = run(&worker_file(&place, "avro", "[worker.dead_letter]\n"), 1);
     assert_eq!(values(&printed), [&json!({ "customer": "anna", "cents": 1, "note": null })]);
-    let letters =
-        ["-b", &cluster().bootstrap_servers(), "consume", "odd.g.dlt", "-e", "-f", "%s %h\n"].map(str::to_owned);
-    let letters = Ended::of(start(&letters.each_ref().map(String::as_str))).with(0).stdout;
+    let letters = place.letters("%s %h\n");
     assert!(letters.starts_with("canary ") && letters.contains("waterwheel-error-class=decode"), "{letters}");
 }
 
@@ -216,9 +229,7 @@ fn a_registry_that_is_down_dead_letters_nothing_and_ends_verbs_with_7() {
     assert_eq!(printed[0]["value"]["customer"], json!("anna"));
     let refusals = place.registry.state().refusing;
     assert_eq!(refusals, Some((0, 503)), "void: it was not refused");
-    let letters = Ended::of(start(&["-b", &cluster().bootstrap_servers(), "consume", "down.g.dlt", "-e"])).with(0);
-    assert_eq!(letters.stdout, "");
-    drop(place.runtime);
+    assert_eq!(place.letters("%s\n"), "");
 }
 
 #[test]
@@ -241,6 +252,10 @@ fn credentials_come_from_a_file_and_not_in_clear_over_http() {
     assert!(clear.stderr.contains("credentials would go over an unencrypted connection"), "{}", clear.stderr);
     file("dangerously_allow_plaintext_auth = true\n");
     place.verb("produce", &arguments, order).with(0);
-    let refused = place.verb("consume", &["-e", "--value-format", "avro"], "").with(6);
-    assert!(!refused.stderr.contains("pass"), "{}", refused.stderr);
+    for (verb, argument) in [("consume", "-e"), ("produce", "-Z")] {
+        let refused = place.verb(verb, &[argument, "--on-error", "skip", "--value-format", "avro"], order).with(6);
+        assert!(!refused.stderr.contains("pass"), "{}", refused.stderr);
+    }
+    let idle = place.verb("consume", &["-e", "--registry-config", path.to_str().unwrap()], "").with(2);
+    assert!(idle.stderr.contains("no format that has schemas"), "{}", idle.stderr);
 }

@@ -62,8 +62,16 @@ impl FormatArgs {
                 }
             }
         }
-        let formats = (key.unwrap_or_default(), value.unwrap_or_default());
-        Ok(Formats { key: formats.0, value: formats.1, registry: self.registry()? })
+        let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
+        let registry = if key.knows_registries() || value.knows_registries() {
+            self.registry()?
+        } else if self.registry.is_some() || self.registry_config.is_some() {
+            return Err(Failure::new(Exit::Usage, "a registry is named, and no format that has schemas")
+                .hint("add --value-format avro, protobuf or json"));
+        } else {
+            None
+        };
+        Ok(Formats { key, value, registry })
     }
 
     /// The file's or the environment's; the option names another address.

@@ -17,7 +17,7 @@ use waterwheel::registry::{
 };
 use waterwheel::{DecodeError, Decoder, Decoding, EncodeError, Encoded, Encoder, Failure, FromBytes, Record, Utf8};
 
-use crate::exit::{Exit, Failure as Ended};
+use crate::exit::Exit;
 
 /// What keys or values are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +40,11 @@ impl BodyFormat {
     /// Whether it cannot be read without a registry.
     pub(crate) fn needs_registry(self) -> bool {
         matches!(self, Self::Avro | Self::Protobuf)
+    }
+
+    /// Whether a registry makes a difference to it.
+    fn knows_registries(self) -> bool {
+        self == Self::Json || self.needs_registry()
     }
 }
 
@@ -134,6 +139,11 @@ impl BodyCodec {
         }
     }
 
+    /// Whether it is anything, and says nothing of how JSON is written.
+    pub(crate) fn is_raw(&self) -> bool {
+        matches!(self.by, By::Bytes)
+    }
+
     /// The header that names a body's schema, if what is written names its own.
     pub(crate) fn schema_header(&self) -> Option<&'static str> {
         matches!(self.by, By::JsonSchema(_) | By::Schema(_)).then(|| self.part.schema_header())
@@ -181,7 +191,7 @@ fn decoding<T>(decoding: Decoding<T>, text: impl FnOnce(T) -> Vec<u8>) -> Result
     })
 }
 
-/// Whether a body begins with a schema's id, or a header has it. JSON never begins with 0 or 1.
+/// Whether a body begins with a schema's id, or a header has it. JSON never begins with the bytes 0 or 1.
 fn names_schema(record: &Record, part: Part, bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(0 | 1)) || record.header(part.schema_header()).is_some()
 }
@@ -191,15 +201,13 @@ pub(crate) fn one_line(json: &[u8]) -> Vec<u8> {
     json.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
 }
 
-/// How a verb ends that cannot read on because of its registry; `None`: it is the record that cannot be read.
-pub(crate) fn of_registry(failure: &Failure) -> Option<Ended> {
+/// How a verb ends that cannot go on because of its registry; `None`: it is about this record.
+pub(crate) fn of_registry(error: &RegistryError) -> Option<Exit> {
     use RegistryErrorKind::{NotFound, TimedOut, Unauthorised, Unavailable, Unreachable, Unusable};
-    let error = failure.error().downcast_ref::<RegistryError>()?;
-    let exit = match error.kind() {
-        NotFound | Unusable => return None,
-        Unreachable | TimedOut | Unavailable => Exit::Unreachable,
-        Unauthorised => Exit::NotAuthorised,
-        _ => Exit::Failed,
-    };
-    Some(Ended::new(exit, error))
+    match error.kind() {
+        NotFound | Unusable => None,
+        Unreachable | TimedOut | Unavailable => Some(Exit::Unreachable),
+        Unauthorised => Some(Exit::NotAuthorised),
+        _ => Some(Exit::Failed),
+    }
 }

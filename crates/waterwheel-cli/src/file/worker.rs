@@ -161,7 +161,7 @@ fn value(table: &Table<'_>, handler: Option<&HandlerSpec>, has_registry: bool) -
         return value;
     }
     if matches!(handler, Some(HandlerSpec::Forward { .. })) {
-        let problem = "has no effect with kind = \"forward\", which copies values as they are";
+        let problem = "does not go with kind = \"forward\", which copies values as they are";
         table.fail("value", problem, "leave it out");
     } else if !has_registry {
         let remedy = "add [registry] with url = \"http://localhost:8081\"";

@@ -17,9 +17,9 @@ use super::input::{Batch, Input, Place, Unit};
 use super::pace::Pace;
 use super::tally::{End, Tally, add};
 use super::topics::Topics;
-use super::unit::{Made, Unmade};
+use super::unit::{Made, Problem};
 use crate::body::OnError;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::progress::Progress;
 use crate::records::Out;
 use crate::stop::Asked;
@@ -183,7 +183,7 @@ impl Flow<'_> {
     ) -> Result<bool, Failure> {
         let Unit { place, made, text } = unit;
         let checked = match made {
-            Err(Unmade { problem, exit }) => Err((problem, exit)),
+            Err(problem) => Err(problem),
             Ok(made) => tokio::select! {
                 checked = self.topics.check(&made) => checked?.map(|()| made),
                 () = asked.reach(1) => {
@@ -194,10 +194,9 @@ impl Flow<'_> {
         };
         let Made { record, topic, size, .. } = match checked {
             Ok(made) => made,
-            Err((problem, exit)) => {
-                self.tally.refuse(&place, &problem, exit, self.progress);
-                // A registry that does not answer will not for the next one.
-                let goes_on = self.on_error == OnError::Skip && exit != Exit::Unreachable;
+            Err(Problem { text, exit, is_final }) => {
+                self.tally.refuse(&place, &text, exit, self.progress);
+                let goes_on = self.on_error == OnError::Skip && !is_final;
                 if !goes_on {
                     end.next = Some(place);
                 }

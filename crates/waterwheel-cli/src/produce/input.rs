@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::frames::{Frame, Frames};
-use super::unit::{Made, Maker, Unmade};
+use super::unit::{Made, Maker, Problem};
 use crate::exit::{Exit, Failure};
 use crate::random::SplitMix;
 
@@ -67,7 +67,7 @@ impl fmt::Display for Place {
 /// What was found.
 pub(super) struct Unit {
     pub(super) place: Place,
-    pub(super) made: Result<Made, Unmade>,
+    pub(super) made: Result<Made, Problem>,
     /// As it stood in the input, if that is wanted.
     pub(super) text: Option<Vec<u8>>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use waterwheel::{EncodeError, Encoded, ProducerRecord};
 
-use crate::body::BodyCodec;
+use crate::body::{BodyCodec, of_registry};
 use crate::exit::Exit;
 use crate::records::{Parsed, parse_record};
 
@@ -31,23 +31,41 @@ pub(super) struct Bodies {
     pub(super) runtime: Handle,
 }
 
-/// Why a unit is no record.
+/// Why a unit is no record, or none that can be sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unmade {
-    pub(super) problem: String,
+pub(super) struct Problem {
+    pub(super) text: String,
+    /// The code that tells it.
     pub(super) exit: Exit,
+    /// Whether it will be the same with the next one.
+    pub(super) is_final: bool,
 }
 
-impl From<String> for Unmade {
-    fn from(problem: String) -> Self {
-        Self { problem, exit: Exit::Failed }
+impl Problem {
+    pub(super) fn new(text: impl Into<String>, exit: Exit) -> Self {
+        Self { text: text.into(), exit, is_final: false }
     }
 }
 
-impl From<EncodeError> for Unmade {
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        Self::new(text, Exit::Failed)
+    }
+}
+
+impl From<&str> for Problem {
+    fn from(text: &str) -> Self {
+        Self::new(text, Exit::Failed)
+    }
+}
+
+impl From<EncodeError> for Problem {
     fn from(error: EncodeError) -> Self {
-        let exit = if error.is_retriable() { Exit::Unreachable } else { Exit::Failed };
-        Self { problem: error.to_string(), exit }
+        let Some(cause) = error.cause().and_then(|cause| cause.downcast_ref()) else { return error.to_string().into() };
+        match of_registry(cause) {
+            Some(exit) => Self { text: cause.to_string(), exit, is_final: true },
+            None => format!("{cause}; register the schema first").into(),
+        }
     }
 }
 
@@ -79,7 +97,7 @@ pub(super) struct Made {
 }
 
 impl Maker {
-    pub(super) fn make(&self, unit: &[u8]) -> Result<Made, Unmade> {
+    pub(super) fn make(&self, unit: &[u8]) -> Result<Made, Problem> {
         match &self.shape {
             Shape::Text { key, key_delimiter, null } => {
                 let (own, value) = match key_delimiter {
@@ -95,15 +113,17 @@ impl Maker {
                 self.written(topic, self.partition, key, Some(value).filter(known))
             }
             Shape::Json { by_key, now } => {
-                let Parsed { topic, partition, timestamp, key, headers, value, is_decoded } = parse_record(unit)?;
-                if is_decoded && self.bodies.is_none() {
-                    const PROBLEM: &str = "was decoded: --key-format and --value-format say how it is to be written";
-                    return Err(PROBLEM.to_owned().into());
+                let Parsed { topic, partition, timestamp, key, headers, value, is_json } = parse_record(unit)?;
+                if is_json.key && self.bodies.as_ref().is_none_or(|bodies| bodies.key.is_raw()) {
+                    return Err("the key was decoded: --key-format says how it is written".into());
+                }
+                if is_json.value && self.bodies.as_ref().is_none_or(|bodies| bodies.value.is_raw()) {
+                    return Err("the value was decoded: --value-format says how it is written".into());
                 }
                 let topic = match (&self.topic, topic) {
                     (Some(topic), _) => topic.clone(),
                     (None, Some(topic)) => topic.into(),
-                    (None, None) => return Err("names no topic".to_owned().into()),
+                    (None, None) => return Err("names no topic".into()),
                 };
                 let partition = self.partition.or(partition.filter(|_| !by_key));
                 let mut made = self.written(topic, partition, key.as_deref(), value.as_deref())?;
@@ -137,14 +157,13 @@ impl Maker {
         partition: Option<i32>,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-    ) -> Result<Made, Unmade> {
+    ) -> Result<Made, Problem> {
         let Some(bodies) = &self.bodies else { return Ok(self.record(topic, partition, key, value)) };
         let write = |codec: &BodyCodec, body: Option<&[u8]>| {
             body.map(|body| bodies.runtime.block_on(codec.write(&topic, body))).transpose()
         };
         let (key, value) = (write(&bodies.key, key)?, write(&bodies.value, value)?);
-        let bytes = |encoded: &Option<Encoded>| encoded.as_ref().and_then(|encoded| encoded.bytes.clone());
-        let made = self.record(topic, partition, bytes(&key).as_deref(), bytes(&value).as_deref());
+        let made = self.record(topic, partition, bytes(&key), bytes(&value));
         let headers = [key, value].into_iter().flatten().filter_map(|encoded| encoded.header);
         Ok(headers.fold(made, |made, (name, value)| made.with_header(name.as_bytes(), Some(&value))))
     }
@@ -166,6 +185,10 @@ impl Maker {
             .iter()
             .fold(made, |made, (name, value)| made.with_header(name.as_bytes(), value.as_deref().map(str::as_bytes)))
     }
+}
+
+fn bytes(body: &Option<Encoded>) -> Option<&[u8]> {
+    body.as_ref()?.bytes.as_deref()
 }
 
 impl Bodies {

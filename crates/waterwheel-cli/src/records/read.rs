@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
+use waterwheel::Keyed;
 
 /// What a line says of a record. Where it was read is not used.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) key: Part<'a>,
     pub(crate) headers: Vec<(Cow<'a, [u8]>, Part<'a>)>,
     pub(crate) value: Part<'a>,
-    /// Whether key or value stand as JSON that a format says how to write.
-    pub(crate) is_decoded: bool,
+    /// Which of them stand as JSON that a format says how to write.
+    pub(crate) is_json: Keyed<bool, bool>,
 }
 
 /// Bytes, or null.
@@ -76,7 +77,7 @@ pub(crate) fn parse_record(line: &[u8]) -> Result<Parsed<'_>, String> {
         key: part("key", line.key, line.key_b64, line.key_json)?,
         headers: line.headers.into_iter().map(header).collect::<Result<_, _>>()?,
         value: part("value", line.value, line.value_b64, line.value_json)?,
-        is_decoded: line.key_json.is_some() || line.value_json.is_some(),
+        is_json: Keyed { key: line.key_json.is_some(), value: line.value_json.is_some() },
     })
 }
 

@@ -210,13 +210,14 @@ impl<T, F: Writes<T>> RegistryCodec<T, F> {
 }
 
 fn unwritten(error: RegistryError) -> EncodeError {
-    match error.kind() {
+    let unwritten = match error.kind() {
         RegistryErrorKind::NotFound => {
             EncodeError::new(format!("{error}; register the schema, or let the codec do it by `auto_register`"))
         }
         _ if error.is_retriable() => EncodeError::retriable(error.to_string()),
         _ => EncodeError::new(error.to_string()),
-    }
+    };
+    unwritten.caused_by(error)
 }
 
 impl<T: Send + 'static, F: Reads<T>> Decoder<T> for RegistryCodec<T, F> {
