@@ -250,7 +250,7 @@ fn a_registry_is_filled_in_and_checked_before_anything_is_connected() {
     let read = parse(&file("url = \"https://r:8081\"\nuser = \"u\"\npassword = \"${SET}\"\ntimeout = \"2s\"")).unwrap();
     assert_eq!(read.workers[0].value, crate::body::BodyFormat::Avro);
     let shown = format!("{read:?}");
-    assert!(shown.contains("https://r:8081") && !shown.contains("canary"), "{shown}");
+    assert!(read.registry.is_some() && !shown.contains("canary"), "{shown}");
     let table = [
         ("", "w.toml:3:1: registry.url: is missing; write url = \"http://localhost:8081\""),
         ("urls = []", "w.toml:4:1: registry.urls: unknown key; did you mean \"url\"?"),
