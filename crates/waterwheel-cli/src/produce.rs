@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 use waterwheel::config::overlay;
 use waterwheel::registry::Part;
@@ -309,9 +308,8 @@ impl Produce {
             return Err(Failure::new(Exit::Usage, "--value-size makes values of letters, and a format is named")
                 .hint("leave one of them out"));
         }
-        let codec = |format, part| BodyCodec::new(format, part, registry.as_ref()).map(Arc::new);
-        let (key, value) = (codec(key, Part::Key)?, codec(value, Part::Value)?);
-        Ok(Some(Bodies { key, value, runtime: Handle::current() }))
+        let codec = |format, part| BodyCodec::new(format, part, registry.as_ref());
+        Ok(Some(Bodies::new(codec(key, Part::Key)?, codec(value, Part::Value)?)))
     }
 
     fn delimiter(&self) -> Vec<u8> {

@@ -6,6 +6,7 @@
 mod registry;
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -53,10 +54,20 @@ impl Place {
         Ended::of(child)
     }
 
-    /// The dead letters of the worker of this topic.
-    fn letters(&self, format: &str) -> String {
-        let (brokers, topic) = (cluster().bootstrap_servers(), format!("{}.g.dlt", self.topic));
-        Ended::of(start(&["-b", &brokers, "consume", &topic, "-e", "-f", format], &self.url)).with(0).stdout
+    /// The group of the topic's worker: its own, or the tests would wait for each other's rebalances.
+    fn group(&self) -> String {
+        format!("of-{}", self.topic)
+    }
+
+    fn create_dead_letter_topic(&self) -> String {
+        let topic = format!("{}.{}.dlt", self.topic, self.group());
+        cluster().create_topic(&topic, 1).unwrap();
+        topic
+    }
+
+    fn read(&self, topic: &str, format: &str) -> String {
+        let brokers = cluster().bootstrap_servers();
+        Ended::of(start(&["-b", &brokers, "consume", topic, "-e", "-f", format], &self.url)).with(0).stdout
     }
 }
 
@@ -116,10 +127,11 @@ fn run(file: &str, lines: usize) -> Vec<Value> {
 fn worker_file(place: &Place, value: &str, more: &str) -> String {
     format!(
         "[kafka]\n\"bootstrap.servers\" = \"{}\"\n[registry]\nurl = \"{}\"\n[[worker]]\ntopics = [\"{}\"]\n\
-         group = \"g\"\nvalue = \"{value}\"\nhandler = {{ kind = \"print\" }}\n{more}",
+         group = \"{}\"\nvalue = \"{value}\"\nhandler = {{ kind = \"print\" }}\n{more}",
         cluster().bootstrap_servers(),
         place.url,
-        place.topic
+        place.topic,
+        place.group()
     )
 }
 
@@ -206,10 +218,10 @@ fn what_is_not_of_its_format_is_told_with_its_place_and_stops_or_is_left_out() {
     assert!(refused.stderr.contains("stdin:1: ") && !refused.stderr.contains("canary"), "{}", refused.stderr);
 
     // The worker has it as a failure of class decode, and goes on behind it.
-    cluster().create_topic("odd.g.dlt", 1).unwrap();
+    let letters = place.create_dead_letter_topic();
     let printed = run(&worker_file(&place, "avro", "[worker.dead_letter]\n"), 1);
     assert_eq!(values(&printed), [&json!({ "customer": "anna", "cents": 1, "note": null })]);
-    let letters = place.letters("%s %h\n");
+    let letters = place.read(&letters, "%s %h\n");
     assert!(letters.starts_with("canary ") && letters.contains("waterwheel-error-class=decode"), "{letters}");
 }
 
@@ -223,13 +235,27 @@ fn a_registry_that_is_down_dead_letters_nothing_and_ends_verbs_with_7() {
     place.verb("produce", &["--value-format", "avro", "--on-error", "skip"], "{}\n{}\n").with(7);
 
     // More refusals than the worker has attempts: two, of three requests each.
-    cluster().create_topic("down.g.dlt", 1).unwrap();
+    let letters = place.create_dead_letter_topic();
     place.registry.state().refusing = Some((9, 503));
     let printed = run(&worker_file(&place, "avro", "[worker.dead_letter]\n[worker.retry]\nattempts = 2\n"), 1);
     assert_eq!(printed[0]["value"]["customer"], json!("anna"));
     let refusals = place.registry.state().refusing;
     assert_eq!(refusals, Some((0, 503)), "void: it was not refused");
-    assert_eq!(place.letters("%s\n"), "");
+    assert_eq!(place.read(&letters, "%s\n"), "");
+}
+
+#[test]
+fn a_signal_ends_produce_in_order_while_its_registry_is_silent() {
+    let place = Place::new("silent", &SchemaText::avro(ORDER));
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let brokers = cluster().bootstrap_servers();
+    let mut child = start(&["-b", &brokers, "produce", place.topic, "--value-format", "avro"], &url);
+    child.stdin.take().unwrap().write_all(b"{}\n").unwrap();
+    let _asked = silent.accept().unwrap();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let ended = Ended::of(child).with(4);
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What becomes of one unit of input (a line, a file): a record, or what is wrong with it.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 use waterwheel::{EncodeError, Encoded, ProducerRecord};
 
 use crate::body::{BodyCodec, of_registry};
@@ -10,7 +11,6 @@ use crate::exit::Exit;
 use crate::records::{Parsed, parse_record};
 
 /// How records are made of units.
-#[derive(Clone)]
 pub(super) struct Maker {
     /// `None`: of each record its own.
     pub(super) topic: Option<Arc<str>>,
@@ -23,12 +23,11 @@ pub(super) struct Maker {
 }
 
 /// How keys and values are written.
-#[derive(Clone)]
 pub(super) struct Bodies {
-    pub(super) key: Arc<BodyCodec>,
-    pub(super) value: Arc<BodyCodec>,
-    /// Who asks the registry, while the thread that reads waits.
-    pub(super) runtime: Handle,
+    key: BodyCodec,
+    value: BodyCodec,
+    /// Asks the registry while the thread that reads waits. Not the verb's, which may end meanwhile.
+    runtime: OnceCell<Runtime>,
 }
 
 /// Why a unit is no record, or none that can be sent.
@@ -159,10 +158,7 @@ impl Maker {
         value: Option<&[u8]>,
     ) -> Result<Made, Problem> {
         let Some(bodies) = &self.bodies else { return Ok(self.record(topic, partition, key, value)) };
-        let write = |codec: &BodyCodec, body: Option<&[u8]>| {
-            body.map(|body| bodies.runtime.block_on(codec.write(&topic, body))).transpose()
-        };
-        let (key, value) = (write(&bodies.key, key)?, write(&bodies.value, value)?);
+        let (key, value) = bodies.write(&topic, key, value)?;
         let made = self.record(topic, partition, bytes(&key), bytes(&value));
         let headers = [key, value].into_iter().flatten().filter_map(|encoded| encoded.header);
         Ok(headers.fold(made, |made, (name, value)| made.with_header(name.as_bytes(), Some(&value))))
@@ -192,6 +188,31 @@ fn bytes(body: &Option<Encoded>) -> Option<&[u8]> {
 }
 
 impl Bodies {
+    pub(super) fn new(key: BodyCodec, value: BodyCodec) -> Self {
+        Self { key, value, runtime: OnceCell::new() }
+    }
+
+    /// Waits until the registry has answered, if it has to be asked.
+    fn write(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(Option<Encoded>, Option<Encoded>), Problem> {
+        let runtime = match self.runtime.get() {
+            Some(runtime) => runtime,
+            None => {
+                let made = Builder::new_current_thread().enable_all().build();
+                let made = made.map_err(|error| Problem::from(error.to_string()))?;
+                self.runtime.get_or_init(|| made)
+            }
+        };
+        let write = |codec: &BodyCodec, body: Option<&[u8]>| {
+            body.map(|body| runtime.block_on(codec.write(topic, body))).transpose()
+        };
+        Ok((write(&self.key, key)?, write(&self.value, value)?))
+    }
+
     /// Headers that named schemas where the record was read, and would be wrong beside those that are written.
     fn schema_headers(&self) -> impl Iterator<Item = &'static str> + use<> {
         self.key.schema_header().into_iter().chain(self.value.schema_header())
