@@ -252,9 +252,9 @@ fn a_registry_is_filled_in_and_checked_before_anything_is_connected() {
     let shown = format!("{read:?}");
     assert!(read.registry.is_some() && !shown.contains("canary"), "{shown}");
     let table = [
-        ("", "w.toml:3:1: registry.url: is missing; write url = \"http://localhost:8081\""),
+        ("", "w.toml:3:2: registry.url: is missing; write url = \"http://localhost:8081\""),
         ("urls = []", "w.toml:4:1: registry.urls: unknown key; did you mean \"url\"?"),
-        ("url = \"https://r\"\nuser = \"u\"", "w.toml:3:1: registry.password: is missing; it belongs to user"),
+        ("url = \"https://r\"\nuser = \"u\"", "w.toml:3:2: registry.password: is missing; it belongs to user"),
         (
             "url = \"https://r\"\ntoken = \"${UNSET}\"",
             "w.toml:5:1: registry.token: the environment variable UNSET is not set; export it, or write ${UNSET:-default}",
