@@ -65,9 +65,9 @@ fn a_time_that_cannot_be_holds_nothing_up_for_longer_than_the_delay() {
 #[test]
 fn a_stop_during_a_delay_ends_at_once_and_loses_nothing() {
     run(async {
-        let cluster = Cluster::new().topic("t", 1);
+        let cluster = Cluster::new().topic("t", 1).patience(Duration::from_secs(700));
         let (journal, gate) = (Journal::default(), Gate::closed());
-        let build = || member(&cluster.client()).process_delay(Duration::from_secs(3_000));
+        let build = || member(&cluster.client()).process_delay(Duration::from_secs(600));
         cluster.produce_record(ProducerRecord::to("t").key("old").value("v").timestamp_millis(0)).await;
         fill(&cluster, 20).await;
         let first = start(build().handler(gated(&journal, &gate, &[])).build().unwrap());

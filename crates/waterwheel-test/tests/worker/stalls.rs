@@ -27,7 +27,7 @@ fn hanging(journal: &Journal) -> impl Handler<Raw> + use<> {
 
 /// A record that hangs, 1,000 of other keys, and one behind it.
 async fn hung_key() -> Cluster {
-    let cluster = Cluster::new().topic("t", 1).topic("failed", 1);
+    let cluster = Cluster::new().topic("t", 1).topic("failed", 1).patience(Duration::from_secs(300));
     fill(&cluster, 1_001).await;
     cluster.produce("t", "k0", "v").await;
     cluster
