@@ -7,6 +7,7 @@
 
 pub mod budget;
 pub mod commit_map;
+pub mod delay;
 pub mod engine;
 pub mod group;
 pub mod history;

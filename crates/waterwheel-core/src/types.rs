@@ -92,6 +92,9 @@ pub trait Records: Clone {
     /// The key of record `index`; `None` for a null key.
     fn key(&self, index: usize) -> Option<&[u8]>;
 
+    /// The time of record `index` in milliseconds since the Unix epoch; `None` where it has none.
+    fn time_ms(&self, index: usize) -> Option<i64>;
+
     /// The bytes that record `index` accounts for.
     fn size(&self, index: usize) -> usize;
 

@@ -58,6 +58,18 @@ pub enum Event {
         /// When the next attempt is due.
         after: Duration,
     },
+    /// An attempt runs for longer than [`stall_after`](crate::WorkerBuilder::stall_after). Told once of each, at the next look
+    /// ([`check_every`](crate::WorkerBuilder::check_every)); one that is cut for it is told by what follows.
+    Stalled {
+        /// The record's partition.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: i64,
+        /// Attempts begun.
+        attempts: u32,
+        /// How long this one runs.
+        age: Duration,
+    },
     /// A record is in the dead-letter topic, acknowledged.
     DeadLettered {
         /// The record's partition.

@@ -169,7 +169,7 @@ pub use producer::{
     ProducerBuilder, ProducerRecord, Purge, SendFailure, SendStage, StreamFailure, TraceParent,
 };
 pub use record::{Headers, Record, TopicPartition};
-pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
+pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start};
 pub use subscription::Subscription;
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
 pub use transactional::{Remedy, Transaction, TransactionFailure, TransactionalProducer, TransactionalProducerBuilder};

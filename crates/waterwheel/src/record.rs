@@ -147,6 +147,10 @@ impl waterwheel_core::Records for Batch {
         key_of(&self.0, index)
     }
 
+    fn time_ms(&self, index: usize) -> Option<i64> {
+        time_of(self.0.entries[index].timestamp)
+    }
+
     fn size(&self, index: usize) -> usize {
         let e = &self.0.entries[index];
         size_of::<Entry>() + length(e.key_len) + length(e.value_len) + e.headers_len as usize
@@ -167,6 +171,10 @@ impl waterwheel_core::Records for Batch {
             bytes: self.0.bytes[start..end].to_vec(),
         }))
     }
+}
+
+fn time_of(timestamp: i64) -> Option<i64> {
+    (timestamp >= 0).then_some(timestamp)
 }
 
 fn key_of(buffer: &Buffer, index: usize) -> Option<&[u8]> {
@@ -260,8 +268,7 @@ impl Record {
     ///
     /// Whether the producer or the broker set it is the topic's `message.timestamp.type`.
     pub fn timestamp_millis(&self) -> Option<i64> {
-        let t = self.entry().timestamp;
-        (t >= 0).then_some(t)
+        time_of(self.entry().timestamp)
     }
 
     /// The record's time; `None` where the record has none, or one that the system's clock cannot represent.

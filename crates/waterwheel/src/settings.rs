@@ -81,6 +81,23 @@ pub enum CommitMetadata {
     Own,
 }
 
+/// What happens to an attempt that runs for longer than [`stall_after`](crate::WorkerBuilder::stall_after).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnStall {
+    /// It goes on. It is told ([`Event::Stalled`](crate::Event::Stalled)), health is critical, and the worker does not count as
+    /// live.
+    #[default]
+    Warn,
+    /// It is cut, and has failed with the class `timeout`: the retry policy decides.
+    TimeOut,
+    /// It is cut, and its record goes to the dead-letter topic at once.
+    DeadLetter,
+    /// It is cut, and its record is tried on at the longest back-off, for ever; its key waits, and health is critical.
+    Park,
+    /// It is cut, and the worker stops with an error; its record is not finished.
+    Stop,
+}
+
 /// What happens to a record that has had all its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExhausted {

@@ -235,6 +235,7 @@ fn held(row: &PartitionRow) -> &'static str {
         Some(HoldReason::Paused) => "paused",
         Some(HoldReason::Lease) => "no coordinator",
         Some(HoldReason::MapFull) => "commit map full",
+        Some(HoldReason::Delayed) => "delayed",
         None if row.owner.is_none() => "moves",
         None => "",
     }

@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use waterwheel::admin::{Admin, Operation, TopicDescription};
 use waterwheel::{Error, KafkaError};
 
+use super::delays;
 use super::subjects::{Subjects, Use};
 use crate::exit::{Exit, Failure};
 use crate::group::{Standing, standings};
@@ -109,6 +110,7 @@ pub(super) async fn all(
         }
     }
     topics(admin, subjects, findings).await?;
+    delays::look(admin, subjects, findings).await?;
     groups(admin, subjects, findings).await
 }
 

@@ -1,6 +1,7 @@
 //! `doctor`: asks a cluster whether workers could do their work on it, and says what to do where not. Changes nothing.
 
 mod check;
+mod delays;
 mod subjects;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! What is asked about: the topics, groups and dead-letter topics of workers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use waterwheel::admin::Operation;
 use waterwheel::config::{ConfigError, check_group, check_topic, check_topic_or_pattern, dead_letter_topic};
@@ -15,6 +16,8 @@ pub(super) struct Subjects {
     /// Patterns, which name no topic.
     pub(super) patterns: BTreeSet<String>,
     pub(super) groups: BTreeSet<String>,
+    /// The longest delay before the records of a topic are started.
+    pub(super) delays: BTreeMap<String, Duration>,
 }
 
 /// What a worker does with a topic.
@@ -60,6 +63,12 @@ impl Subjects {
         for topic in &worker.topics {
             // Checked with the file.
             let _ = self.reads(topic, dead_letter.map(|template| (worker.group.as_str(), template)));
+        }
+        if !worker.process_delay.is_zero() {
+            for topic in worker.topics.iter().filter(|topic| !topic.starts_with('^')) {
+                let longest = self.delays.entry(topic.clone()).or_default();
+                *longest = (*longest).max(worker.process_delay);
+            }
         }
         if let HandlerSpec::Forward { topic } = &worker.handler {
             self.uses(topic, Use::Writes);

@@ -24,12 +24,16 @@ pub(crate) struct WorkerSpec {
     pub(crate) in_work: u64,
     /// Most bytes held; default 64 MiB.
     pub(crate) in_work_bytes: u64,
+    /// Default: none.
+    pub(crate) process_delay: Duration,
     /// Default 1 s.
     pub(crate) commit_every: Duration,
     /// Default 25 s.
     pub(crate) drain_timeout: Duration,
     /// Default 5 min.
     pub(crate) stall_after: Duration,
+    /// Default: warn.
+    pub(crate) on_stall: OnStall,
     /// Default: no.
     pub(crate) start_when_healthy: bool,
     pub(crate) on_drain_deadline: OnDrainDeadline,
@@ -84,6 +88,16 @@ pub(crate) enum OrderSpec {
 pub(crate) enum OnDrainDeadline {
     Cancel,
     Abandon,
+}
+
+/// What happens to handlers that run for longer than `stall_after`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnStall {
+    Warn,
+    TimeOut,
+    DeadLetter,
+    Park,
+    Stop,
 }
 
 /// What happens after the last attempt.

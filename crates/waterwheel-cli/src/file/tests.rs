@@ -50,10 +50,11 @@ order = "key"
 concurrency = 128
 in_work = 5_000
 in_work_bytes = "32MiB"
-process_delay = "0s"
+process_delay = "5s"
 commit_every = "2s"
 drain_timeout = "20s"
 stall_after = "1m"
+on_stall = "park"
 start_when_healthy = true
 on_drain_deadline = "abandon"
 [worker.retry]
@@ -81,6 +82,7 @@ timeout = "10s"
         concurrency: 128,
         in_work: 5_000,
         in_work_bytes: 32 << 20,
+        process_delay: Duration::from_secs(5),
         commit_every: Duration::from_secs(2),
         drain_timeout: Duration::from_secs(20),
         stall_after: Duration::from_secs(60),
@@ -96,6 +98,7 @@ timeout = "10s"
             },
         },
         dead_letter: Some(DeadLetterSpec { topic: "{topic}.{group}.dlt".into(), too_large: TooLarge::Pointer }),
+        on_stall: OnStall::Park,
         on_exhausted: OnExhausted::DeadLetter,
         handler: HandlerSpec::Exec {
             command: vec!["python3".into(), "charge.py".into()],
@@ -150,7 +153,7 @@ fn a_bad_worker_says_where_and_what() {
     let table = [
         (
             "atempts = 3",
-            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, start_when_healthy, on_drain_deadline, on_exhausted, retry, dead_letter, handler, exactly_once",
+            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, on_stall, start_when_healthy, on_drain_deadline, on_exhausted, retry, dead_letter, handler, exactly_once",
         ),
         ("[worker.retry]\natempts = 3", "w.toml:9:1: worker.retry.atempts: unknown key; did you mean \"attempts\"?"),
         ("retry = { attempts = 0 }", "w.toml:8:11: worker.retry.attempts: is 0, out of range; from 1 to 1000000"),
@@ -176,7 +179,7 @@ fn a_bad_worker_says_where_and_what() {
         ("commit_every = 10", "w.toml:8:1: worker.commit_every: duration 10 has no unit; write \"10s\" or \"10ms\""),
         ("commit_every = \"0s\"", "w.toml:8:1: worker.commit_every: is zero; write a duration above zero, as \"1s\""),
         ("in_work_bytes = 64", "w.toml:8:1: worker.in_work_bytes: size 64 has no unit; write \"64B\" or \"64MiB\""),
-        ("process_delay = \"5m\"", "w.toml:8:1: worker.process_delay: is not supported yet; leave it out"),
+        ("process_delay = 5", "w.toml:8:1: worker.process_delay: duration 5 has no unit; write \"5s\" or \"5ms\""),
         (
             "value = \"avro\"",
             "w.toml:8:1: worker.value: needs a schema registry, and there is none; add [registry] with url = \"http://localhost:8081\"",
@@ -192,6 +195,10 @@ fn a_bad_worker_says_where_and_what() {
         (
             "start = \"end\"",
             "w.toml:8:1: worker.start: is not known; one of earliest, latest, \"@2026-01-01T00:00:00Z\", \"-1h\"",
+        ),
+        (
+            "on_stall = \"dead_letter\"",
+            "w.toml:8:1: worker.on_stall: is dead_letter, but there is none; add [worker.dead_letter]",
         ),
         (
             "on_exhausted = \"dead_letter\"",

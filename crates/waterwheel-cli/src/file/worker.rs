@@ -10,9 +10,10 @@ use super::spec::{
     Backoff, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec,
     StartSpec, TooLarge, WorkerSpec,
 };
+use super::stalls::on_stall;
 use crate::body::BodyFormat;
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "topics",
     "group",
@@ -26,6 +27,7 @@ const KEYS: [&str; 20] = [
     "commit_every",
     "drain_timeout",
     "stall_after",
+    "on_stall",
     "start_when_healthy",
     "on_drain_deadline",
     "on_exhausted",
@@ -46,18 +48,17 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
     if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().any(char::is_control)) {
         table.fail("name", "is empty or holds a control character", "write a short name, or leave it out");
     }
-    if table.duration("process_delay").is_some_and(|delay| !delay.is_zero()) {
-        table.fail("process_delay", "is not supported yet", "leave it out");
-    }
     let start = start(table).unwrap_or(StartSpec::Earliest);
     let orders = [("key", OrderSpec::Key), ("partition", OrderSpec::Partition), ("none", OrderSpec::None)];
     let order = table.word("order", &orders, &[]).unwrap_or(OrderSpec::Key);
     let concurrency = table.integer("concurrency", 1..=MAX_CONCURRENCY).unwrap_or(256) as u32;
     let in_work = table.integer("in_work", 1..=MAX_IN_WORK).unwrap_or(20_000);
     let in_work_bytes = at_least_one_byte(table, "in_work_bytes", "64MiB").unwrap_or(64 << 20);
+    let process_delay = table.duration("process_delay").unwrap_or_default();
     let commit_every = positive(table, "commit_every").unwrap_or(Duration::from_secs(1));
     let drain_timeout = table.duration("drain_timeout").unwrap_or(Duration::from_secs(25));
     let stall_after = positive(table, "stall_after").unwrap_or(Duration::from_secs(300));
+    let on_stall = on_stall(table);
     let start_when_healthy = table.truth("start_when_healthy").unwrap_or(false);
     let deadlines = [("cancel", OnDrainDeadline::Cancel), ("abandon", OnDrainDeadline::Abandon)];
     let on_drain_deadline = table.word("on_drain_deadline", &deadlines, &[]).unwrap_or(OnDrainDeadline::Cancel);
@@ -78,9 +79,11 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
         concurrency,
         in_work,
         in_work_bytes,
+        process_delay,
         commit_every,
         drain_timeout,
         stall_after,
+        on_stall,
         start_when_healthy,
         on_drain_deadline,
         retry,

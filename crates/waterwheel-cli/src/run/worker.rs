@@ -16,8 +16,8 @@ use super::forward::Forwarder;
 use super::print::Printer;
 use crate::body::{BodyCodec, Shown};
 use crate::file::{
-    DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec,
-    TooLarge, WorkerSpec,
+    DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec, RetrySpec,
+    StartSpec, TooLarge, WorkerSpec,
 };
 use crate::journal::{Journal, Journaled};
 
@@ -122,6 +122,14 @@ fn builder(spec: &WorkerSpec, client: &Client) -> WorkerBuilder {
         .in_work_bytes(usize::try_from(spec.in_work_bytes).unwrap_or(usize::MAX))
         .drain_timeout(spec.drain_timeout)
         .stall_after(spec.stall_after)
+        .on_stall(match spec.on_stall {
+            OnStall::Warn => waterwheel::OnStall::Warn,
+            OnStall::TimeOut => waterwheel::OnStall::TimeOut,
+            OnStall::DeadLetter => waterwheel::OnStall::DeadLetter,
+            OnStall::Park => waterwheel::OnStall::Park,
+            OnStall::Stop => waterwheel::OnStall::Stop,
+        })
+        .process_delay(spec.process_delay)
         .on_drain_deadline(match spec.on_drain_deadline {
             OnDrainDeadline::Cancel => waterwheel::OnDrainDeadline::Cancel,
             OnDrainDeadline::Abandon => waterwheel::OnDrainDeadline::Abandon,

@@ -16,6 +16,7 @@ mod commits;
 mod consumers;
 mod dead_letters;
 mod deaths;
+mod delays;
 mod doctor;
 mod exactly_once;
 mod forgotten;

@@ -78,6 +78,10 @@ impl Records for Batch {
         Some(&self.buffer.bytes[e.start as usize..][..e.key_len as usize])
     }
 
+    fn time_ms(&self, _index: usize) -> Option<i64> {
+        None
+    }
+
     fn size(&self, index: usize) -> usize {
         let e = &self.buffer.entries[index];
         (e.key_len + e.value_len) as usize

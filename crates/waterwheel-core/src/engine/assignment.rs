@@ -40,7 +40,7 @@ impl<R: Records> Engine<R> {
         if self.partitions.len() <= id.index() {
             self.partitions.resize_with(id.index() + 1, || None);
         }
-        let mut p = Partition::new(epoch, Ledger::new(resume.offset, resume.finished));
+        let mut p = Partition::new(epoch, Ledger::new(resume.offset, resume.finished), self.settings.delay);
         p.failing = resume.failing.into_iter().map(|f| (f.offset, f)).collect();
         p.known_epoch = resume.leader_epoch;
         for (partition, lane) in self.ghosts.keys() {
@@ -110,11 +110,13 @@ impl<R: Records> Engine<R> {
         }
         p.lanes.for_each_waiting(|waiting| p.bytes -= self.batches.release(waiting.batch));
         p.lanes.clear_waiting();
-        (p.waiting, p.deferred, p.unsettled) = (0, 0, 0);
+        (p.waiting, p.deferred, p.unsettled, p.delayed) = (0, 0, 0, 0);
         p.due.clear();
         p.skip_to = None;
         self.drop_gathered(id);
-        let waits = |stage| matches!(stage, Stage::Backoff { .. } | Stage::Due | Stage::SettleBackoff { .. });
+        let waits = |stage| {
+            matches!(stage, Stage::Delayed { .. } | Stage::Backoff { .. } | Stage::Due | Stage::SettleBackoff { .. })
+        };
         let of_partition = self.slots.iter().filter(|(_, s)| s.partition == id && waits(s.stage));
         let waiting: Vec<SlotId> = of_partition.map(|(slot, _)| slot).collect();
         for slot in waiting {

@@ -1,12 +1,15 @@
 //! The batches that have records in work, and how much memory they hold.
 
-use crate::types::Records;
+use crate::lanes::Waiting;
+use crate::types::{Now, Records};
 
 struct Held<R> {
     records: R,
     /// Records not yet done with: not fetched past, not finished, or waiting.
     alive: u32,
     bytes: usize,
+    /// When its records came.
+    arrived: Now,
 }
 
 /// A slab of batches: a batch stays until the last of its records is done with.
@@ -21,9 +24,9 @@ impl<R: Records> Batches<R> {
     }
 
     /// Keeps a batch of which `alive` records need work. Returns its place and the bytes it holds.
-    pub(super) fn insert(&mut self, records: R, alive: usize) -> (u32, usize) {
+    pub(super) fn insert(&mut self, records: R, alive: usize, arrived: Now) -> (u32, usize) {
         let bytes = records.pinned_bytes();
-        let held = Some(Held { records, alive: alive as u32, bytes });
+        let held = Some(Held { records, alive: alive as u32, bytes, arrived });
         match self.vacant.pop() {
             Some(at) => {
                 self.held[at as usize] = held;
@@ -38,6 +41,12 @@ impl<R: Records> Batches<R> {
 
     pub(super) fn records(&self, at: u32) -> Option<&R> {
         self.held.get(at as usize)?.as_ref().map(|h| &h.records)
+    }
+
+    /// The time of a record, and when it came.
+    pub(super) fn times(&self, at: Waiting) -> Option<(Option<i64>, Now)> {
+        let held = self.held.get(at.batch as usize)?.as_ref()?;
+        Some((held.records.time_ms(at.index as usize), held.arrived))
     }
 
     /// One record of the batch is done with. Returns the bytes that this freed.
@@ -63,12 +72,12 @@ impl<R: Records> Batches<R> {
 
     /// Copies one record out of its batch. Returns the new place and by how much the bytes held grew (or shrank).
     pub(super) fn detach(&mut self, at: u32, index: u32) -> Option<(u32, isize)> {
-        let records = self.records(at)?;
+        let Held { records, arrived, .. } = self.held.get(at as usize)?.as_ref()?;
         if records.len() == 1 {
             return None;
         }
-        let single = records.detach(index as usize);
-        let (place, added) = self.insert(single, 1);
+        let (single, arrived) = (records.detach(index as usize), *arrived);
+        let (place, added) = self.insert(single, 1, arrived);
         let freed = self.release(at);
         Some((place, added as isize - freed as isize))
     }

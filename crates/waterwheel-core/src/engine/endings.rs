@@ -52,19 +52,27 @@ impl<R: Records> Engine<R> {
         if let Some(timeout) = self.settings.handler_timeout {
             self.set_timer(now + timeout, Timer::Timeout(slot));
         }
+        if let Some(after) = self.stalls_after() {
+            self.set_timer(now + after, Timer::Stall(slot));
+        }
+    }
+
+    /// How long an attempt runs until it counts as stuck.
+    pub(super) fn stalls_after(&self) -> Option<Duration> {
+        self.settings.stall.map(|stall| stall.after)
     }
 
     /// An attempt in a slot ended.
     pub fn ended(&mut self, slot: SlotId, outcome: Outcome, now: Now) -> Verdict {
         let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
-        match s.stage {
-            Stage::Running { .. } => {}
+        let cut = match s.stage {
+            Stage::Running { cut, .. } => cut,
             Stage::Ghost { epoch } => {
                 self.end_ghost(slot, epoch);
                 return Verdict::Stale;
             }
             _ => return Verdict::Stale,
-        }
+        };
         let id = s.partition;
         let draining = {
             let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Verdict::Stale };
@@ -86,6 +94,10 @@ impl<R: Records> Engine<R> {
                 Verdict::Retry { slot, after }
             }
             Outcome::Failed(wish) => self.failed(slot, wish, draining, now),
+            Outcome::Cut if cut == Some(CutReason::Stalled) => {
+                let wish = self.settings.stall.map_or(Wish::Policy, |stall| stall.wish);
+                self.failed(slot, wish, draining, now)
+            }
             // A time-out, or a future that was dropped by the runtime: a failure like others.
             Outcome::Cut => self.failed(slot, Wish::Policy, draining, now),
         };
@@ -179,6 +191,7 @@ impl<R: Records> Engine<R> {
         let exhausted = self.settings.retry.is_exhausted(attempts);
         let last = match wish {
             Wish::DeadLetter => Some(Exhausted::DeadLetter),
+            Wish::Park => Some(Exhausted::Park),
             Wish::Skip => Some(Exhausted::Skip),
             Wish::Stop => Some(Exhausted::Stop),
             Wish::Policy | Wish::RetryAfter(_) if exhausted => Some(self.settings.exhausted),
@@ -239,13 +252,16 @@ impl<R: Records> Engine<R> {
 
     pub(super) fn retry_due(&mut self, slot: SlotId) {
         let Some(s) = self.slots.get_mut(slot) else { return };
-        if !matches!(s.stage, Stage::Backoff { .. }) {
-            return;
-        }
+        let was_delayed = match s.stage {
+            Stage::Delayed { .. } => true,
+            Stage::Backoff { .. } => false,
+            _ => return,
+        };
         s.stage = Stage::Due;
         let (id, offset) = (s.partition, s.offset);
         if let Some(p) = self.partition_mut(id) {
             p.due.push_back(slot);
+            p.delayed -= usize::from(was_delayed);
             if let Some(failing) = p.failing.get_mut(&offset) {
                 failing.next_try_ms = 0;
             }
@@ -272,14 +288,15 @@ impl<R: Records> Engine<R> {
         self.actions.push_back(Action::Settle { slot });
     }
 
-    pub(super) fn time_out(&mut self, slot: SlotId, now: Now) {
-        let (Some(timeout), Some(s)) = (self.settings.handler_timeout, self.slots.get_mut(slot)) else { return };
+    /// Cuts an attempt that has run for as long as it may.
+    pub(super) fn cut_late(&mut self, slot: SlotId, within: Option<Duration>, reason: CutReason, now: Now) {
+        let (Some(within), Some(s)) = (within, self.slots.get_mut(slot)) else { return };
         // The timer may be that of an earlier attempt, which ended in time.
         if let Stage::Running { since, cut: None } = s.stage
-            && since + timeout <= now
+            && since + within <= now
         {
-            s.stage = Stage::Running { since, cut: Some(CutReason::Timeout) };
-            self.actions.push_back(Action::Cut { slot, reason: CutReason::Timeout });
+            s.stage = Stage::Running { since, cut: Some(reason) };
+            self.actions.push_back(Action::Cut { slot, reason });
         }
     }
 

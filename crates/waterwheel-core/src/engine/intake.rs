@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::delays::wait_of;
 use super::partition::{Cursor, Partition};
 use super::slots::{Slot, Stage};
 use super::types::{Action, Start};
 use super::{ASIDE_LIMIT, DEFERRED_LIMIT, Engine, Open, QUANTUM, wall_ms};
 use crate::commit_map::Failing;
+use crate::delay::Wait;
 use crate::lanes::{Arrival, Kept, LaneKey, Order, Waiting};
 use crate::ledger::Admitted;
 use crate::types::{Epoch, Now, PartitionId, Records};
@@ -38,7 +40,7 @@ impl<R: Records> Engine<R> {
                 p.known_epoch = None;
             }
         }
-        let (batch, bytes) = self.batches.insert(records.clone(), records.len());
+        let (batch, bytes) = self.batches.insert(records.clone(), records.len(), self.now);
         p.bytes += bytes;
         p.backlog.push_back(Cursor { batch, next: 0 });
         self.enqueue(id);
@@ -69,7 +71,7 @@ impl<R: Records> Engine<R> {
     pub fn reread(&mut self, id: PartitionId, epoch: Epoch, records: R) {
         let order = self.settings.order;
         let Some(p) = current(&mut self.partitions, id, epoch).filter(|p| p.is_active()) else { return };
-        let (batch, bytes) = self.batches.insert(records.clone(), records.len());
+        let (batch, bytes) = self.batches.insert(records.clone(), records.len(), self.now);
         p.bytes += bytes;
         let (mut early, mut others) = (Vec::new(), Vec::new());
         for index in 0..records.len() {
@@ -167,7 +169,7 @@ impl<R: Records> Engine<R> {
     }
 
     fn next_of(&mut self, id: PartitionId, now: Now) -> Next {
-        let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
+        let Some(mut p) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
         if !p.is_active() || p.unsettled > 0 || p.paused {
             return Next::Nothing;
         }
@@ -191,11 +193,12 @@ impl<R: Records> Engine<R> {
             }
         }
         while let Some(key) = p.lanes.peek_ready() {
-            if (!p.failing.is_empty() || !p.suspects.is_empty())
+            if (!p.failing.is_empty() || !p.suspects.is_empty() || p.delay.is_some())
                 && let Some(first) = p.lanes.first_of_open(key)
-                && self.batches.records(first.batch).is_some_and(|r| p.is_suspect(r.offset(first.index as usize)))
+                && (self.batches.records(first.batch).is_some_and(|r| p.is_suspect(r.offset(first.index as usize)))
+                    || wait_of(&self.batches, &self.settings, p.delay, first, now).is_some_and(|wait| wait.is_on()))
             {
-                // It runs alone, after those of its lane that are gathered.
+                // It runs alone or later, after those of its lane that are gathered.
                 p.lanes.close(key);
                 continue;
             }
@@ -205,15 +208,19 @@ impl<R: Records> Engine<R> {
             if let Some((key, waiting)) = p.lanes.take_ready() {
                 p.waiting -= 1;
                 let offset = self.batches.records(waiting.batch).map_or(0, |r| r.offset(waiting.index as usize));
-                let known = p.known(offset);
+                let (known, delay) = (p.known(offset), p.delay);
                 self.refill(id, key);
-                let Some(known) = known else {
-                    self.open = Some(Open::fresh(id, waiting, offset, Some(key), true));
+                let fresh = Open::fresh(id, waiting, offset, Some(key), true);
+                let wait = wait_of(&self.batches, &self.settings, delay, waiting, now);
+                if !stays(known, wait) {
+                    self.disagreed += u64::from(wait.is_some_and(|wait| wait.clocks_disagree));
+                    self.open = Some(fresh);
                     return Next::Opened;
-                };
-                self.go_on_failing(Open::fresh(id, waiting, offset, Some(key), true), known, now);
+                }
+                self.stay(fresh, known, wait, now);
             }
-            return self.next_of(id, now);
+            let Some(again) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
+            p = again;
         }
         if self.partition(id).is_some_and(|p| p.map_full) { Next::Nothing } else { self.next_fresh(id, now) }
     }
@@ -221,7 +228,7 @@ impl<R: Records> Engine<R> {
     /// The next record of the backlog that may start; those whose lane is busy are queued on the way.
     fn next_fresh(&mut self, id: PartitionId, now: Now) -> Next {
         let share = self.shares.waiting;
-        let Some(p) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
+        let Some(mut p) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
         let freed_before = p.bytes;
         let next = loop {
             let Some(Cursor { batch, next: index }) = p.backlog.front().copied() else {
@@ -259,24 +266,37 @@ impl<R: Records> Engine<R> {
             }
             let waiting = Waiting { batch, index };
             let known = p.known(offset);
-            // One that failed before does not join a batch: what is gathered of its lane goes first.
-            if let Some(key) = lane.filter(|key| !is_free || known.is_some() && p.lanes.close(*key)) {
+            let wait = wait_of(&self.batches, &self.settings, p.delay, waiting, now);
+            // One that failed before, or is not due yet, does not join a batch: what is gathered of its lane goes first.
+            if let Some(key) = lane.filter(|key| !is_free || stays(known, wait) && p.lanes.close(*key)) {
                 if p.queue(key, offset, waiting, share) {
                     p.bytes -= self.batches.release(batch);
                 }
                 continue;
             }
-            let Some(known) = known else {
-                self.open = Some(Open::fresh(id, waiting, offset, lane, false));
+            let fresh = Open::fresh(id, waiting, offset, lane, false);
+            if !stays(known, wait) {
+                self.disagreed += u64::from(wait.is_some_and(|wait| wait.clocks_disagree));
+                self.open = Some(fresh);
                 break Next::Opened;
-            };
-            self.go_on_failing(Open::fresh(id, waiting, offset, lane, false), known, now);
-            return self.next_of(id, now);
+            }
+            self.stay(fresh, known, wait, now);
+            let Some(again) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
+            p = again;
         };
         if p.bytes < freed_before {
             self.update_hold(id);
         }
         next
+    }
+
+    /// A record that was taken up waits in a slot: because it failed before, or is not due yet.
+    fn stay(&mut self, open: Open, known: Option<Failing>, wait: Option<Wait>, now: Now) {
+        match (known, wait) {
+            (Some(known), _) => self.go_on_failing(open, known, now),
+            (None, Some(wait)) => self.set_aside(open, wait, now),
+            (None, None) => {}
+        }
     }
 
     /// A record that failed in an earlier assignment waits for its next attempt, as it would have done there.
@@ -307,6 +327,11 @@ impl<R: Records> Engine<R> {
         p.waiting += offsets.len();
         self.actions.push_back(Action::Reread { partition: id, epoch: p.epoch, offsets });
     }
+}
+
+/// Whether a record does not start when it is taken up.
+fn stays(known: Option<Failing>, wait: Option<Wait>) -> bool {
+    known.is_some() || wait.is_some_and(|wait| wait.is_on())
 }
 
 /// The assignment `epoch` of a partition, if that is the one that lives.

@@ -4,8 +4,8 @@
 //! [`Engine::drain`], [`Engine::tick`] …) with the time, asks for the next record to start ([`Engine::next_start`]) and
 //! carries out the [`Action`]s.
 //!
-//! A record in work is *open* (being polled in place; at most one), in a slot (running elsewhere, waiting for a retry,
-//! settling), queued in its lane, or in a batch that is not taken up yet:
+//! A record in work is *open* (being polled in place; at most one), in a slot (not due yet, running elsewhere, waiting for a
+//! retry, settling), queued in its lane, or in a batch that is not taken up yet:
 //!
 //! ```text
 //! fetched ─▶ backlog ─▶ open ──ok──▶ finished (ledger)
@@ -25,6 +25,7 @@
 
 mod assignment;
 mod batches;
+mod delays;
 mod endings;
 mod gather;
 mod intake;
@@ -38,7 +39,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 pub use slots::SlotId;
-pub use types::{Action, CutReason, Exhausted, Gather, Outcome, Resume, Settings, Start, Verdict, Wish};
+pub use types::{Action, CutReason, Exhausted, Gather, Outcome, Resume, Settings, Stall, Start, Verdict, Wish};
 pub use views::{CommitPoint, HoldReason, InWork, PartitionView, WorkStage};
 
 use self::batches::Batches;
@@ -71,6 +72,7 @@ enum Timer {
     Retry(SlotId),
     Settle(SlotId),
     Timeout(SlotId),
+    Stall(SlotId),
     Drain(PartitionId),
     Gather,
     Sweep,
@@ -130,6 +132,10 @@ pub struct Engine<R> {
     timers: BinaryHeap<Reverse<(Now, Timer)>>,
     actions: VecDeque<Action>,
     open: Option<Open>,
+    /// The last reading of the clock.
+    now: Now,
+    /// Records whose time and the clock disagreed, not told yet.
+    disagreed: u64,
     gathering: Gathering,
     paused: bool,
     lease: Option<Now>,
@@ -156,6 +162,8 @@ impl<R: Records> Engine<R> {
             timers: BinaryHeap::new(),
             actions: VecDeque::new(),
             open: None,
+            now: Now::default(),
+            disagreed: 0,
             gathering: Gathering::default(),
             paused: false,
             lease: None,
@@ -172,6 +180,7 @@ impl<R: Records> Engine<R> {
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Now) {
+        self.now = now;
         self.run_overdue(now);
         while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
             if at > now {
@@ -181,7 +190,8 @@ impl<R: Records> Engine<R> {
             match timer {
                 Timer::Retry(slot) => self.retry_due(slot),
                 Timer::Settle(slot) => self.settle_due(slot),
-                Timer::Timeout(slot) => self.time_out(slot, now),
+                Timer::Timeout(slot) => self.cut_late(slot, self.settings.handler_timeout, CutReason::Timeout, now),
+                Timer::Stall(slot) => self.cut_late(slot, self.stalls_after(), CutReason::Stalled, now),
                 Timer::Drain(id) => self.cut_drain(id, at),
                 // It wakes the driver: this began with what is overdue.
                 Timer::Gather => {}
@@ -310,10 +320,12 @@ impl<R: Records> Engine<R> {
     fn is_live(&self, at: Now, timer: Timer) -> bool {
         let stage = |slot| self.slots.get(slot).map(|s| s.stage);
         match timer {
-            Timer::Retry(slot) => matches!(stage(slot), Some(Stage::Backoff { until }) if until == at),
+            Timer::Retry(slot) => {
+                matches!(stage(slot), Some(Stage::Delayed { until } | Stage::Backoff { until }) if until == at)
+            }
             Timer::Settle(slot) => matches!(stage(slot), Some(Stage::SettleBackoff { .. })),
-            Timer::Timeout(slot) => matches!(stage(slot), Some(Stage::Running { since, cut: None })
-                if self.settings.handler_timeout.is_some_and(|timeout| since + timeout == at)),
+            Timer::Timeout(slot) => is_limit(stage(slot), self.settings.handler_timeout, at),
+            Timer::Stall(slot) => is_limit(stage(slot), self.stalls_after(), at),
             Timer::Drain(id) => self.partition(id).is_some_and(|p| matches!(p.phase, Phase::Draining { .. })),
             Timer::Gather => self.gathering.is_due(at),
             Timer::Sweep => true,
@@ -369,6 +381,11 @@ impl<R: Records> Engine<R> {
             self.update_hold(PartitionId(index as u32));
         }
     }
+}
+
+/// Whether an attempt that may take that long has to end at `at`.
+fn is_limit(stage: Option<Stage>, within: Option<Duration>, at: Now) -> bool {
+    matches!(stage, Some(Stage::Running { since, cut: None }) if within.is_some_and(|within| since + within == at))
 }
 
 fn wall_ms(wall_start_ms: i64, at: Now) -> i64 {

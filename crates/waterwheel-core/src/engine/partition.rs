@@ -1,6 +1,7 @@
 //! One assigned partition inside the engine.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use super::slots::SlotId;
 use crate::budget::Share;
@@ -51,6 +52,10 @@ pub(super) struct Partition {
     pub(super) unsettled: usize,
     /// Records in slots. Those that do not run are set aside.
     pub(super) slotted: usize,
+    /// Those of them that are not due yet.
+    pub(super) delayed: usize,
+    /// How long after its own time a record may start first.
+    pub(super) delay: Option<Duration>,
     /// How far the fetch went on without records behind what is in `backlog`.
     pub(super) skip_to: Option<i64>,
     /// Bytes held by the partition's batches.
@@ -79,7 +84,7 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    pub(super) fn new(epoch: Epoch, ledger: Ledger) -> Self {
+    pub(super) fn new(epoch: Epoch, ledger: Ledger, delay: Option<Duration>) -> Self {
         Self {
             epoch,
             phase: Phase::Active,
@@ -94,6 +99,8 @@ impl Partition {
             settling: 0,
             unsettled: 0,
             slotted: 0,
+            delayed: 0,
+            delay,
             skip_to: None,
             bytes: 0,
             held: false,
@@ -113,9 +120,14 @@ impl Partition {
         self.phase == Phase::Active
     }
 
-    /// Records that wait in slots: for a retry, a credit, or an answer about their dead letter.
+    /// Records that wait in slots: for their time, a retry, a credit, or an answer about their dead letter.
     pub(super) fn aside(&self) -> usize {
         self.slotted.saturating_sub(self.running)
+    }
+
+    /// Whether it has records in slots, and none of them is due yet; nor does it wait for its turn or a credit.
+    pub(super) fn only_delays(&self) -> bool {
+        self.delayed > 0 && self.delayed == self.slotted && !self.in_turn && !self.in_starved
     }
 
     /// Notes the leader epoch that records from `offset` on were fetched under.

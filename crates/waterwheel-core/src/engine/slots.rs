@@ -25,6 +25,8 @@ pub(super) enum Stage {
     Gathered { since: Now },
     /// An attempt runs.
     Running { since: Now, cut: Option<CutReason> },
+    /// Waits for its time to start first.
+    Delayed { until: Now },
     /// Waits for its next attempt.
     Backoff { until: Now },
     /// Its time has come; waits for a credit.

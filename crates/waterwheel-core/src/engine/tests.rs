@@ -3,11 +3,13 @@
 
 mod batches;
 mod budget;
+mod delays;
 mod drain;
 mod failures;
 mod order;
 mod resume;
 mod spill;
+mod stalls;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,19 +30,37 @@ pub(super) const SIZE: usize = 100;
 
 /// Records as offsets and keys.
 #[derive(Clone)]
-pub(super) struct SimBatch(Rc<Vec<(i64, Option<Vec<u8>>)>>);
+pub(super) struct SimBatch {
+    records: Rc<Vec<(i64, Option<Vec<u8>>)>>,
+    written_ms: Option<i64>,
+}
+
+impl SimBatch {
+    fn of(records: Vec<(i64, Option<Vec<u8>>)>) -> Self {
+        Self { records: Rc::new(records), written_ms: None }
+    }
+
+    /// All of them of that time.
+    pub(super) fn written(self, ms: i64) -> Self {
+        Self { written_ms: Some(ms), ..self }
+    }
+}
 
 impl Records for SimBatch {
     fn len(&self) -> usize {
-        self.0.len()
+        self.records.len()
     }
 
     fn offset(&self, index: usize) -> i64 {
-        self.0[index].0
+        self.records[index].0
     }
 
     fn key(&self, index: usize) -> Option<&[u8]> {
-        self.0[index].1.as_deref()
+        self.records[index].1.as_deref()
+    }
+
+    fn time_ms(&self, _index: usize) -> Option<i64> {
+        self.written_ms
     }
 
     fn size(&self, _index: usize) -> usize {
@@ -48,11 +68,11 @@ impl Records for SimBatch {
     }
 
     fn pinned_bytes(&self) -> usize {
-        self.0.len() * SIZE
+        self.records.len() * SIZE
     }
 
     fn detach(&self, index: usize) -> Self {
-        Self(Rc::new(vec![self.0[index].clone()]))
+        Self { records: Rc::new(vec![self.records[index].clone()]), written_ms: self.written_ms }
     }
 }
 
@@ -64,12 +84,12 @@ pub(super) fn batch(words: &str) -> SimBatch {
         let key = (!key.is_empty()).then(|| key.trim_matches('=').as_bytes().to_vec());
         (offset.parse().unwrap(), key)
     };
-    SimBatch(Rc::new(words.split_whitespace().map(record).collect()))
+    SimBatch::of(words.split_whitespace().map(record).collect())
 }
 
 /// Offsets `range`, each with the key that `key` gives.
 pub(super) fn keyed(range: std::ops::Range<i64>, key: impl Fn(i64) -> String) -> SimBatch {
-    SimBatch(Rc::new(range.map(|o| (o, Some(key(o).into_bytes()))).collect()))
+    SimBatch::of(range.map(|o| (o, Some(key(o).into_bytes()))).collect())
 }
 
 pub(super) const FAILED: Outcome = Outcome::Failed(Wish::Policy);

@@ -36,8 +36,12 @@ pub struct Settings {
     pub dead_letter: bool,
     /// When a dead letter that could not be written is tried again.
     pub settle_retry: Retry,
+    /// How long after its own time a record may start first; `None`: at once.
+    pub delay: Option<Duration>,
     /// How long an attempt may take; `None`: as long as it wants.
     pub handler_timeout: Option<Duration>,
+    /// What becomes of an attempt that runs for too long to be believed in; `None`: it goes on.
+    pub stall: Option<Stall>,
     /// Attempts that may run at once in the whole worker.
     pub concurrency: usize,
     /// Records that may wait for their key in the whole worker.
@@ -58,7 +62,9 @@ impl Default for Settings {
             exhausted: Exhausted::Park,
             dead_letter: false,
             settle_retry: Retry::exponential(Duration::from_millis(500), Duration::from_secs(10)).forever(),
+            delay: None,
             handler_timeout: None,
+            stall: None,
             concurrency: 100,
             waiting: 10_000,
             bytes: 256 << 20,
@@ -66,6 +72,15 @@ impl Default for Settings {
             gather: Gather { max: 1, wait: Duration::ZERO },
         }
     }
+}
+
+/// What becomes of an attempt that is stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// How long it may run.
+    pub after: Duration,
+    /// What it counts as having wished for when it is cut.
+    pub wish: Wish,
 }
 
 /// How records are gathered into batches, for a handler that takes many at once.
@@ -99,6 +114,8 @@ pub enum Wish {
     RetryAfter(Duration),
     /// The dead-letter topic at once.
     DeadLetter,
+    /// That it is tried on at the longest wait, for ever.
+    Park,
     /// No more work.
     Skip,
     /// That the worker stops.
@@ -147,6 +164,8 @@ pub enum Verdict {
 pub enum CutReason {
     /// It took longer than [`Settings::handler_timeout`].
     Timeout,
+    /// It is stuck, by [`Settings::stall`].
+    Stalled,
     /// Its partition's drain deadline passed, or the partition is lost.
     Drain,
 }

@@ -52,6 +52,8 @@ pub enum HoldReason {
     Lease,
     /// Its commit map is full, and the worker is told to hold then.
     MapFull,
+    /// Its records are not due yet.
+    Delayed,
 }
 
 /// One partition, as it is now.
@@ -86,6 +88,8 @@ pub enum WorkStage {
     Gathered(Duration),
     /// An attempt runs, since that long.
     Running(Duration),
+    /// It is not due yet, and waits for that long.
+    Delayed(Duration),
     /// It waits for its next attempt, for that long yet.
     Backoff(Duration),
     /// It waits for its dead letter to be acknowledged.
@@ -146,6 +150,8 @@ impl<R: Records> Engine<R> {
                 Phase::Active if expired => Some(HoldReason::Lease),
                 Phase::Active if p.map_full => Some(HoldReason::MapFull),
                 Phase::Active if p.unsettled > 0 => Some(HoldReason::DeadLetter),
+                // Whether or not it has as many bytes as it may: it is the delay that it waits for.
+                Phase::Active if p.only_delays() => Some(HoldReason::Delayed),
                 Phase::Active => p.held.then_some(HoldReason::Bytes),
             };
             Some(PartitionView {
@@ -170,7 +176,9 @@ impl<R: Records> Engine<R> {
             let stage = match s.stage {
                 Stage::Gathered { since } => WorkStage::Gathered(now.since(since)),
                 Stage::Running { since, .. } => WorkStage::Running(now.since(since)),
+                Stage::Delayed { until } => WorkStage::Delayed(until.since(now)),
                 Stage::Backoff { until } => WorkStage::Backoff(until.since(now)),
+                Stage::Due if self.attempts(s) == 0 => WorkStage::Delayed(Duration::ZERO),
                 Stage::Due => WorkStage::Backoff(Duration::ZERO),
                 Stage::Settling { .. } | Stage::SettleBackoff { .. } => WorkStage::Settling,
                 Stage::Ghost { .. } | Stage::Vacant => return None,

@@ -3,12 +3,14 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong in a test's support ends it")]
 
 mod cancel_safety;
+mod delays;
 mod exactly_once;
 mod exactly_once_storms;
 mod faults;
 mod kit;
 mod lives;
 mod seeds;
+mod stalls;
 mod storms;
 mod support;
 mod transactions;

@@ -557,6 +557,7 @@ impl<W: Work> Shard<W> {
     }
 
     fn flush_counts(&mut self) {
+        self.counts.clocks_disagreed += self.engine.take_disagreements();
         self.common.tally.add(&std::mem::take(&mut self.counts));
     }
 

@@ -45,6 +45,9 @@ tally! {
     timed_out,
     /// Records that could not be decoded.
     undecodable,
+    /// Records whose time and the worker's clock disagree, where there is a process delay: they have no time, or one that is
+    /// more than a second ahead.
+    clocks_disagreed,
     /// Attempts cut off at a drain's deadline, or because their partition was lost.
     cut_off,
     /// Offsets reported as gone before they could be read (retention).

@@ -6,6 +6,7 @@
 mod clients;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use metrics::{Label, Unit, counter, gauge};
 use waterwheel_core::engine::HoldReason;
@@ -73,6 +74,8 @@ table! {
     UNDECODABLE: Counter "waterwheel_decode_failures_total" [""] "Records that could not be decoded.";
     PANICS: Counter "waterwheel_handler_panics_total" [""] "Attempts that panicked.";
     TIMEOUTS: Counter "waterwheel_handler_timeouts_total" [""] "Attempts that took longer than the handler time-out.";
+    DISAGREED: Counter "waterwheel_record_times_disagreed_total" [""]
+        "Records without a time, or with one more than a second ahead of the worker's clock, where there is a process delay.";
     CUT_OFF: Counter "waterwheel_attempts_cut_off_total" [""]
         "Attempts cut off at a drain's deadline, or because their partition was lost; their records come again.";
     DEAD_LETTER_FAILURES: Counter "waterwheel_dead_letter_write_failures_total" [""]
@@ -92,10 +95,11 @@ table! {
     HEALTH: Gauge "waterwheel_health" ["check=worker,brokers,topics,group,commits,dead_letters,handlers,lag"]
         "0 ok, 1 warning, 2 critical.";
     ASSIGNED: Gauge "waterwheel_partitions_assigned" [""] "Partitions that it has.";
-    HELD: Gauge "waterwheel_partitions_paused" ["reason=bytes,dead_letter,draining,operator,lease,map_full"]
+    HELD: Gauge "waterwheel_partitions_paused" ["reason=bytes,dead_letter,draining,operator,lease,map_full,delayed"]
         "Partitions that yield no records, by why.";
     IN_FLIGHT: Gauge "waterwheel_records_in_flight" [""] "Records whose handlers run.";
-    WAITING: Gauge "waterwheel_records_buffered" [""] "Records that wait for their key or for their next attempt.";
+    WAITING: Gauge "waterwheel_records_buffered" [""] "Records that wait for their key, their time or their next attempt.";
+    DELAYED: Gauge "waterwheel_records_delayed" [""] "Records set aside because their process delay is not over.";
     BYTES: Gauge "waterwheel_buffered_bytes" [""] "Bytes of fetched records held.";
     POLL_AGE: Gauge "waterwheel_poll_age_seconds" [""] "How long ago all of the worker's tasks last answered.";
     OFFSET: Gauge "waterwheel_consumer_offset" ["topic, partition, kind=position,frontier,end"]
@@ -103,6 +107,7 @@ table! {
     LAG: Gauge "waterwheel_consumer_lag" ["topic, partition"] "Offsets between what is finished and the log's end.";
     COMMIT_GAP: Gauge "waterwheel_consumer_commit_gap" ["topic, partition"]
         "Records finished above the lowest that is not.";
+    OLDEST: Gauge "waterwheel_oldest_attempt_seconds" ["topic, partition"] "How long the oldest attempt that runs has run.";
     CAUGHT_UP: Gauge "waterwheel_history_caught_up" [""] "1 once a history has caught up, 0 before.";
     REMAINING: Gauge "waterwheel_history_remaining" [""] "Offsets that a history has to go until then.";
 }
@@ -116,6 +121,8 @@ pub(crate) struct PartitionFigures {
     pub(crate) held: Option<HoldReason>,
     pub(crate) waiting: usize,
     pub(crate) bytes: usize,
+    /// How long its oldest attempt runs.
+    pub(crate) oldest: Duration,
     /// The log's end, where it is known.
     pub(crate) end: Option<i64>,
 }
@@ -159,6 +166,7 @@ impl Publisher {
             (UNDECODABLE, counts.undecodable),
             (PANICS, counts.panicked),
             (TIMEOUTS, counts.timed_out),
+            (DISAGREED, counts.clocks_disagreed),
             (CUT_OFF, counts.cut_off),
             (DEAD_LETTER_FAILURES, counts.dead_letter_failures),
             (GAPS, counts.gaps),
@@ -211,13 +219,18 @@ impl Publisher {
         self.gauge(REMAINING, None, offset(i64::try_from(remaining).unwrap_or(i64::MAX)));
     }
 
-    /// The partitions that the worker has now, and its records that run and that wait for their next attempt. What was
-    /// published of other partitions becomes 0.
-    pub(crate) fn partitions(&mut self, partitions: &[PartitionFigures], running: usize, failed: usize) {
+    /// Records whose delay is not over.
+    pub(crate) fn delayed(&self, records: usize) {
+        self.gauge(DELAYED, None, number(records));
+    }
+
+    /// The partitions that the worker has now, and its records that run and that wait in slots. What was published of other
+    /// partitions becomes 0.
+    pub(crate) fn partitions(&mut self, partitions: &[PartitionFigures], running: usize, aside: usize) {
         let waiting: usize = partitions.iter().map(|p| p.waiting).sum();
         self.gauge(ASSIGNED, None, number(partitions.len()));
         self.gauge(IN_FLIGHT, None, number(running));
-        self.gauge(WAITING, None, number(waiting + failed));
+        self.gauge(WAITING, None, number(waiting + aside));
         self.gauge(BYTES, None, partitions.iter().map(|p| number(p.bytes)).sum());
         for (reason, name) in [
             (HoldReason::Bytes, "bytes"),
@@ -226,6 +239,7 @@ impl Publisher {
             (HoldReason::Paused, "operator"),
             (HoldReason::Lease, "lease"),
             (HoldReason::MapFull, "map_full"),
+            (HoldReason::Delayed, "delayed"),
         ] {
             let held = partitions.iter().filter(|p| p.held == Some(reason)).count();
             self.gauge(HELD, Some(("reason", name)), number(held));
@@ -233,12 +247,19 @@ impl Publisher {
         let now: BTreeSet<TopicPartition> = partitions.iter().map(|p| p.partition.clone()).collect();
         for gone in self.published.difference(&now) {
             self.partition(gone, 0, 0, 0, Some(0), 0);
+            self.oldest(gone, Duration::ZERO);
         }
         for p in partitions {
             let lag = p.end.map_or(0, |end| lag(p.frontier, p.finished_above, end));
             self.partition(&p.partition, p.position, p.frontier, p.finished_above, p.end, lag);
+            self.oldest(&p.partition, p.oldest);
         }
         self.published = now;
+    }
+
+    fn oldest(&self, of: &TopicPartition, age: Duration) {
+        let labels = self.with([("topic", of.topic.to_string()), ("partition", of.partition.to_string())]);
+        gauge!(OLDEST, labels).set(age.as_secs_f64());
     }
 
     fn partition(&self, of: &TopicPartition, position: i64, frontier: i64, gap: u64, end: Option<i64>, lag: u64) {

@@ -188,7 +188,7 @@ impl WorkerHandle {
     }
 
     /// Attempts that run for too long.
-    fn stuck<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a RecordStatus> {
+    pub(super) fn stuck<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a RecordStatus> {
         let limit = self.trouble.stall_after;
         snapshot.in_work.iter().filter(move |record| matches!(record.stage, WorkStage::Running(age) if age >= limit))
     }

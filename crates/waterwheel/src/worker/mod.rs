@@ -1,10 +1,12 @@
 //! Workers: a handler, the topics it works on, and the promises kept around it.
 
 mod batches;
+mod delays;
 mod handle;
 mod life;
 mod monitor;
 mod session;
+mod stalls;
 mod transforms;
 
 use std::collections::BTreeMap;
@@ -33,7 +35,7 @@ use crate::driver::tally::Counts;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::record::TopicPartition;
-use crate::settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
+use crate::settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start};
 use crate::witness::Witness;
 
 /// Describes a worker. Made by [`Client::worker`].
@@ -51,6 +53,7 @@ pub struct WorkerBuilder {
     retry: Retry,
     dead_letter: Option<DeadLetter>,
     on_exhausted: Option<OnExhausted>,
+    process_delay: Option<Duration>,
     handler_timeout: Option<Duration>,
     commit_every: Option<Duration>,
     drain_timeout: Duration,
@@ -65,6 +68,7 @@ pub struct WorkerBuilder {
     start_stopped: bool,
     start_when_healthy: bool,
     stall_after: Duration,
+    on_stall: OnStall,
     check_every: Duration,
     witness: Option<Arc<dyn Witness>>,
     /// Reads all partitions without a group, and tells it how far it has come.
@@ -93,6 +97,7 @@ impl Client {
             retry: Retry::default(),
             dead_letter: None,
             on_exhausted: None,
+            process_delay: None,
             handler_timeout: None,
             commit_every: None,
             drain_timeout: Duration::from_secs(25),
@@ -107,6 +112,7 @@ impl Client {
             start_stopped: false,
             start_when_healthy: false,
             stall_after: Duration::from_secs(300),
+            on_stall: OnStall::Warn,
             check_every: Duration::from_secs(5),
             witness: None,
             course: None,
@@ -406,6 +412,7 @@ impl WorkerBuilder {
             }
             None => {}
         }
+        self.check_stalls()?;
         let mut properties = self.client.properties().clone();
         for (name, value) in &self.properties {
             crate::config::check_property(name, value)?;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use waterwheel_core::Now;
 use waterwheel_core::engine::{HoldReason, WorkStage};
 
-use super::handle::{PartitionStatus, Snapshot, WorkerHandle, WorkerState};
+use super::handle::{PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
 use crate::client::OffsetSpec;
 use crate::driver::groupless::Course;
+use crate::events::Event;
 use crate::health::{Place, Progress, SURVEY_PATIENCE, Survey};
 use crate::metrics::{PartitionFigures, Publisher};
 use crate::record::TopicPartition;
@@ -84,6 +85,7 @@ impl Monitor {
         let mut publisher = Publisher::new(self.handle.name(), self.handle.group());
         let mut progress = Progress::default();
         let mut answered = self.now();
+        let mut stalled = HashSet::new();
         loop {
             tokio::time::sleep(self.every).await;
             let snapshot = self.handle.snapshot().await;
@@ -95,6 +97,7 @@ impl Monitor {
             publisher.health(&self.handle.health_by(snapshot.as_ref()));
             publisher.poll_age(self.now().since(answered).as_secs_f64());
             let snapshot = snapshot.unwrap_or_default();
+            self.tell_stalled(&snapshot, &mut stalled);
             let (ends, are_new) = self.asked(|asked| {
                 asked.partitions = snapshot.partitions.iter().map(|p| p.partition.clone()).collect();
                 (asked.ends.clone(), std::mem::take(&mut asked.are_new))
@@ -106,11 +109,31 @@ impl Monitor {
             let stages = || snapshot.in_work.iter().map(|record| record.stage);
             let running = stages().filter(|stage| matches!(stage, WorkStage::Running(_))).count();
             let failed = stages().filter(|stage| matches!(stage, WorkStage::Backoff(_))).count();
-            publisher.partitions(&figures(&snapshot, &ends), running, failed);
+            let delayed = stages().filter(|stage| matches!(stage, WorkStage::Delayed(_))).count();
+            publisher.partitions(&figures(&snapshot, &ends), running, failed + delayed);
+            publisher.delayed(delayed);
             if let Some(course) = &self.course {
                 publisher.history(course.is_caught_up(), course.remaining());
             }
         }
+    }
+
+    /// Tells of attempts that run for too long, of each once.
+    fn tell_stalled(&self, snapshot: &Snapshot, told: &mut HashSet<(TopicPartition, i64, u32)>) {
+        let stuck: Vec<_> = self.handle.stuck(snapshot).collect();
+        let name = |record: &RecordStatus| (record.partition.clone(), record.offset, record.attempts);
+        let now: HashSet<_> = stuck.iter().map(|record| name(record)).collect();
+        for record in stuck {
+            let WorkStage::Running(age) = record.stage else { continue };
+            if told.contains(&name(record)) {
+                continue;
+            }
+            let (partition, offset, attempts) = name(record);
+            tracing::warn!(%partition, offset, attempts, ?age, "a handler runs for longer than stall_after");
+            // No listener is no mistake.
+            let _ = self.handle.common.events.send(Event::Stalled { partition, offset, attempts, age });
+        }
+        *told = now;
     }
 
     fn now(&self) -> Now {
@@ -136,6 +159,13 @@ fn places(snapshot: &Snapshot, ends: &Ends) -> Vec<Place> {
 }
 
 fn figures(snapshot: &Snapshot, ends: &Ends) -> Vec<PartitionFigures> {
+    let mut oldest: HashMap<&TopicPartition, Duration> = HashMap::new();
+    for record in &snapshot.in_work {
+        if let WorkStage::Running(age) = record.stage {
+            let longest = oldest.entry(&record.partition).or_default();
+            *longest = age.max(*longest);
+        }
+    }
     let figures = snapshot.partitions.iter().map(|p| PartitionFigures {
         partition: p.partition.clone(),
         position: p.next,
@@ -144,6 +174,7 @@ fn figures(snapshot: &Snapshot, ends: &Ends) -> Vec<PartitionFigures> {
         held: p.held,
         waiting: p.waiting,
         bytes: p.bytes,
+        oldest: oldest.get(&p.partition).copied().unwrap_or_default(),
         end: ends.get(&p.partition).copied(),
     });
     figures.collect()

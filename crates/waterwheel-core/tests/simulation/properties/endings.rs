@@ -34,6 +34,7 @@ impl World {
             }
             Outcome::Again(_) => None,
             Outcome::Failed(Wish::DeadLetter) => Some(Exhausted::DeadLetter),
+            Outcome::Failed(Wish::Park) => Some(Exhausted::Park),
             Outcome::Failed(Wish::Skip) => Some(Exhausted::Skip),
             Outcome::Failed(Wish::Stop) => Some(Exhausted::Stop),
             Outcome::Failed(Wish::Policy | Wish::RetryAfter(_)) | Outcome::Cut => last,

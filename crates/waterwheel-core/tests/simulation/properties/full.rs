@@ -117,7 +117,8 @@ impl World {
         let now = worker.clock.reading(self.now);
         let late = worker.stop_by.is_some_and(|by| by < now);
         ensure!(!late, "P16: the stop of {id} is overdue");
-        if let Some(timeout) = self.setup.engine.handler_timeout {
+        let stall = self.setup.engine.stall.map(|stall| stall.after);
+        if let Some(timeout) = self.setup.engine.handler_timeout.into_iter().chain(stall).min() {
             let mut runs = self.runs.iter().filter(|r| r.place.worker == id && r.cut.is_none());
             let late = runs.find(|r| r.since + timeout < now);
             ensure!(late.is_none(), "I3: {:?} runs since {:?}", late.map(|r| r.place), late.map(|r| r.since));

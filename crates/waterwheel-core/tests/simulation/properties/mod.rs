@@ -1,4 +1,4 @@
-//! The properties P1 to P16, and the reference by which they are judged: plain sets of what happened, which share no code
+//! The properties P1 to P17, and the reference by which they are judged: plain sets of what happened, which share no code
 //! with the core.
 //!
 //! | | holds | judged in |
@@ -19,6 +19,7 @@
 //! | P14 | ... and no lag, queue or timer is left | `rest` |
 //! | P15 | what was finished comes again only where a death, a cut drain or a cut map explains it | `start`, `point` |
 //! | P16 | a stop ends in time, with nothing held | `rest` |
+//! | P17 | no record starts before its time and the delay have passed; one from the future waits from when it came | `start` |
 //!
 //! (P9 and P13 speak of a caught-up signal; the core has none yet, so they are judged by the position it would go by.)
 //! I3, I4 and R2 name what the invariants and promises of `ARCHITECTURE.md` add.
@@ -88,6 +89,8 @@ pub(crate) struct Life {
     pub(crate) doubtful: bool,
     /// The highest frontier and the highest commit point that were seen.
     pub(crate) frontier: Cell<i64>,
+    /// When the records that it was given came.
+    pub(crate) arrived: BTreeMap<i64, Now>,
     /// Records whose dead letter could not be written so far.
     pub(crate) unsettled: BTreeSet<i64>,
     /// Below this, all that is visible is done.
@@ -194,6 +197,13 @@ impl Model {
         }
     }
 
+    /// Records were given to an assignment.
+    pub(crate) fn arrived(&mut self, id: LifeId, offsets: &[i64], at: Now) {
+        if let Some(life) = self.lives.get_mut(&id) {
+            life.arrived.extend(offsets.iter().map(|offset| (*offset, at)));
+        }
+    }
+
     /// All that an assignment knows from `cut` on is of another log.
     pub(crate) fn end_horizon(&mut self, id: LifeId, cut: i64) {
         if let Some(life) = self.lives.get_mut(&id) {
@@ -263,6 +273,7 @@ impl Model {
             acknowledged: None,
             doubtful: false,
             frontier: Cell::new(resume.offset),
+            arrived: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             lowest: Cell::new(resume.offset),
         };

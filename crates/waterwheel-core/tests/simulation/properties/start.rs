@@ -1,4 +1,4 @@
-//! What may start: P3, P4, P5, P10, P15, and one worker at a time (R2).
+//! What may start: P3, P4, P5, P10, P15, P17, and one worker at a time (R2).
 
 use waterwheel_core::PartitionId;
 use waterwheel_core::lanes::Order;
@@ -38,6 +38,9 @@ impl World {
         if other && let Some(life) = self.model.lives.get_mut(&place.life()) {
             life.failed.remove(&offset);
         }
+        if failed == 0 {
+            self.check_delay(place)?;
+        }
         self.check_liberty(place)?;
         self.check_alone(place, batch.len().max(1))?;
         if skipped {
@@ -56,6 +59,27 @@ impl World {
             Order::Partition => true,
             Order::None => false,
         }
+    }
+
+    /// P17.
+    fn check_delay(&mut self, place: &Place) -> Checked {
+        let (Some(delay), Some(worker)) = (self.setup.engine.delay, self.workers.get(&place.worker)) else {
+            return Ok(());
+        };
+        let entry = self.logs[place.partition as usize].entry(place.offset).filter(|e| e.serial == place.serial);
+        let arrived = self.model.lives.get(&place.life()).and_then(|life| life.arrived.get(&place.offset));
+        let (Some(written), Some(arrived)) = (entry.and_then(|e| e.written_ms), arrived) else { return Ok(()) };
+        let (clock, delay) = (&worker.clock, delay.as_millis() as i64);
+        let (now, came) = (clock.wall_ms(clock.reading(self.now)), clock.wall_ms(*arrived));
+        let due = written.min(came) + delay;
+        ensure!(now >= due, "P17: {place:?} of {written} came at {came} and starts at {now}, {delay} ms are to pass");
+        if came < due {
+            self.saw(Seen::Delayed);
+        }
+        if written > came {
+            self.saw(Seen::FromTheFuture);
+        }
+        Ok(())
     }
 
     /// P10, and that the group lets this worker have the partition.

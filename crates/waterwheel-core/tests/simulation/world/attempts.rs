@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use waterwheel_core::Records;
-use waterwheel_core::engine::{Outcome, SlotId, Verdict, Wish};
+use waterwheel_core::engine::{CutReason, Outcome, SlotId, Verdict, Wish};
 
 use super::World;
 use super::log::SimBatch;
@@ -84,7 +84,12 @@ impl World {
         }
         self.expect_failure(&place, outcome);
         let verdict = self.engine(place.worker, place.shard).map(|e| e.ended(run.slot, outcome, now));
-        self.follow(&place, outcome, verdict.unwrap_or(Verdict::Stale))?;
+        // One that was stuck counts as having wished for what is set.
+        let judged = match (run.cut, outcome, self.setup.engine.stall) {
+            (Some(CutReason::Stalled), Outcome::Cut, Some(stall)) => Outcome::Failed(stall.wish),
+            _ => outcome,
+        };
+        self.follow(&place, judged, verdict.unwrap_or(Verdict::Stale))?;
         self.act_shard(place.worker, place.shard);
         Ok(())
     }

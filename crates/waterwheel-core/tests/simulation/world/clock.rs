@@ -17,7 +17,7 @@ pub(crate) struct Clock {
 }
 
 /// Wall time at the beginning of the world, in milliseconds since the Unix epoch.
-const WALL: i64 = 10_000_000;
+pub(crate) const WALL: i64 = 10_000_000;
 const HOUR_MS: u64 = 3_600_000;
 
 impl Clock {
@@ -31,6 +31,11 @@ impl Clock {
     pub(crate) fn reading(&self, now: Now) -> Now {
         let since = now.since_start().as_nanos() as u64;
         Now::at(Duration::from_nanos(self.start + since * self.pace / 16))
+    }
+
+    /// What a wall clock by it shows at a reading, in milliseconds since the Unix epoch.
+    pub(crate) fn wall_ms(&self, reading: Now) -> i64 {
+        self.wall_start_ms + reading.since_start().as_millis() as i64
     }
 
     /// The first time of the world at which the clock shows that reading.

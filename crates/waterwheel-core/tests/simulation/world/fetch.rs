@@ -65,6 +65,7 @@ impl World {
         offsets.retain(|o| log.entries[*o as usize].leader_epoch == leader_epoch);
         cursor.next = offsets.last().map_or(first, |o| o + 1);
         self.model.read((id, cursor.epoch.0), cursor.next);
+        self.model.arrived((id, cursor.epoch.0), &offsets, s.told);
         s.engine.fetched(p, cursor.epoch, log.batch(p.0, cursor.epoch, &offsets), Some(leader_epoch));
         self.note(format_args!("{id}.{shard} fetched {p:?} {offsets:?} of leader {leader_epoch}"));
         true
@@ -106,6 +107,7 @@ impl World {
             s.engine.reread_missing(p, cursor.epoch, &missing);
         }
         if !there.is_empty() {
+            self.model.arrived((id, cursor.epoch.0), &there, s.told);
             s.engine.reread(p, cursor.epoch, log.batch(p.0, cursor.epoch, &there));
         }
         self.note(format_args!("{id}.{shard} read {p:?} {there:?} again, {missing:?} are gone"));

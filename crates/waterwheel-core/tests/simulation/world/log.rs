@@ -30,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) leader_epoch: i32,
     /// Names the record: another one at the same offset has another.
     pub(crate) serial: u32,
+    /// The time that it has, in milliseconds since the Unix epoch.
+    pub(crate) written_ms: Option<i64>,
     /// Of the open transaction.
     in_txn: bool,
 }
@@ -111,12 +113,12 @@ impl Log {
     }
 
     /// Appends a record, to a transaction if `in_txn`.
-    pub(crate) fn append(&mut self, key: Option<u8>, what: What, serial: u32, in_txn: bool) {
+    pub(crate) fn append(&mut self, key: Option<u8>, what: What, serial: u32, written_ms: Option<i64>, in_txn: bool) {
         if in_txn && self.open.is_none() {
             self.open = Some(self.end());
         }
         let leader_epoch = self.leader_epoch;
-        self.entries.push(Entry { key, what, leader_epoch, serial, in_txn });
+        self.entries.push(Entry { key, what, leader_epoch, serial, written_ms, in_txn });
     }
 
     /// Ends the open transaction and writes its control record.
@@ -128,7 +130,7 @@ impl Log {
                 entry.what = What::Gone;
             }
         }
-        self.append(None, What::Control, 0, false);
+        self.append(None, What::Control, 0, None, false);
     }
 
     /// Deletes what is below `start`; what was committed there stays as it is.
@@ -157,7 +159,8 @@ impl Log {
     pub(crate) fn batch(&self, partition: u32, epoch: Epoch, offsets: &[i64]) -> SimBatch {
         let record = |o: &i64| {
             let entry = &self.entries[*o as usize];
-            SimRecord { offset: *o, key: entry.key.map(|k| [k]), serial: entry.serial }
+            let (key, serial, written_ms) = (entry.key.map(|k| [k]), entry.serial, entry.written_ms);
+            SimRecord { offset: *o, key, serial, written_ms }
         };
         SimBatch { partition, epoch, records: offsets.iter().map(record).collect() }
     }
@@ -168,6 +171,7 @@ struct SimRecord {
     offset: i64,
     key: Option<[u8; 1]>,
     serial: u32,
+    written_ms: Option<i64>,
 }
 
 /// Records of one partition and assignment.
@@ -202,6 +206,10 @@ impl Records for SimBatch {
         // Key 0 stands for the empty one.
         let key = self.records[index].key.as_ref()?;
         Some(if key[0] == 0 { &[] } else { key })
+    }
+
+    fn time_ms(&self, index: usize) -> Option<i64> {
+        self.records[index].written_ms
     }
 
     fn size(&self, _index: usize) -> usize {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waterwheel_core::engine::{Exhausted, Gather, Settings};
+use waterwheel_core::engine::{Exhausted, Gather, Settings, Stall, Wish};
 use waterwheel_core::group::{Committer, GroupSettings};
 use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
@@ -59,6 +59,13 @@ impl Setup {
         let mut other = rng.fork();
         let gathers = other.percent(20);
         let gather = Gather { max: other.range(1..=6) as usize, wait: ms(other.range(0..=100)) };
+        // With a slow clock and room for one record, each of them waits for the whole of it.
+        let delay = other.percent(25).then(|| ms(other.range(0..=60)));
+        // In batches it is not known which record is stuck.
+        let stall = (!gathers && other.percent(25)).then(|| Stall {
+            after: ms(other.range(20..=300)),
+            wish: other.pick(&[Wish::Policy, Wish::DeadLetter, Wish::Park]),
+        });
         let dead_letter = rng.percent(60);
         let engine = Settings {
             order: rng.pick(&[Order::Key, Order::Key, Order::Key, Order::Key, Order::Partition, Order::None]),
@@ -66,7 +73,9 @@ impl Setup {
             exhausted: rng.pick(&[Exhausted::DeadLetter, Exhausted::DeadLetter, Exhausted::Park, Exhausted::Skip]),
             dead_letter,
             settle_retry: Retry::fixed(ms(rng.range(1..=100))).forever(),
+            delay,
             handler_timeout: rng.percent(50).then(|| ms(rng.range(20..=300))),
+            stall,
             concurrency: rng.pick(&[1, 2, 4, 8, 16]),
             waiting: rng.pick(&[1, 4, 10, 40]),
             bytes: rng.pick(&[100, 1_000, 3_000, 20_000]),

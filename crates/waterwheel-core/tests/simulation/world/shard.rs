@@ -1,6 +1,6 @@
 //! What the driver of a shard does: letters, turns, actions.
 
-use waterwheel_core::engine::{Action, CutReason, Engine, Resume, Start};
+use waterwheel_core::engine::{Action, CutReason, Engine, InWork, Resume, Start, WorkStage};
 use waterwheel_core::{Epoch, PartitionId};
 
 use super::World;
@@ -82,6 +82,7 @@ impl World {
         match &letter {
             ToShard::Drain(ids, deadline) => {
                 self.see_drain(id, ids, *deadline);
+                self.see_undue(id, shard, ids);
                 self.drop_gathered(id, shard, ids);
             }
             ToShard::Lose(ids) | ToShard::Close(ids) => {
@@ -175,6 +176,14 @@ impl World {
         }
     }
 
+    fn see_undue(&mut self, id: WorkerId, shard: usize, ids: &[PartitionId]) {
+        let now = self.reading(id);
+        let waits = |w: &InWork| ids.contains(&w.partition) && matches!(w.stage, WorkStage::Delayed(_));
+        if self.engine(id, shard).is_some_and(|e| e.in_work(now).iter().any(waits)) {
+            self.saw(Seen::DrainedUndue);
+        }
+    }
+
     /// The assignments of a partition that a worker has are over.
     fn end_life(&mut self, id: WorkerId, p: PartitionId) {
         let lives = self.model.lives.iter_mut().filter(|((w, _), life)| *w == id && life.partition == p.0);
@@ -236,15 +245,23 @@ impl World {
                     }
                 }
                 Action::Cut { slot, reason } => {
-                    if reason == CutReason::Timeout {
-                        self.saw(Seen::TimedOut);
-                    }
+                    let within = match reason {
+                        CutReason::Timeout => {
+                            self.saw(Seen::TimedOut);
+                            self.setup.engine.handler_timeout
+                        }
+                        CutReason::Stalled => {
+                            self.saw(Seen::Stalled);
+                            self.setup.engine.stall.map(|stall| stall.after)
+                        }
+                        CutReason::Drain => None,
+                    };
                     let of = |r: &&mut super::worker::Run| (r.place.worker, r.place.shard, r.slot) == (id, shard, slot);
-                    let (now, timeout) = (self.reading(id), self.setup.engine.handler_timeout);
+                    let now = self.reading(id);
                     for run in self.runs.iter_mut().filter(of) {
                         run.cut = Some(reason);
-                        let early = timeout.is_none_or(|timeout| run.since + timeout > now);
-                        if early && reason == CutReason::Timeout {
+                        let early = within.is_none_or(|within| run.since + within > now);
+                        if early && reason != CutReason::Drain {
                             self.fault =
                                 Some(format!("I3: {:?} is cut at {now}, it runs since {}", run.place, run.since));
                         }

@@ -1,6 +1,7 @@
 //! What happens to the topic while it is read: records, transactions, compaction, deletion, leaders, a topic made anew.
 
 use super::World;
+use super::clock::WALL;
 use super::log::{Log, What};
 use super::worker::Cursor;
 use crate::counters::Seen;
@@ -23,9 +24,19 @@ impl World {
                 _ => What::Control,
             };
             let serial = self.model.new_record();
-            self.logs[partition as usize].append(key, what, serial, in_txn);
+            let written_ms = self.written_ms(serial);
+            self.logs[partition as usize].append(key, what, serial, written_ms, in_txn);
         }
         self.note(format_args!("{partition} now ends at {}", self.logs[partition as usize].end()));
+    }
+
+    /// What a record that is written now says of its time: some have none, and some one that is far off.
+    fn written_ms(&self, serial: u32) -> Option<i64> {
+        match serial % 16 {
+            0 => None,
+            1 => Some(i64::MAX),
+            _ => Some(WALL + self.now.since_start().as_millis() as i64),
+        }
     }
 
     pub(crate) fn end_txn(&mut self, partition: u32) {

@@ -132,7 +132,7 @@ impl<T: Decode, H: BatchHandler<T>> Work for Batches<T, H> {
         let of = shard.work.batch_of.get(slot.index()).copied().flatten().filter(|(of, _)| *of == slot);
         let Some(batch) = of.and_then(|(_, first)| shard.work.running.get_mut(&first)) else { return };
         match reason {
-            CutReason::Timeout => batch.timed_out = true,
+            CutReason::Timeout | CutReason::Stalled => batch.timed_out = true,
             CutReason::Drain => {
                 batch.gone += 1;
                 if batch.gone < batch.members.len() || shard.common.on_drain_deadline == OnDrainDeadline::Abandon {

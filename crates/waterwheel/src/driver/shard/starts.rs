@@ -99,7 +99,7 @@ impl<W: Work> Shard<W> {
             }
             Ending::Result(Err(failure)) => (outcome_of(&failure), failure),
             Ending::Cut => {
-                let text = "the handler took longer than its timeout";
+                let text = "the handler took longer than it may";
                 (Outcome::Cut, Failure::of_class(FailureClass::Timeout, Wish::Policy, text))
             }
         };
