@@ -4,6 +4,7 @@
 mod batches;
 mod budget;
 mod drain;
+mod explain;
 mod failures;
 mod order;
 mod resume;
