@@ -11,6 +11,7 @@ mod consume;
 mod demo;
 mod doctor;
 mod exit;
+mod explain;
 mod file;
 mod folder;
 #[doc(hidden)]
@@ -59,6 +60,7 @@ enum Verb {
     Consume(consume::Consume),
     Demo(demo::Demo),
     Doctor(doctor::Doctor),
+    Explain(explain::Explain),
     Group(group::Group),
     History(history::History),
     Init(init::Init),
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
         Verb::Consume(consume) => consume.run(&global),
         Verb::Demo(demo) => demo.run(&global),
         Verb::Doctor(doctor) => doctor.run(&global),
+        Verb::Explain(explain) => explain.run(&global),
         Verb::Group(group) => group.run(&global),
         Verb::History(history) => history.run(&global),
         Verb::Init(init) => init.run(),

@@ -29,6 +29,7 @@ pub(crate) struct WorkerSpec {
     pub(crate) stall_after: Duration,
     /// Default: no.
     pub(crate) start_when_healthy: bool,
+    pub(crate) time_attempts: bool,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) retry: RetrySpec,
     pub(crate) dead_letter: Option<DeadLetterSpec>,

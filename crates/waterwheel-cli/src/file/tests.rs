@@ -55,6 +55,7 @@ commit_every = "2s"
 drain_timeout = "20s"
 stall_after = "1m"
 start_when_healthy = true
+time_attempts = true
 on_drain_deadline = "abandon"
 [worker.retry]
 attempts = 7
@@ -85,6 +86,7 @@ timeout = "10s"
         drain_timeout: Duration::from_secs(20),
         stall_after: Duration::from_secs(60),
         start_when_healthy: true,
+        time_attempts: true,
         on_drain_deadline: OnDrainDeadline::Abandon,
         retry: RetrySpec {
             attempts: 7,
@@ -150,7 +152,7 @@ fn a_bad_worker_says_where_and_what() {
     let table = [
         (
             "atempts = 3",
-            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, start_when_healthy, on_drain_deadline, on_exhausted, retry, dead_letter, handler, exactly_once",
+            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, start_when_healthy, time_attempts, on_drain_deadline, on_exhausted, retry, dead_letter, handler, exactly_once",
         ),
         ("[worker.retry]\natempts = 3", "w.toml:9:1: worker.retry.atempts: unknown key; did you mean \"attempts\"?"),
         ("retry = { attempts = 0 }", "w.toml:8:11: worker.retry.attempts: is 0, out of range; from 1 to 1000000"),

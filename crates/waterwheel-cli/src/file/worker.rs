@@ -11,7 +11,7 @@ use super::spec::{
     StartSpec, TooLarge, ValueSpec, WorkerSpec,
 };
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "topics",
     "group",
@@ -26,6 +26,7 @@ const KEYS: [&str; 20] = [
     "drain_timeout",
     "stall_after",
     "start_when_healthy",
+    "time_attempts",
     "on_drain_deadline",
     "on_exhausted",
     "retry",
@@ -60,6 +61,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
     let drain_timeout = table.duration("drain_timeout").unwrap_or(Duration::from_secs(25));
     let stall_after = positive(table, "stall_after").unwrap_or(Duration::from_secs(300));
     let start_when_healthy = table.truth("start_when_healthy").unwrap_or(false);
+    let time_attempts = table.truth("time_attempts").unwrap_or(false);
     let deadlines = [("cancel", OnDrainDeadline::Cancel), ("abandon", OnDrainDeadline::Abandon)];
     let on_drain_deadline = table.word("on_drain_deadline", &deadlines, &[]).unwrap_or(OnDrainDeadline::Cancel);
     let retry = retry(table);
@@ -82,6 +84,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
         drain_timeout,
         stall_after,
         start_when_healthy,
+        time_attempts,
         on_drain_deadline,
         retry,
         dead_letter,

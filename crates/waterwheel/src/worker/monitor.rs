@@ -1,6 +1,6 @@
 //! Looks at a worker from time to time: asks the cluster, judges how its partitions go forward, publishes metrics.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -11,15 +11,12 @@ use waterwheel_core::engine::{HoldReason, WorkStage};
 use super::handle::{PartitionStatus, Snapshot, WorkerHandle, WorkerState};
 use crate::client::OffsetSpec;
 use crate::driver::groupless::Course;
-use crate::health::{Place, Progress, SURVEY_PATIENCE, Survey};
+use crate::health::{Ends, Place, Progress, SURVEY_PATIENCE, Survey};
 use crate::metrics::{PartitionFigures, Publisher};
 use crate::record::TopicPartition;
 
 /// Looks at the worker between two questions to the cluster.
 const LOOKS: u32 = 3;
-
-/// The logs' ends, as last told.
-type Ends = HashMap<TopicPartition, i64>;
 
 /// One worker's monitor.
 pub(super) struct Monitor {
@@ -34,7 +31,6 @@ pub(super) struct Monitor {
 struct Asked {
     /// The partitions whose ends are to be asked for.
     partitions: Vec<TopicPartition>,
-    ends: Ends,
     /// The ends were told since the last look.
     are_new: bool,
 }
@@ -73,7 +69,8 @@ impl Monitor {
                 if let Ok(Ok(told)) = tokio::time::timeout(SURVEY_PATIENCE, survey.admin.list_offsets(of)).await {
                     let told = partitions.into_iter().zip(told);
                     let ends = told.filter_map(|(partition, end)| Some((partition, end.ok()?))).collect();
-                    self.asked(|asked| (asked.ends, asked.are_new) = (ends, true));
+                    self.handle.trouble.told_ends(ends);
+                    self.asked(|asked| asked.are_new = true);
                 }
             }
             tokio::time::sleep(self.every * LOOKS).await;
@@ -90,15 +87,20 @@ impl Monitor {
             if snapshot.is_some() || !self.handle.state().has_session() {
                 answered = self.now();
             }
+            let common = &self.handle.common;
+            if let Some(hooks) = &common.hooks {
+                hooks.hanging(self.now()).into_iter().for_each(|event| common.tell_listeners(event));
+            }
             publisher.counts(&self.handle.counts());
             publisher.state(self.handle.state());
             publisher.health(&self.handle.health_by(snapshot.as_ref()));
             publisher.poll_age(self.now().since(answered).as_secs_f64());
             let snapshot = snapshot.unwrap_or_default();
-            let (ends, are_new) = self.asked(|asked| {
+            let are_new = self.asked(|asked| {
                 asked.partitions = snapshot.partitions.iter().map(|p| p.partition.clone()).collect();
-                (asked.ends.clone(), std::mem::take(&mut asked.are_new))
+                std::mem::take(&mut asked.are_new)
             });
+            let ends = self.handle.trouble.ends();
             if are_new {
                 let causes = progress.look(&places(&snapshot, &ends), self.handle.trouble.stall_after, self.now());
                 self.handle.trouble.lags(causes);
@@ -106,11 +108,30 @@ impl Monitor {
             let stages = || snapshot.in_work.iter().map(|record| record.stage);
             let running = stages().filter(|stage| matches!(stage, WorkStage::Running(_))).count();
             let failed = stages().filter(|stage| matches!(stage, WorkStage::Backoff(_))).count();
-            publisher.partitions(&figures(&snapshot, &ends), running, failed);
+            publisher.partitions(&self.figures(&snapshot, &ends), running, failed);
             if let Some(course) = &self.course {
                 publisher.history(course.is_caught_up(), course.remaining());
             }
         }
+    }
+
+    fn figures(&self, snapshot: &Snapshot, ends: &Ends) -> Vec<PartitionFigures> {
+        let wall_ms = self.handle.common.clock.wall_now_ms();
+        // A record's time may lie ahead: clocks differ.
+        let since = |at: i64| Duration::from_millis(u64::try_from(wall_ms.saturating_sub(at)).unwrap_or(0));
+        let figures = snapshot.partitions.iter().map(|p| PartitionFigures {
+            partition: p.partition.clone(),
+            position: p.next,
+            frontier: p.frontier,
+            finished_above: p.finished_above,
+            held: p.held,
+            waiting: p.waiting,
+            bytes: p.bytes,
+            end: ends.get(&p.partition).copied(),
+            head_age: p.head.map_or(Duration::ZERO, |head| head.age),
+            time_lag: p.head.and_then(|head| head.timestamp_ms).map_or(Duration::ZERO, since),
+        });
+        figures.collect()
     }
 
     fn now(&self) -> Now {
@@ -133,18 +154,4 @@ fn places(snapshot: &Snapshot, ends: &Ends) -> Vec<Place> {
         })
     };
     snapshot.partitions.iter().filter_map(place).collect()
-}
-
-fn figures(snapshot: &Snapshot, ends: &Ends) -> Vec<PartitionFigures> {
-    let figures = snapshot.partitions.iter().map(|p| PartitionFigures {
-        partition: p.partition.clone(),
-        position: p.next,
-        frontier: p.frontier,
-        finished_above: p.finished_above,
-        held: p.held,
-        waiting: p.waiting,
-        bytes: p.bytes,
-        end: ends.get(&p.partition).copied(),
-    });
-    figures.collect()
 }
