@@ -12,6 +12,7 @@ mod consume;
 mod demo;
 mod doctor;
 mod exit;
+mod explain;
 mod file;
 mod folder;
 #[doc(hidden)]
@@ -60,6 +61,7 @@ enum Verb {
     Consume(consume::Consume),
     Demo(demo::Demo),
     Doctor(doctor::Doctor),
+    Explain(explain::Explain),
     Group(group::Group),
     History(history::History),
     Init(init::Init),
@@ -87,6 +89,7 @@ pub fn main() -> ExitCode {
         Verb::Consume(consume) => consume.run(&global),
         Verb::Demo(demo) => demo.run(&global),
         Verb::Doctor(doctor) => doctor.run(&global),
+        Verb::Explain(explain) => explain.run(&global),
         Verb::Group(group) => group.run(&global),
         Verb::History(history) => history.run(&global),
         Verb::Init(init) => init.run(),

@@ -7,6 +7,7 @@
 //!
 //! Owns **I2**: within one assignment, records of a key run one at a time in offset order, retries included.
 
+mod look;
 mod queues;
 mod spilled;
 
@@ -15,6 +16,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::num::NonZeroU64;
 
+pub use look::LaneView;
 use queues::Queues;
 pub use spilled::Arrival;
 use spilled::Spilled;

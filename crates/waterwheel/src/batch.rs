@@ -171,6 +171,11 @@ impl Outcomes {
         self.failed.insert(place, why.into());
     }
 
+    /// The first that failed, if one did.
+    pub(crate) fn first_failure(&self) -> Option<&Failure> {
+        self.failed.values().next().or(self.others.as_ref().err())
+    }
+
     /// The outcome of each of `records` records.
     pub(crate) fn of_each(mut self, records: usize) -> Vec<Result<(), Failure>> {
         let last = self.failed.last_key_value().map_or(0, |(place, _)| place + 1);

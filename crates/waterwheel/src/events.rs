@@ -6,6 +6,15 @@ use crate::error::KafkaError;
 use crate::failure::FailureClass;
 use crate::record::TopicPartition;
 
+/// How a hook failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookFailure {
+    /// It panicked; the next moment is told to it as if it had not.
+    Panicked,
+    /// It has not ended for that long. What comes meanwhile waits, and is dropped when its queue is full.
+    Hangs(Duration),
+}
+
 /// Something that happened in a worker. Told to every [`WorkerHandle::events`](crate::WorkerHandle::events) stream; one
 /// that is not read in time is dropped and counted, and never holds anything up.
 #[derive(Clone, Debug)]
@@ -148,6 +157,13 @@ pub enum Event {
     },
     /// Handlers take long before they first wait: this shard runs them as tasks from now on.
     Spawning,
+    /// A hook panicked, or does not end. Told to listeners, not to hooks.
+    HookFailed {
+        /// The method that was called.
+        hook: &'static str,
+        /// How.
+        how: HookFailure,
+    },
     /// The client under it has trouble that it repeats by itself, such as a broker that cannot be reached.
     Trouble {
         /// What.

@@ -50,7 +50,7 @@
 //!
 //! [`Worker::run_until`] runs it and ends in a [`Report`], or in a [`RunError`] that holds one. Meanwhile a
 //! [`WorkerHandle`] stops, pauses and resumes it, and shows what it does: [`Event`]s, [`Snapshot`]s, [`Health`],
-//! [`Counts`]. A [`Witness`] is told in place, for audits.
+//! [`Counts`]; a [`Hook`] is told beside the path, and [`WorkerHandle::explain`] says what work waits for. A [`Witness`] is told in place, for audits.
 //!
 //! A [`Consumer`], made by [`Client::consumer`], is a worker whose records are pulled: one stream, or [`Partitions`], each a stream of
 //! its own. A [`Delivery`] is finished when its receiver says so; a [`ConsumerHandle`] seeks, marks, commits, pauses, asks.
@@ -97,7 +97,7 @@
 //!
 //! `json` (default): `Json<T>` bodies. `zstd` (default): zstd compression. `vendored`: OpenSSL built in instead of the
 //! system's. `gssapi`: Kerberos. `system-librdkafka`: the system's librdkafka (2.12.1 or newer) instead of the bundled one.
-//! `ops`: probes and metrics over HTTP. `avro`, `protobuf`, `schema-registry`: the modules of these names (`registry` for the last).
+//! `ops`: probes and metrics over HTTP. `tower`: layers around handlers. `otel`: OpenTelemetry spans. `avro`, `protobuf`, `schema-registry`: the modules of these names (`registry` for the last).
 
 #![deny(unsafe_code)]
 
@@ -114,10 +114,14 @@ mod driver;
 pub mod embedded;
 mod error;
 mod events;
+mod explain;
 mod failure;
 mod handler;
 mod health;
 mod history;
+mod hooks;
+#[cfg(feature = "tower")]
+mod layers;
 pub mod metrics;
 mod notifications;
 #[cfg(feature = "ops")]
@@ -129,6 +133,7 @@ mod record;
 pub mod registry;
 mod settings;
 pub mod signal;
+mod spans;
 mod subscription;
 mod table;
 mod transactional;
@@ -158,11 +163,17 @@ pub use driver::delivery::{Acker, Delivery};
 pub use driver::places::Watermarks;
 pub use driver::tally::Counts;
 pub use error::{Error, KafkaError};
-pub use events::Event;
+pub use events::{Event, HookFailure};
+pub use explain::{
+    Explanation, HeadExplanation, KeyExplanation, LastCommit, PartitionExplanation, RecordExplanation, Subject,
+};
 pub use failure::{BoxError, Failure, FailureClass};
 pub use handler::{Handler, Message};
 pub use health::{Cause, CheckKind, Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
+pub use hooks::{AttemptEnd, AttemptOutcome, AttemptPlace, FetchedBatch, Finish, Hook};
+#[cfg(feature = "tower")]
+pub use layers::{HandlerError, HandlerService, ServiceHandler, WhenReady, layered};
 pub use notifications::Notification;
 pub use producer::{
     Acks, Compression, Delivered, DeliveryFuture, DeliveryReport, Interceptor, OnFull, Partitioner, Producer,
@@ -170,17 +181,19 @@ pub use producer::{
 };
 pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start};
+#[cfg(feature = "otel")]
+pub use spans::Spans;
 pub use subscription::Subscription;
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
 pub use transactional::{Remedy, Transaction, TransactionFailure, TransactionalProducer, TransactionalProducerBuilder};
 pub use transform::{Outputs, Transform};
-pub use waterwheel_core::engine::{HoldReason, WorkStage};
+pub use waterwheel_core::engine::{HoldReason, Place as RecordPlace, WorkStage};
 pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
 pub use witness::{Settled, Witness};
 pub use worker::{
-    BatchWorker, ExactlyOnce, PartitionStatus, ReadyBatchWorker, ReadyTransformWorker, ReadyWorker, RecordStatus,
-    Report, RunError, Snapshot, TransformWorker, Worker, WorkerBuilder, WorkerHandle, WorkerState,
+    BatchWorker, ExactlyOnce, HeadStatus, PartitionStatus, ReadyBatchWorker, ReadyTransformWorker, ReadyWorker,
+    RecordStatus, Report, RunError, Snapshot, TransformWorker, Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 
 /// The benchmarks' way in. Not for use: it changes and goes without notice.
@@ -224,6 +237,12 @@ struct SchemaRegistryDoctests;
 #[doc = include_str!("../../../docs/exactly-once.md")]
 #[cfg(doctest)]
 struct ExactlyOnceDoctests;
+
+/// Compiles the examples in docs/hooks.md.
+#[cfg(all(feature = "otel", feature = "tower"))]
+#[doc = include_str!("../../../docs/hooks.md")]
+#[cfg(doctest)]
+struct HooksDoctests;
 
 /// Compiles the examples in docs/history.md.
 #[doc = include_str!("../../../docs/history.md")]

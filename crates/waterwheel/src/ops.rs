@@ -1,4 +1,5 @@
-//! Probes and metrics of workers on one HTTP listener: `/startupz`, `/livez`, `/readyz`, `/healthz`, `/metrics`.
+//! Probes and metrics of workers on one HTTP listener: `/startupz`, `/livez`, `/readyz`, `/healthz`, `/metrics`,
+//! `/explain`.
 //!
 //! | path | 200 when | never depends on |
 //! |---|---|---|
@@ -7,8 +8,12 @@
 //! | `/readyz` | every worker has joined its group and is not about to leave it; a gated history has caught up | lag |
 //! | `/healthz` | no check is critical; the body is JSON with every check and its causes | |
 //! | `/metrics` | always; the text of [`Ops::metrics`] | |
+//! | `/explain` | a worker has what is asked about, else 404 | |
 //!
-//! Everything else is 503, with the workers at fault named in the body. A worker that failed makes `/livez` fail: what ran
+//! `/explain?topic=orders&partition=3&offset=4711` answers what [`WorkerHandle::explain`] does; `key=` (percent-encoded) instead
+//! of an offset, neither, or the topic alone ask for less; `&format=json` for programs.
+//!
+//! The other probes answer 503 else, with the workers at fault named in the body. A worker that failed makes `/livez` fail: what ran
 //! it may do nothing about it, and a process without its worker is of no use.
 //!
 //! ```no_run
@@ -21,7 +26,9 @@
 //! # }
 //! ```
 //!
-//! hyper alone, with HTTP/1: five fixed paths need no router.
+//! hyper alone, with HTTP/1: six fixed paths need no router.
+
+mod explain;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,9 +43,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -56,6 +63,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A gauge that was not set for so long is of a partition that is another member's now.
 const STALE: Duration = Duration::from_secs(120);
 
+/// Buckets of durations in seconds, as OpenTelemetry's conventions for messaging advise.
+const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
 /// When a history counts as ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ReadyWhen {
@@ -67,7 +77,7 @@ pub enum ReadyWhen {
 }
 
 /// A listener for probes and metrics. Whoever reaches it sees names of workers, groups and topics: bind it to loopback, or
-/// to a network where that is no secret. It takes no commands.
+/// to a network where that is no secret. It takes no commands, and shows no key and no payload.
 pub struct Ops {
     listener: TcpListener,
     probes: Probes,
@@ -143,7 +153,7 @@ impl Ops {
 async fn converse(stream: TcpStream, probes: Arc<Probes>) {
     let service = service_fn(|request: Request<Incoming>| {
         let probes = probes.clone();
-        async move { Ok::<_, Infallible>(probes.answer(request.method(), request.uri().path()).await) }
+        async move { Ok::<_, Infallible>(probes.answer(request.method(), request.uri()).await) }
     });
     let mut http = http1::Builder::new();
     http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(PATIENCE / 2);
@@ -161,15 +171,16 @@ fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Fu
 }
 
 impl Probes {
-    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    async fn answer(&self, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
             return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
         }
-        match path {
+        match uri.path() {
             "/startupz" => self.verdict(Probe::Startup).await,
             "/livez" => self.verdict(Probe::Live).await,
             "/readyz" => self.verdict(Probe::Ready).await,
             "/healthz" => self.health().await,
+            "/explain" => self.explain(uri.query().unwrap_or_default()).await,
             "/metrics" => match &self.metrics {
                 Some(render) => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render()),
                 None => response(StatusCode::NOT_FOUND, TEXT, "no metrics here\n".to_owned()),
@@ -251,7 +262,12 @@ impl Prometheus {
     /// Makes it the recorder of this process. Once a process.
     pub fn install() -> Result<Self, RecorderTaken> {
         let builder = PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(STALE));
-        builder.install_recorder().map(Self).map_err(|error| RecorderTaken(error.to_string()))
+        let seconds = Matcher::Suffix("_duration_seconds".to_owned());
+        let builder = builder.set_buckets_for_metric(seconds, &BUCKETS);
+        builder
+            .and_then(PrometheusBuilder::install_recorder)
+            .map(Self)
+            .map_err(|error| RecorderTaken(error.to_string()))
     }
 
     /// All metrics as text.

@@ -59,6 +59,20 @@ impl Outputs {
         }
     }
 
+    /// Those without a context of a trace get that one.
+    pub(crate) fn trace(&mut self, traceparent: &str) {
+        let records = match &mut self.0 {
+            Made::None => &mut [],
+            Made::One(record) => std::slice::from_mut(record),
+            Made::Many(records) => &mut records[..],
+        };
+        for record in
+            records.iter_mut().filter(|record| record.headers.iter().all(|(name, _)| **name != *b"traceparent"))
+        {
+            record.headers.push((b"traceparent"[..].into(), Some(traceparent.as_bytes().into())));
+        }
+    }
+
     pub(crate) fn for_each(self, mut take: impl FnMut(Outgoing)) {
         match self.0 {
             Made::None => {}

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use waterwheel::embedded::Cluster;
-use waterwheel::metrics::{CLIENT_METRICS, METRICS};
+use waterwheel::metrics::{CLIENT_METRICS, METRICS, Metric, MetricKind};
 use waterwheel::ops::{Ops, Prometheus, ReadyWhen};
 use waterwheel::{Client, Message, ProducerRecord, Raw};
 
@@ -64,7 +64,11 @@ async fn probes_tell_what_a_worker_does_and_metrics_are_those_of_the_table() {
         async move { opened.wait_for(|open| *open).await.map(drop) }
     };
     let worker = client.worker("packing").group("billing").topic("orders");
-    let worker = worker.stall_after(Duration::from_millis(200)).check_every(Duration::from_millis(20)).start_stopped();
+    let worker = worker
+        .time_attempts()
+        .stall_after(Duration::from_millis(200))
+        .check_every(Duration::from_millis(20))
+        .start_stopped();
     let worker = worker.handler(handler).build().unwrap();
     let handle = worker.handle();
 
@@ -95,6 +99,15 @@ async fn probes_tell_what_a_worker_does_and_metrics_are_those_of_the_table() {
             |name: &str| worker["checks"].as_array().unwrap().iter().find(|c| c["check"] == name).unwrap().clone();
         assert_eq!(check("handlers")["status"], "critical", "{body}");
         assert_eq!(check("brokers")["status"], "ok", "{body}");
+        // Ten records and a handler that hangs: the first of them holds its partition's commit.
+        let body = eventually(at, "/explain?topic=orders&format=json", |status, _| status == 200).await;
+        let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let heads = told["workers"][0]["partitions"].as_array().unwrap().iter().map(|p| &p["head"]["stage"]);
+        assert!(heads.clone().count() == 2 && heads.clone().any(|stage| stage == "running"), "{body}");
+        let (status, body) = get(at, "/explain?topic=orders&key=canary3").await;
+        assert!(status == 200 && body.contains("the key: 1 in work") && !body.contains("canary"), "{body}");
+        assert_eq!(get(at, "/explain?topic=elsewhere").await.0, 404);
+        assert_eq!(get(at, "/explain").await.0, 400);
         gate.send_replace(true);
         eventually(at, "/livez", |status, _| status == 200).await;
         eventually(at, "/healthz", |status, _| status == 200).await;
@@ -102,12 +115,16 @@ async fn probes_tell_what_a_worker_does_and_metrics_are_those_of_the_table() {
         let settled = "waterwheel_records_settled_total{worker=\"packing\",group=\"billing\",outcome=\"ok\"} 10";
         eventually(at, "/metrics", |_, text| text.contains(settled)).await;
         let of_worker = METRICS.iter().chain(CLIENT_METRICS).filter(|metric| !metric.name.contains("history"));
-        let all = |text: &str| of_worker.clone().all(|metric| text.contains(&format!("\n{}{{", metric.name)));
+        let suffix = |metric: &Metric| if metric.kind == MetricKind::Histogram { "_bucket" } else { "" };
+        let shows = |text: &str, metric: &Metric| text.contains(&format!("\n{}{}{{", metric.name, suffix(metric)));
+        let all = |text: &str| of_worker.clone().all(|metric| shows(text, metric));
         let text = eventually(at, "/metrics", |_, text| all(text)).await;
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
             let name = line.split(['{', ' ']).next().unwrap();
             let mut table = METRICS.iter().chain(CLIENT_METRICS);
-            assert!(table.any(|metric| metric.name == name), "not in the tables: {line}");
+            let parts = ["_bucket", "_sum", "_count"];
+            let whole = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            assert!(table.any(|metric| [name, whole].contains(&metric.name)), "not in the tables: {line}");
             assert!(!line.contains("canary"), "a label that holds a key or a payload: {line}");
         }
 

@@ -36,6 +36,7 @@ pub(crate) struct WorkerSpec {
     pub(crate) on_stall: OnStall,
     /// Default: no.
     pub(crate) start_when_healthy: bool,
+    pub(crate) time_attempts: bool,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) retry: RetrySpec,
     pub(crate) dead_letter: Option<DeadLetterSpec>,

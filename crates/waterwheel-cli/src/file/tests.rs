@@ -56,6 +56,7 @@ drain_timeout = "20s"
 stall_after = "1m"
 on_stall = "park"
 start_when_healthy = true
+time_attempts = true
 on_drain_deadline = "abandon"
 [worker.retry]
 attempts = 7
@@ -87,6 +88,7 @@ timeout = "10s"
         drain_timeout: Duration::from_secs(20),
         stall_after: Duration::from_secs(60),
         start_when_healthy: true,
+        time_attempts: true,
         on_drain_deadline: OnDrainDeadline::Abandon,
         retry: RetrySpec {
             attempts: 7,
@@ -153,7 +155,7 @@ fn a_bad_worker_says_where_and_what() {
     let table = [
         (
             "atempts = 3",
-            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, on_stall, start_when_healthy, on_drain_deadline, on_exhausted, retry, dead_letter, handler, exactly_once",
+            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, on_stall, start_when_healthy, time_attempts, on_drain_deadline, on_exhausted, retry, dead_letter, handler, exactly_once",
         ),
         ("[worker.retry]\natempts = 3", "w.toml:9:1: worker.retry.atempts: unknown key; did you mean \"attempts\"?"),
         ("retry = { attempts = 0 }", "w.toml:8:11: worker.retry.attempts: is 0, out of range; from 1 to 1000000"),

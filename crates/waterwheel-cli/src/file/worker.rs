@@ -13,7 +13,7 @@ use super::spec::{
 use super::stalls::on_stall;
 use crate::body::BodyFormat;
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "name",
     "topics",
     "group",
@@ -29,6 +29,7 @@ const KEYS: [&str; 21] = [
     "stall_after",
     "on_stall",
     "start_when_healthy",
+    "time_attempts",
     "on_drain_deadline",
     "on_exhausted",
     "retry",
@@ -60,6 +61,7 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
     let stall_after = positive(table, "stall_after").unwrap_or(Duration::from_secs(300));
     let on_stall = on_stall(table);
     let start_when_healthy = table.truth("start_when_healthy").unwrap_or(false);
+    let time_attempts = table.truth("time_attempts").unwrap_or(false);
     let deadlines = [("cancel", OnDrainDeadline::Cancel), ("abandon", OnDrainDeadline::Abandon)];
     let on_drain_deadline = table.word("on_drain_deadline", &deadlines, &[]).unwrap_or(OnDrainDeadline::Cancel);
     let retry = retry(table);
@@ -85,6 +87,7 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
         stall_after,
         on_stall,
         start_when_healthy,
+        time_attempts,
         on_drain_deadline,
         retry,
         dead_letter,

@@ -141,6 +141,9 @@ fn builder(spec: &WorkerSpec, client: &Client) -> WorkerBuilder {
             OnExhausted::Skip => waterwheel::OnExhausted::Skip,
             OnExhausted::Stop => waterwheel::OnExhausted::Stop,
         });
+    if spec.time_attempts {
+        builder = builder.time_attempts();
+    }
     if spec.start_when_healthy {
         builder = builder.start_when_healthy();
     }

@@ -27,6 +27,7 @@ mod assignment;
 mod batches;
 mod delays;
 mod endings;
+mod explain;
 mod gather;
 mod intake;
 mod partition;
@@ -38,6 +39,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
+pub use explain::{Explained, Head, KeyView, Place, RecordView, Subject};
 pub use slots::SlotId;
 pub use types::{Action, CutReason, Exhausted, Gather, Outcome, Resume, Settings, Stall, Start, Verdict, Wish};
 pub use views::{CommitPoint, HoldReason, InWork, PartitionView, WorkStage};

@@ -81,6 +81,8 @@ pub(super) struct Partition {
     pub(super) leader_epochs: Vec<(i64, i32)>,
     /// Something finished since [`Engine::commit_point`](super::Engine::commit_point) was last taken.
     pub(super) dirty: bool,
+    /// The record that holds the commit, and when it was first seen to; see [`Engine::see_heads`](super::Engine::see_heads).
+    pub(super) head: Option<(i64, Now)>,
 }
 
 impl Partition {
@@ -113,6 +115,7 @@ impl Partition {
             known_epoch: None,
             leader_epochs: Vec::new(),
             dirty: false,
+            head: None,
         }
     }
 

@@ -5,6 +5,7 @@ mod batches;
 mod budget;
 mod delays;
 mod drain;
+mod explain;
 mod failures;
 mod order;
 mod resume;

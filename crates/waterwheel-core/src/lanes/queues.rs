@@ -89,6 +89,13 @@ impl Queues {
         }
     }
 
+    /// Each record of the queue, from the first to `last`.
+    pub(super) fn iter(&self, last: u32) -> impl Iterator<Item = Waiting> {
+        let first = self.nodes[last as usize].next;
+        let next = move |at: &u32| (*at != last).then(|| self.nodes[*at as usize].next);
+        std::iter::successors(Some(first), next).map(|at| self.nodes[at as usize].waiting)
+    }
+
     /// Ends all queues.
     pub(super) fn clear(&mut self) {
         self.nodes.clear();

@@ -29,6 +29,14 @@ impl Spilled {
         self.offsets.is_empty()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = i64> {
+        self.offsets.iter().copied()
+    }
+
+    pub(super) fn has(&self, offset: i64) -> bool {
+        self.offsets.binary_search(&offset).is_ok()
+    }
+
     pub(super) fn push(&mut self, offset: i64) {
         self.offsets.push_back(offset);
     }

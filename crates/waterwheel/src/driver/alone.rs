@@ -19,6 +19,7 @@ use super::pool::Pool;
 use super::shard::handlers::Handlers;
 use super::shard::{Common, Shard, ToShard};
 use super::tally::Counts;
+use super::watched::Watched;
 use crate::body::Raw;
 use crate::client::{FetchQueue, Fetched, Position};
 use crate::error::KafkaError;
@@ -31,7 +32,7 @@ type Fetchable = Arc<Mutex<VecDeque<Batch>>>;
 
 /// A shard, and what its fetch queue will yield.
 pub struct LoneShard<H: Handler<Raw>> {
-    shard: Shard<Handlers<Raw, Handling<H>>>,
+    shard: Shard<Handlers<Raw, Watched<Handling<H>>>>,
     common: Arc<Common>,
     fetchable: Fetchable,
 }
@@ -48,6 +49,8 @@ impl<H: Handler<Raw>> LoneShard<H> {
             execution: Execution::Inline,
             on_drain_deadline: OnDrainDeadline::Cancel,
             witness: None,
+            hooks: None,
+            spans: None,
         });
         let fetchable = Fetchable::default();
         let inbox = Mailbox::new();
@@ -66,7 +69,7 @@ impl<H: Handler<Raw>> LoneShard<H> {
             common.clone(),
             Engine::new(settings),
             Box::new(FromMemory(fetchable.clone())),
-            Handlers::new(Arc::new(Handling(handler)), Execution::Inline),
+            Handlers::new(Arc::new(Watched::new(Handling(handler), None)), Execution::Inline),
             inbox.clone(),
             Mailbox::new(),
             None,

@@ -20,6 +20,9 @@ pub(crate) trait Output: Default + Send + Unpin + 'static {
     const PRODUCES: bool;
 
     fn into_outputs(self) -> Outputs;
+
+    /// What it has to write gets that context of a trace.
+    fn trace(&mut self, _traceparent: &str) {}
 }
 
 impl Output for () {
@@ -35,6 +38,10 @@ impl Output for Outputs {
 
     fn into_outputs(self) -> Outputs {
         self
+    }
+
+    fn trace(&mut self, traceparent: &str) {
+        Outputs::trace(self, traceparent);
     }
 }
 

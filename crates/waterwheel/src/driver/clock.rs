@@ -37,6 +37,12 @@ impl Clock {
         self.wall_start_ms
     }
 
+    /// Wall time now, in milliseconds since the Unix epoch.
+    pub(crate) fn wall_now_ms(&self) -> i64 {
+        let since = i64::try_from(self.now().since_start().as_millis()).unwrap_or(i64::MAX);
+        self.wall_start_ms.saturating_add(since)
+    }
+
     pub(crate) fn now(&self) -> Now {
         Now::at(read(self.world).saturating_sub(self.start))
     }

@@ -2,6 +2,7 @@
 
 mod asks;
 mod commits;
+mod explaining;
 mod hooks;
 mod offered;
 
@@ -24,6 +25,7 @@ use waterwheel_core::{Epoch, Now, PartitionId};
 pub(crate) use self::asks::Ask;
 use self::asks::Asked;
 use self::commits::CommitAnswer;
+use self::explaining::LastCommits;
 use self::hooks::Hooked;
 pub(crate) use self::hooks::Hooks;
 pub(crate) use self::offered::Offer;
@@ -37,6 +39,7 @@ use crate::client::{FetchFailure, Membership, MembershipEvent};
 use crate::error::{Error, KafkaError, code};
 use crate::events::Event;
 use crate::health::Trouble;
+use crate::hooks::Moment;
 use crate::notifications::Notification;
 use crate::record::{Assignment, TopicPartition};
 use crate::settings::{CommitMetadata, OnGap, OnMapFull};
@@ -106,6 +109,7 @@ pub(crate) struct Coordinator<'a> {
     topic_ids: BTreeMap<PartitionId, Option<NonZeroU128>>,
     opens: FuturesUnordered<BoxFuture<'static, Vec<Opened>>>,
     commits: FuturesUnordered<BoxFuture<'static, CommitAnswer>>,
+    last_commits: LastCommits,
     /// Partitions that stopped and are being found a new place.
     restarts: FuturesUnordered<BoxFuture<'static, Stopped>>,
     revoking: Vec<TopicPartition>,
@@ -160,6 +164,7 @@ impl<'a> Coordinator<'a> {
             topic_ids: BTreeMap::new(),
             opens: FuturesUnordered::new(),
             commits: FuturesUnordered::new(),
+            last_commits: LastCommits::default(),
             restarts: FuturesUnordered::new(),
             revoking: Vec::new(),
             error: None,
@@ -216,8 +221,7 @@ impl<'a> Coordinator<'a> {
     }
 
     fn tell(&self, event: Event) {
-        // No listener is no mistake.
-        let _ = self.common.events.send(event);
+        self.common.tell(event);
     }
 
     /// Tells those who asked for notifications, with what is this member's now.
@@ -356,6 +360,9 @@ impl<'a> Coordinator<'a> {
                     self.count(Counts { cut_off: cut_off as u64, ..Counts::default() });
                     self.tell(Event::CutOff { partition: name.clone(), attempts: cut_off });
                     self.cut_off.push((name, cut_off));
+                }
+                if let Some(hooks) = &self.common.hooks {
+                    hooks.tell(Moment::Drained(self.names[partition.index()].clone(), cut_off));
                 }
                 self.note_drained(partition, &point, cut_off);
                 self.drained(partition, point);
@@ -515,6 +522,7 @@ impl<'a> Coordinator<'a> {
                 }
                 GroupAction::Assign { partition, epoch, resume } => {
                     self.epochs.insert(partition, epoch);
+                    self.last_commits.forget(partition);
                     self.offered.assigned(partition, epoch, &resume);
                     let assignment = Assignment::new(partition, epoch, self.names[partition.index()].clone());
                     let topic_id = self.topic_ids.get(&partition).copied().flatten();

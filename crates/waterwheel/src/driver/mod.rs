@@ -19,6 +19,7 @@ pub(crate) mod clock;
 pub(crate) mod coordinator;
 pub(crate) mod delivery;
 pub(crate) mod groupless;
+pub(crate) mod hooking;
 pub(crate) mod mailbox;
 pub(crate) mod opening;
 pub(crate) mod outbound;
@@ -29,6 +30,7 @@ pub(crate) mod shard;
 pub(crate) mod tally;
 pub(crate) mod tasks;
 pub(crate) mod transaction;
+pub(crate) mod watched;
 
 use tokio::task::JoinHandle;
 

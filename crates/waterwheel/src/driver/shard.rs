@@ -9,7 +9,9 @@ pub(crate) mod deliveries;
 pub(crate) mod handlers;
 mod letters;
 mod starts;
+mod told;
 pub(crate) mod transactor;
+mod views;
 
 use std::collections::HashMap;
 use std::num::NonZeroU128;
@@ -28,8 +30,10 @@ use waterwheel_core::engine::{
 use waterwheel_core::{Epoch, Now, PartitionId};
 
 use self::transactor::Transactor;
+pub(crate) use self::views::HeadView;
 use super::attempt::{Done, Ending, Output};
 use super::clock::Clock;
+use super::hooking::Hooking;
 use super::mailbox::Mailbox;
 use super::outbound::{Letterbox, Sent};
 use super::pool::Pool;
@@ -39,10 +43,13 @@ use crate::client::{FetchFailure, FetchQueue, Fetched, GroupMetadata, Position};
 use crate::dead_letter::Writer;
 use crate::error::{Error, KafkaError};
 use crate::events::Event;
+use crate::explain::{PartitionExplanation, Subject};
 use crate::failure::FailureClass;
+use crate::hooks::Moment;
 use crate::notifications::Notification;
 use crate::record::{Assignment, Batch, Record, TopicPartition};
 use crate::settings::{Execution, OnDrainDeadline};
+use crate::spans::Spans;
 use crate::witness::{Settled, Witness};
 
 /// Starts between two looks at control letters and timers.
@@ -97,6 +104,12 @@ pub(crate) enum ToShard {
     Pause,
     Resume,
     View(oneshot::Sender<View>),
+    /// What is known of a partition, and of what is asked about in it.
+    Explain {
+        partition: PartitionId,
+        subject: Arc<Subject>,
+        answer: oneshot::Sender<Option<PartitionExplanation>>,
+    },
     End,
 }
 
@@ -133,6 +146,8 @@ pub(crate) enum FromShard {
 pub(crate) struct View {
     pub(crate) partitions: Vec<PartitionView>,
     pub(crate) in_work: Vec<InWork>,
+    /// The records that hold commits.
+    pub(crate) heads: Vec<HeadView>,
     pub(crate) parked: usize,
 }
 
@@ -146,15 +161,34 @@ pub(crate) struct Common {
     pub(crate) execution: Execution,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) witness: Option<Arc<dyn Witness>>,
+    /// Those who are told beside the path.
+    pub(crate) hooks: Option<Arc<Hooking>>,
+    /// Who makes spans, and of which group.
+    pub(crate) spans: Option<(Spans, Arc<str>)>,
 }
 
 impl Common {
     /// The same with credits of its own, for another session.
     pub(crate) fn with(&self, pool: Pool) -> Self {
-        let (tally, witness) = (self.tally.clone(), self.witness.clone());
+        let (tally, witness, hooks) = (self.tally.clone(), self.witness.clone(), self.hooks.clone());
         let (events, notifications) = (self.events.clone(), self.notifications.clone());
         let (clock, execution, on_drain_deadline) = (self.clock, self.execution, self.on_drain_deadline);
-        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness }
+        let spans = self.spans.clone();
+        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness, hooks, spans }
+    }
+
+    /// Tells everybody that something happened.
+    pub(crate) fn tell(&self, event: Event) {
+        if let Some(hooks) = &self.hooks {
+            hooks.tell(Moment::Event(event.clone()));
+        }
+        self.tell_listeners(event);
+    }
+
+    /// The same, but for hooks.
+    pub(crate) fn tell_listeners(&self, event: Event) {
+        // No listener is no mistake.
+        let _ = self.events.send(event);
     }
 }
 
@@ -308,8 +342,7 @@ impl<W: Work> Shard<W> {
     }
 
     fn tell(&self, event: Event) {
-        // No listener is no mistake.
-        let _ = self.common.events.send(event);
+        self.common.tell(event);
     }
 
     fn settled(&self, partition: &TopicPartition, offset: i64, how: Settled) {
@@ -355,12 +388,10 @@ impl<W: Work> Shard<W> {
                 ToShard::Lease(until) => self.engine.set_lease(Some(until)),
                 ToShard::Pause => self.engine.pause(),
                 ToShard::Resume => self.engine.resume(),
-                ToShard::View(answer) => {
-                    let parked = self.notes.iter().flatten();
-                    let parked = parked.filter(|(slot, n)| n.parked && self.engine.history(*slot).is_some()).count();
-                    let view = View { partitions: self.engine.views(now), in_work: self.engine.in_work(now), parked };
-                    // Whoever asked may have gone.
-                    let _ = answer.send(view);
+                // Whoever asked may have gone.
+                ToShard::View(answer) => drop(answer.send(self.view(now))),
+                ToShard::Explain { partition, subject, answer } => {
+                    drop(answer.send(self.explain(partition, &subject, now)));
                 }
                 ToShard::End => end = true,
             }
@@ -470,6 +501,7 @@ impl<W: Work> Shard<W> {
     }
 
     fn collect(&mut self) {
+        self.engine.see_heads(self.common.clock.now());
         let ids: Vec<PartitionId> = self.engine.assigned().filter(|id| self.engine.is_dirty(*id)).collect();
         let points = ids.into_iter().filter_map(|id| Some((id, self.engine.commit_point(id)?))).collect();
         self.coordinator.post(FromShard::Collected(points));
@@ -514,6 +546,7 @@ impl<W: Work> Shard<W> {
                 self.counts.fetched += batch.len() as u64;
                 let (id, epoch) = (batch.assignment().id, batch.assignment().epoch);
                 let leader_epoch = batch.leader_epoch();
+                self.tell_fetched(&batch);
                 self.engine.fetched(id, epoch, batch, leader_epoch);
             }
             Fetched::SkippedTo { id, epoch, next } => self.engine.skipped_to(id, epoch, next),

@@ -68,4 +68,8 @@ tally! {
     revoked,
     /// Partitions lost.
     lost,
+    /// Moments that a hook was not told, because it was too far behind.
+    hook_moments_dropped,
+    /// Calls of hooks that panicked, or did not end in time.
+    hook_failures,
 }

@@ -11,7 +11,7 @@ use std::fmt;
 
 pub(crate) use progress::{Place, Progress};
 pub(crate) use survey::{PATIENCE as SURVEY_PATIENCE, Survey, Surveyed};
-pub(crate) use trouble::Trouble;
+pub(crate) use trouble::{Ends, Trouble};
 
 /// How a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,7 @@
 //! What is wrong at the moment, as those who meet it write it down: the coordinator for the group's side, the monitor for
 //! what it asked the cluster.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use waterwheel_core::Now;
 
 use super::{Cause, CheckKind, Health, HealthLevel, Surveyed};
 use crate::error::{KafkaError, code};
+use crate::record::TopicPartition;
 
 #[derive(Debug, Default)]
 struct State {
@@ -18,7 +20,11 @@ struct State {
     failed: Option<String>,
     surveyed: Option<Surveyed>,
     lag: Vec<Cause>,
+    ends: Ends,
 }
+
+/// The logs' ends, as last told.
+pub(crate) type Ends = HashMap<TopicPartition, i64>;
 
 /// What is wrong with a worker at the moment.
 #[derive(Debug)]
@@ -82,6 +88,16 @@ impl Trouble {
     /// The cluster was asked.
     pub(crate) fn surveyed(&self, found: Surveyed) {
         self.state().surveyed = Some(found);
+    }
+
+    /// The cluster told the logs' ends.
+    pub(crate) fn told_ends(&self, ends: Ends) {
+        self.state().ends = ends;
+    }
+
+    /// The logs' ends, as last told.
+    pub(crate) fn ends(&self) -> Ends {
+        self.state().ends.clone()
     }
 
     /// The worker's partitions were looked at.

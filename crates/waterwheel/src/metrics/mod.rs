@@ -1,20 +1,22 @@
 //! What a worker tells the process's metrics recorder (the `metrics` crate's; without one, nothing happens).
 //!
-//! Published every few seconds from counts and views that are there anyway: no record pays for it. So there is no
-//! histogram: each would cost a call an attempt. No label holds a key or an offset. `docs/metrics.md` is these tables.
+//! Published every few seconds from counts and views that are there anyway: no record pays for it. The one histogram costs a
+//! call an attempt, and is there only where it was asked for. No label holds a key or an offset. `docs/metrics.md` is these
+//! tables.
 
 mod clients;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use metrics::{Label, Unit, counter, gauge};
+use metrics::{Histogram, Label, Unit, counter, gauge, histogram};
 use waterwheel_core::engine::HoldReason;
 use waterwheel_core::lifecycle::WorkerState;
 
 pub use self::clients::CLIENT_METRICS;
 pub(crate) use self::clients::ClientPublisher;
 use crate::driver::tally::Counts;
+use crate::explain::word_of;
 use crate::health::{Health, HealthLevel};
 use crate::record::TopicPartition;
 
@@ -25,6 +27,8 @@ pub enum MetricKind {
     Counter,
     /// Is what it is now.
     Gauge,
+    /// Counts values by their size; in seconds.
+    Histogram,
 }
 
 /// One metric of the table.
@@ -59,6 +63,7 @@ fn describe(table: &[Metric]) {
         match metric.kind {
             MetricKind::Counter => metrics::describe_counter!(metric.name, Unit::Count, metric.help),
             MetricKind::Gauge => metrics::describe_gauge!(metric.name, Unit::Count, metric.help),
+            MetricKind::Histogram => metrics::describe_histogram!(metric.name, Unit::Seconds, metric.help),
         }
     }
 }
@@ -68,6 +73,8 @@ table! {
     METRICS;
     CONSUMED: Counter "messaging_client_consumed_messages_total" [""] "Records fetched.";
     SENT: Counter "messaging_client_sent_messages_total" [""] "Dead letters that the broker acknowledged.";
+    PROCESS: Histogram "messaging_process_duration_seconds" [""]
+        "How long attempts took, where that is measured (`WorkerBuilder::time_attempts`).";
     ATTEMPTS: Counter "waterwheel_attempts_total" [""] "Handler runs begun.";
     SETTLED: Counter "waterwheel_records_settled_total" ["outcome=ok,retried,dead_lettered,skipped"]
         "Attempts by what became of their records; `retried` is followed by another attempt, the others finish the record.";
@@ -76,6 +83,9 @@ table! {
     TIMEOUTS: Counter "waterwheel_handler_timeouts_total" [""] "Attempts that took longer than the handler time-out.";
     DISAGREED: Counter "waterwheel_record_times_disagreed_total" [""]
         "Records without a time, or with one more than a second ahead of the worker's clock, where there is a process delay.";
+    HOOK_DROPS: Counter "waterwheel_hook_moments_dropped_total" [""]
+        "Moments that a hook was not told, because it was too far behind.";
+    HOOK_FAILURES: Counter "waterwheel_hook_failures_total" [""] "Calls of hooks that panicked, or did not end in time.";
     CUT_OFF: Counter "waterwheel_attempts_cut_off_total" [""]
         "Attempts cut off at a drain's deadline, or because their partition was lost; their records come again.";
     DEAD_LETTER_FAILURES: Counter "waterwheel_dead_letter_write_failures_total" [""]
@@ -108,6 +118,10 @@ table! {
     COMMIT_GAP: Gauge "waterwheel_consumer_commit_gap" ["topic, partition"]
         "Records finished above the lowest that is not.";
     OLDEST: Gauge "waterwheel_oldest_attempt_seconds" ["topic, partition"] "How long the oldest attempt that runs has run.";
+    TIME_LAG: Gauge "waterwheel_consumer_lag_time_seconds" ["topic, partition"]
+        "Age of the oldest record that was fetched and is not finished, by its own time; 0 where there is none.";
+    HEAD_AGE: Gauge "waterwheel_consumer_head_age_seconds" ["topic, partition"]
+        "For how long the lowest record that is not finished has held the commit; 0 where there is none.";
     CAUGHT_UP: Gauge "waterwheel_history_caught_up" [""] "1 once a history has caught up, 0 before.";
     REMAINING: Gauge "waterwheel_history_remaining" [""] "Offsets that a history has to go until then.";
 }
@@ -125,6 +139,19 @@ pub(crate) struct PartitionFigures {
     pub(crate) oldest: Duration,
     /// The log's end, where it is known.
     pub(crate) end: Option<i64>,
+    /// For how long a record has held the commit.
+    pub(crate) head_age: Duration,
+    /// How old that record is.
+    pub(crate) time_lag: Duration,
+}
+
+impl PartitionFigures {
+    /// What takes back all that was published of a partition.
+    fn gone(partition: TopicPartition) -> Self {
+        let (position, frontier, finished_above, held, waiting, bytes) = (0, 0, 0, None, 0, 0);
+        let (end, oldest, head_age, time_lag) = (Some(0), Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        Self { partition, position, frontier, finished_above, held, waiting, bytes, oldest, end, head_age, time_lag }
+    }
 }
 
 /// Publishes one worker's figures.
@@ -168,6 +195,8 @@ impl Publisher {
             (TIMEOUTS, counts.timed_out),
             (DISAGREED, counts.clocks_disagreed),
             (CUT_OFF, counts.cut_off),
+            (HOOK_DROPS, counts.hook_moments_dropped),
+            (HOOK_FAILURES, counts.hook_failures),
             (DEAD_LETTER_FAILURES, counts.dead_letter_failures),
             (GAPS, counts.gaps),
             (COMMITS, counts.commits),
@@ -232,51 +261,52 @@ impl Publisher {
         self.gauge(IN_FLIGHT, None, number(running));
         self.gauge(WAITING, None, number(waiting + aside));
         self.gauge(BYTES, None, partitions.iter().map(|p| number(p.bytes)).sum());
-        for (reason, name) in [
-            (HoldReason::Bytes, "bytes"),
-            (HoldReason::DeadLetter, "dead_letter"),
-            (HoldReason::Draining, "draining"),
-            (HoldReason::Paused, "operator"),
-            (HoldReason::Lease, "lease"),
-            (HoldReason::MapFull, "map_full"),
-            (HoldReason::Delayed, "delayed"),
+        for reason in [
+            HoldReason::Bytes,
+            HoldReason::DeadLetter,
+            HoldReason::Draining,
+            HoldReason::Paused,
+            HoldReason::Lease,
+            HoldReason::MapFull,
+            HoldReason::Delayed,
         ] {
             let held = partitions.iter().filter(|p| p.held == Some(reason)).count();
-            self.gauge(HELD, Some(("reason", name)), number(held));
+            self.gauge(HELD, Some(("reason", word_of(reason))), number(held));
         }
         let now: BTreeSet<TopicPartition> = partitions.iter().map(|p| p.partition.clone()).collect();
         for gone in self.published.difference(&now) {
-            self.partition(gone, 0, 0, 0, Some(0), 0);
-            self.oldest(gone, Duration::ZERO);
+            self.partition(&PartitionFigures::gone(gone.clone()));
         }
-        for p in partitions {
-            let lag = p.end.map_or(0, |end| lag(p.frontier, p.finished_above, end));
-            self.partition(&p.partition, p.position, p.frontier, p.finished_above, p.end, lag);
-            self.oldest(&p.partition, p.oldest);
-        }
+        partitions.iter().for_each(|p| self.partition(p));
         self.published = now;
     }
 
-    fn oldest(&self, of: &TopicPartition, age: Duration) {
-        let labels = self.with([("topic", of.topic.to_string()), ("partition", of.partition.to_string())]);
-        gauge!(OLDEST, labels).set(age.as_secs_f64());
-    }
-
-    fn partition(&self, of: &TopicPartition, position: i64, frontier: i64, gap: u64, end: Option<i64>, lag: u64) {
-        let labels = self.with([("topic", of.topic.to_string()), ("partition", of.partition.to_string())]);
+    fn partition(&self, of: &PartitionFigures) {
+        let PartitionFigures { partition, position, frontier, finished_above, .. } = of;
+        let labels =
+            self.with([("topic", partition.topic.to_string()), ("partition", partition.partition.to_string())]);
         let of_kind = |kind: &'static str| {
             let mut labels = labels.clone();
             labels.push(Label::from_static_parts("kind", kind));
             labels
         };
-        gauge!(OFFSET, of_kind("position")).set(offset(position));
-        gauge!(OFFSET, of_kind("frontier")).set(offset(frontier));
-        gauge!(COMMIT_GAP, labels.clone()).set(offset(i64::try_from(gap).unwrap_or(i64::MAX)));
-        if let Some(end) = end {
+        gauge!(OFFSET, of_kind("position")).set(offset(*position));
+        gauge!(OFFSET, of_kind("frontier")).set(offset(*frontier));
+        gauge!(COMMIT_GAP, labels.clone()).set(offset(i64::try_from(*finished_above).unwrap_or(i64::MAX)));
+        gauge!(OLDEST, labels.clone()).set(of.oldest.as_secs_f64());
+        gauge!(TIME_LAG, labels.clone()).set(of.time_lag.as_secs_f64());
+        gauge!(HEAD_AGE, labels.clone()).set(of.head_age.as_secs_f64());
+        if let Some(end) = of.end {
+            let lag = lag(*frontier, *finished_above, end);
             gauge!(OFFSET, of_kind("end")).set(offset(end));
             gauge!(LAG, labels).set(offset(i64::try_from(lag).unwrap_or(i64::MAX)));
         }
     }
+}
+
+/// The histogram of the times of a worker's attempts, in seconds.
+pub(crate) fn attempt_times(labels: &[(&'static str, String)]) -> Histogram {
+    histogram!(PROCESS, labels)
 }
 
 /// Offsets to go: what is finished above the frontier is finished.

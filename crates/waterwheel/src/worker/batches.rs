@@ -102,6 +102,7 @@ impl<T: Decode, H: BatchHandler<T>> BatchWorker<T, H> {
     /// Runs until `shutdown` ends, then closes in order; otherwise like [`run`](Self::run).
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Report, RunError> {
         let Self { built, handler, .. } = self;
-        built.run_until(shutdown, move || Batches::new(handler.clone())).await
+        let watch = built.watch();
+        built.run_until(shutdown, move || Batches::new(handler.clone(), watch.clone())).await
     }
 }

@@ -1,5 +1,6 @@
 //! Handles: steering and watching a worker that runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::driver::coordinator::{Ask, Stopping, Wishes};
 use crate::driver::shard::Common;
 use crate::driver::tally::Counts;
 use crate::events::Event;
+use crate::explain::{Explanation, Subject};
 use crate::health::{Cause, CheckKind, Health, Trouble};
 use crate::record::TopicPartition;
 use crate::subscription::Subscription;
@@ -122,18 +124,12 @@ impl WorkerHandle {
     /// Every partition and every record in work, as they are now. `None` where the worker does not run or does not answer
     /// within five seconds. Dropping the future has no effect.
     pub async fn snapshot(&self) -> Option<Snapshot> {
-        if !self.has_tasks() {
-            return None;
-        }
-        let (sender, receiver) = oneshot::channel();
-        let asked = async {
-            self.asks.send(Ask::View(sender)).await.ok()?;
-            receiver.await.ok()
-        };
-        let views = tokio::time::timeout(Duration::from_secs(5), asked).await.ok()??;
+        let views = self.asked(Ask::View).await?;
         let mut snapshot = Snapshot { partitions: Vec::new(), in_work: Vec::new(), parked: 0 };
         for (names, view) in views {
             snapshot.parked += view.parked;
+            let heads: HashMap<_, _> = view.heads.iter().map(|head| (head.partition, head)).collect();
+            let head = |id| heads.get(&id).map(|head| HeadStatus { age: head.age, timestamp_ms: head.timestamp_ms });
             snapshot.partitions.extend(view.partitions.iter().map(|p| PartitionStatus {
                 partition: names[p.partition.index()].clone(),
                 frontier: p.frontier,
@@ -143,6 +139,7 @@ impl WorkerHandle {
                 finished_above: p.finished_above,
                 bytes: p.bytes,
                 held: p.held,
+                head: head(p.partition),
             }));
             snapshot.in_work.extend(view.in_work.iter().map(|w| RecordStatus {
                 partition: names[w.partition.index()].clone(),
@@ -153,6 +150,41 @@ impl WorkerHandle {
         }
         snapshot.partitions.sort_by(|a, b| a.partition.cmp(&b.partition));
         Some(snapshot)
+    }
+
+    /// What the partitions, the record or the key that is asked about wait for: which record holds the commit and since
+    /// when, attempts and the next retry, the queue of the key, why a partition is held, and the size of the commit map.
+    /// `None` where the worker does not run or does not answer within five seconds; an answer without partitions where it
+    /// has none of those. Costs a walk over what is in work. Dropping the future has no effect.
+    ///
+    /// ```no_run
+    /// # async fn run(handle: waterwheel::WorkerHandle) {
+    /// use waterwheel::{Subject, TopicPartition};
+    ///
+    /// if let Some(why) = handle.explain(Subject::Offset(TopicPartition::new("orders", 3), 4711)).await {
+    ///     println!("{why}");
+    /// }
+    /// # }
+    /// ```
+    pub async fn explain(&self, subject: Subject) -> Option<Explanation> {
+        let mut partitions = self.asked(|answer| Ask::Explain { subject, answer }).await?;
+        let ends = self.trouble.ends();
+        partitions.iter_mut().for_each(|p| p.end = ends.get(&p.partition).copied());
+        let (worker, group) = (self.name().to_owned(), self.group().to_owned());
+        Some(Explanation { worker, group, state: self.state(), partitions })
+    }
+
+    /// The answer to a question, if the worker runs and gives it in time.
+    async fn asked<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        if !self.has_tasks() {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        let asked = async {
+            self.asks.send(ask(sender)).await.ok()?;
+            receiver.await.ok()
+        };
+        tokio::time::timeout(Duration::from_secs(5), asked).await.ok()?
     }
 
     /// Whether there is someone to answer for partitions and records.
@@ -268,6 +300,18 @@ pub struct PartitionStatus {
     pub bytes: usize,
     /// Why it yields no records; `None` while it does.
     pub held: Option<HoldReason>,
+    /// The record at the frontier, which holds the commit; `None` where nothing that was fetched is unfinished.
+    pub head: Option<HeadStatus>,
+}
+
+/// The record that holds a partition's commit.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct HeadStatus {
+    /// For how long it has, known to an interval of [`commit_every`](crate::WorkerBuilder::commit_every).
+    pub age: Duration,
+    /// Its own time, in milliseconds since the Unix epoch; `None` where it has none or is not in memory.
+    pub timestamp_ms: Option<i64>,
 }
 
 /// One record in work.

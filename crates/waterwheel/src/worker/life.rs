@@ -15,8 +15,11 @@ use crate::config::ConfigError;
 use crate::connection::Client;
 use crate::driver::clock::{Clock, wall_ms};
 use crate::driver::coordinator::{Ask, Wishes};
+use crate::driver::hooking::Hooking;
 use crate::driver::pool::Pool;
 use crate::driver::shard::{Common, Work};
+use crate::driver::tally::Tally;
+use crate::driver::watched::Watch;
 use crate::error::{Error, KafkaError};
 use crate::health::{Survey, Trouble};
 use crate::record::TopicPartition;
@@ -53,15 +56,19 @@ impl Built {
         let properties = builder.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = builder.shards.unwrap_or(cores).min(builder.concurrency);
+        let tally = Arc::new(Tally::default());
+        let hooks = Hooking::new(builder.watching.hooks(), builder.stall_after, tally.clone());
         let common = Arc::new(Common {
             clock: Clock::start(builder.client.backend().time()),
             pool: Pool::new(builder.concurrency, shards),
-            tally: Arc::default(),
+            tally,
             events: broadcast::Sender::new(EVENTS),
             notifications: broadcast::Sender::new(EVENTS),
             execution: builder.execution,
             on_drain_deadline: builder.on_drain_deadline,
             witness: builder.witness.clone(),
+            hooks,
+            spans: builder.watching.spans().map(|spans| (spans, builder.group_name().into())),
         });
         let wishes = Wishes { stopped: builder.start_stopped, ..Wishes::default() };
         let (asks, asks_in) = mpsc::channel(ASKS);
@@ -94,15 +101,24 @@ impl Built {
         &self.handle.common
     }
 
+    /// Who looks on at its attempts, if anybody does.
+    pub(super) fn watch(&self) -> Option<Arc<Watch>> {
+        self.builder.watching.watch(self.common(), self.handle.name(), self.handle.group())
+    }
+
     /// Lives until it is closed or cannot go on. `work` makes what each shard of each session does with its records.
     pub(crate) async fn run<W: Work>(mut self, mut work: impl FnMut() -> W) -> Result<Report, RunError> {
         let course = self.builder.course.clone();
         let monitor = Monitor::new(self.handle.clone(), course, self.survey.clone(), self.builder.check_every);
+        let hooks = self.builder.watching.begin(&self.handle);
         let mut report = Report::default();
         let error = tokio::select! {
             error = self.live(&mut work, &mut report.cut_off) => error,
             never = monitor.run() => match never {},
         };
+        if let Some((hooks, _ending)) = hooks {
+            hooks.end().await;
+        }
         report.counts = self.handle.counts();
         match error {
             None => Ok(report),
@@ -205,7 +221,7 @@ impl Built {
                 // The handle here keeps the sender.
                 _ = &mut wished => return,
                 Some(ask) = self.asks.recv(), if self.held.len() < ASKS => {
-                    if !matches!(ask, Ask::View(_)) {
+                    if !matches!(ask, Ask::View(_) | Ask::Explain { .. }) {
                         self.held.push(ask);
                     }
                 }

@@ -3,11 +3,14 @@
 mod batches;
 mod delays;
 mod handle;
+#[cfg(feature = "tower")]
+mod layers;
 mod life;
 mod monitor;
 mod session;
 mod stalls;
 mod transforms;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,9 +21,10 @@ use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
 
 pub use batches::{BatchWorker, ReadyBatchWorker};
-pub use handle::{PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
+pub use handle::{HeadStatus, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
 pub(crate) use life::Built;
 pub use transforms::{ExactlyOnce, ReadyTransformWorker, TransformWorker};
+use watching::Watching;
 
 use crate::body::Decode;
 use crate::client::Properties;
@@ -32,6 +36,7 @@ use crate::driver::coordinator::Hooks;
 use crate::driver::groupless::Course;
 use crate::driver::shard::handlers::Handlers;
 use crate::driver::tally::Counts;
+use crate::driver::watched::Watched;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::record::TopicPartition;
@@ -78,6 +83,7 @@ pub struct WorkerBuilder {
     /// Nothing is committed but by transactions.
     in_transactions: bool,
     exactly_once: Option<ExactlyOnce>,
+    watching: Watching,
 }
 
 impl Client {
@@ -120,6 +126,7 @@ impl Client {
             hooks: Hooks::default(),
             in_transactions: false,
             exactly_once: None,
+            watching: Watching::default(),
         }
     }
 }
@@ -480,14 +487,15 @@ impl<T: Decode, H: Handler<T>> ReadyWorker<T, H> {
     pub fn build(self) -> Result<Worker<T, H>, Error> {
         self.builder.refuse_exactly_once("handler")?;
         let built = Built::new(self.builder)?;
-        Ok(Worker { built, handler: Arc::new(Handling(self.handler)), body: self.body })
+        let handler = Arc::new(Watched::new(Handling(self.handler), built.watch()));
+        Ok(Worker { built, handler, body: self.body })
     }
 }
 
 /// A worker: reads its topics as a member of a group and runs its handler for every record.
 pub struct Worker<T, H> {
     built: Built,
-    handler: Arc<Handling<H>>,
+    handler: Arc<Watched<Handling<H>>>,
     body: std::marker::PhantomData<fn() -> T>,
 }
 

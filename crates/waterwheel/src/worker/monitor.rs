@@ -12,15 +12,12 @@ use super::handle::{PartitionStatus, RecordStatus, Snapshot, WorkerHandle, Worke
 use crate::client::OffsetSpec;
 use crate::driver::groupless::Course;
 use crate::events::Event;
-use crate::health::{Place, Progress, SURVEY_PATIENCE, Survey};
+use crate::health::{Ends, Place, Progress, SURVEY_PATIENCE, Survey};
 use crate::metrics::{PartitionFigures, Publisher};
 use crate::record::TopicPartition;
 
 /// Looks at the worker between two questions to the cluster.
 const LOOKS: u32 = 3;
-
-/// The logs' ends, as last told.
-type Ends = HashMap<TopicPartition, i64>;
 
 /// One worker's monitor.
 pub(super) struct Monitor {
@@ -35,7 +32,6 @@ pub(super) struct Monitor {
 struct Asked {
     /// The partitions whose ends are to be asked for.
     partitions: Vec<TopicPartition>,
-    ends: Ends,
     /// The ends were told since the last look.
     are_new: bool,
 }
@@ -74,7 +70,8 @@ impl Monitor {
                 if let Ok(Ok(told)) = tokio::time::timeout(SURVEY_PATIENCE, survey.admin.list_offsets(of)).await {
                     let told = partitions.into_iter().zip(told);
                     let ends = told.filter_map(|(partition, end)| Some((partition, end.ok()?))).collect();
-                    self.asked(|asked| (asked.ends, asked.are_new) = (ends, true));
+                    self.handle.trouble.told_ends(ends);
+                    self.asked(|asked| asked.are_new = true);
                 }
             }
             tokio::time::sleep(self.every * LOOKS).await;
@@ -92,16 +89,21 @@ impl Monitor {
             if snapshot.is_some() || !self.handle.state().has_session() {
                 answered = self.now();
             }
+            let common = &self.handle.common;
+            if let Some(hooks) = &common.hooks {
+                hooks.hanging(self.now()).into_iter().for_each(|event| common.tell_listeners(event));
+            }
             publisher.counts(&self.handle.counts());
             publisher.state(self.handle.state());
             publisher.health(&self.handle.health_by(snapshot.as_ref()));
             publisher.poll_age(self.now().since(answered).as_secs_f64());
             let snapshot = snapshot.unwrap_or_default();
             self.tell_stalled(&snapshot, &mut stalled);
-            let (ends, are_new) = self.asked(|asked| {
+            let are_new = self.asked(|asked| {
                 asked.partitions = snapshot.partitions.iter().map(|p| p.partition.clone()).collect();
-                (asked.ends.clone(), std::mem::take(&mut asked.are_new))
+                std::mem::take(&mut asked.are_new)
             });
+            let ends = self.handle.trouble.ends();
             if are_new {
                 let causes = progress.look(&places(&snapshot, &ends), self.handle.trouble.stall_after, self.now());
                 self.handle.trouble.lags(causes);
@@ -110,7 +112,7 @@ impl Monitor {
             let running = stages().filter(|stage| matches!(stage, WorkStage::Running(_))).count();
             let failed = stages().filter(|stage| matches!(stage, WorkStage::Backoff(_))).count();
             let delayed = stages().filter(|stage| matches!(stage, WorkStage::Delayed(_))).count();
-            publisher.partitions(&figures(&snapshot, &ends), running, failed + delayed);
+            publisher.partitions(&self.figures(&snapshot, &ends), running, failed + delayed);
             publisher.delayed(delayed);
             if let Some(course) = &self.course {
                 publisher.history(course.is_caught_up(), course.remaining());
@@ -136,6 +138,33 @@ impl Monitor {
         *told = now;
     }
 
+    fn figures(&self, snapshot: &Snapshot, ends: &Ends) -> Vec<PartitionFigures> {
+        let wall_ms = self.handle.common.clock.wall_now_ms();
+        // A record's time may lie ahead: clocks differ.
+        let since = |at: i64| Duration::from_millis(u64::try_from(wall_ms.saturating_sub(at)).unwrap_or(0));
+        let mut oldest: HashMap<&TopicPartition, Duration> = HashMap::new();
+        for record in &snapshot.in_work {
+            if let WorkStage::Running(age) = record.stage {
+                let longest = oldest.entry(&record.partition).or_default();
+                *longest = age.max(*longest);
+            }
+        }
+        let figures = snapshot.partitions.iter().map(|p| PartitionFigures {
+            partition: p.partition.clone(),
+            position: p.next,
+            frontier: p.frontier,
+            finished_above: p.finished_above,
+            held: p.held,
+            waiting: p.waiting,
+            bytes: p.bytes,
+            oldest: oldest.get(&p.partition).copied().unwrap_or_default(),
+            end: ends.get(&p.partition).copied(),
+            head_age: p.head.map_or(Duration::ZERO, |head| head.age),
+            time_lag: p.head.and_then(|head| head.timestamp_ms).map_or(Duration::ZERO, since),
+        });
+        figures.collect()
+    }
+
     fn now(&self) -> Now {
         self.handle.common.clock.now()
     }
@@ -156,26 +185,4 @@ fn places(snapshot: &Snapshot, ends: &Ends) -> Vec<Place> {
         })
     };
     snapshot.partitions.iter().filter_map(place).collect()
-}
-
-fn figures(snapshot: &Snapshot, ends: &Ends) -> Vec<PartitionFigures> {
-    let mut oldest: HashMap<&TopicPartition, Duration> = HashMap::new();
-    for record in &snapshot.in_work {
-        if let WorkStage::Running(age) = record.stage {
-            let longest = oldest.entry(&record.partition).or_default();
-            *longest = age.max(*longest);
-        }
-    }
-    let figures = snapshot.partitions.iter().map(|p| PartitionFigures {
-        partition: p.partition.clone(),
-        position: p.next,
-        frontier: p.frontier,
-        finished_above: p.finished_above,
-        held: p.held,
-        waiting: p.waiting,
-        bytes: p.bytes,
-        oldest: oldest.get(&p.partition).copied().unwrap_or_default(),
-        end: ends.get(&p.partition).copied(),
-    });
-    figures.collect()
 }

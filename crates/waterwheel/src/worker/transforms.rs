@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 use crate::driver::attempt::Transforming;
 use crate::driver::shard::handlers::Handlers;
 use crate::driver::shard::transactor::Terms;
+use crate::driver::watched::Watched;
 use crate::error::Error;
 use crate::settings::CommitMetadata;
 use crate::transform::Transform;
@@ -194,14 +195,15 @@ impl<T: Decode, F: Transform<T>> ReadyTransformWorker<T, F> {
             }
         }
         let built = Built::new(self.builder)?;
-        Ok(TransformWorker { built, transform: Arc::new(Transforming(self.transform)), body: self.body })
+        let transform = Arc::new(Watched::new(Transforming(self.transform), built.watch()));
+        Ok(TransformWorker { built, transform, body: self.body })
     }
 }
 
 /// A worker that makes records of records, exactly once. Like [`Worker`](crate::Worker) in all else.
 pub struct TransformWorker<T, F> {
     built: Built,
-    transform: Arc<Transforming<F>>,
+    transform: Arc<Watched<Transforming<F>>>,
     body: std::marker::PhantomData<fn() -> T>,
 }
 

@@ -11,6 +11,7 @@ use crate::client::Committed;
 use crate::driver::shard::{ToShard, View};
 use crate::driver::spawn;
 use crate::error::{Error, KafkaError};
+use crate::explain::{PartitionExplanation, Subject};
 use crate::record::TopicPartition;
 
 /// The shards' views, and the names that they are in.
@@ -19,6 +20,11 @@ pub(crate) type Views = Vec<(Vec<TopicPartition>, View)>;
 /// What a handle asks of a worker that runs. Who asks may have gone before there is an answer.
 pub(crate) enum Ask {
     View(oneshot::Sender<Views>),
+    /// What partitions, records and keys wait for.
+    Explain {
+        subject: Subject,
+        answer: oneshot::Sender<Vec<PartitionExplanation>>,
+    },
     /// Go on at that offset, now or once the partition is there; unless nobody waits for it any more.
     Seek {
         partition: TopicPartition,
@@ -83,6 +89,7 @@ impl Coordinator<'_> {
     pub(crate) fn ask(&mut self, ask: Ask) {
         match ask {
             Ask::View(answer) => self.view(answer),
+            Ask::Explain { subject, answer } => self.explain(subject, answer),
             Ask::Seek { partition, offset, done } => match self.current(&partition) {
                 Some((id, _)) => {
                     self.offered.will_move(id);

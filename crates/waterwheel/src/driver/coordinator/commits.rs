@@ -13,12 +13,21 @@ use crate::driver::shard::ToShard;
 use crate::driver::tally::Counts;
 use crate::error::KafkaError;
 use crate::events::Event;
+use crate::hooks::Moment;
 use crate::record::TopicPartition;
 use crate::settings::{CommitMetadata, OnMapFull};
 
 /// A commit's number, when it was sent, what it was of, and what the broker said.
 pub(super) type CommitAnswer =
     (u64, Now, Vec<(PartitionId, TopicPartition, i64)>, Result<Vec<CommitOutcome>, KafkaError>);
+
+/// The first error of a commit's answer.
+fn error_in(answer: &Result<Vec<CommitOutcome>, KafkaError>) -> Option<&KafkaError> {
+    match answer {
+        Ok(outcomes) => outcomes.iter().find_map(|outcome| outcome.result.as_ref().err()),
+        Err(error) => Some(error),
+    }
+}
 
 impl Coordinator<'_> {
     pub(super) fn commit(&mut self, number: u64, points: Vec<(PartitionId, CommitPoint, usize)>) {
@@ -32,7 +41,7 @@ impl Coordinator<'_> {
             }
             let name = self.names[id.index()].clone();
             let (offset, leader_epoch, epoch) = (point.offset, point.leader_epoch, point.epoch);
-            let commit = match self.metadata {
+            let (commit, is_cut) = match self.metadata {
                 CommitMetadata::Map => {
                     let topic_id = self.topic_ids.get(&id).copied().flatten();
                     let (commit, cut) = claims::with_map(name.clone(), point, topic_id, limit);
@@ -41,24 +50,36 @@ impl Coordinator<'_> {
                         self.tell(Event::MapCut { partition: name.clone(), reach });
                     }
                     self.hold_while_full(id, epoch, cut.is_some());
-                    commit
+                    (commit, cut.is_some())
                 }
                 CommitMetadata::Own => {
                     let metadata = self.asked.metadata(&name, limit);
-                    Commit { partition: name.clone(), offset, leader_epoch, metadata }
+                    (Commit { partition: name.clone(), offset, leader_epoch, metadata }, false)
                 }
             };
             if let Some(witness) = &self.common.witness {
                 witness.committing(&name, offset);
             }
+            self.last_commits.sent(id, offset, &commit.metadata, limit, is_cut);
             ids.push((id, name, offset));
             commits.push(commit);
         }
         if self.offered.is_on() {
             return self.park(number, whole, commits);
         }
+        if let Some(hooks) = &self.common.hooks {
+            hooks.tell(Moment::BeforeCommit(ids.iter().map(|(_, name, offset)| (name.clone(), *offset)).collect()));
+        }
+        let spans = self.common.spans.as_ref();
+        let span = spans.map(|(spans, group)| spans.commit(group, ids.iter().map(|(_, name, _)| name)));
         let answer = self.membership.commit(commits);
-        self.commits.push(Box::pin(async move { (number, now, ids, answer.await) }));
+        self.commits.push(Box::pin(async move {
+            let answer = answer.await;
+            if let Some(span) = span {
+                span.end(error_in(&answer).map(|error| error.code().to_string()).as_deref());
+            }
+            (number, now, ids, answer)
+        }));
     }
 
     /// Tells the shard when a map stops fitting, and when it fits again, if that is to hold the partition.
@@ -86,6 +107,7 @@ impl Coordinator<'_> {
                 ids.iter()
                     .map(|(id, name, offset)| match by_name.get(name).map(|o| &o.result) {
                         Some(Ok(())) => {
+                            self.last_commits.answered(*id, now);
                             self.witness_committed(name, *offset, Ok(()));
                             (*id, Ok(()))
                         }

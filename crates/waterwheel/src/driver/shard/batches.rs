@@ -12,15 +12,19 @@ use super::{Common, Shard, Work};
 use crate::batch::{Batch, BatchHandler, Outcomes};
 use crate::body::Decode;
 use crate::driver::attempt::{Attempt, Ending};
+use crate::driver::watched::{Watch, watched_batch};
 use crate::driver::{spawn, spawn_blocking};
 use crate::failure::{Failure, FailureClass};
 use crate::handler::Message;
+use crate::hooks::Finish;
 use crate::record::Record;
 use crate::settings::{Execution, OnDrainDeadline};
 
 /// Runs a handler for each batch.
 pub(crate) struct Batches<T: Decode, H: BatchHandler<T>> {
     handler: Arc<H>,
+    /// Who looks on.
+    watch: Option<Arc<Watch>>,
     /// By slot: what waits for its batch to be full.
     gathered: Vec<Option<Gathered<T>>>,
     /// By slot: the first slot of its batch.
@@ -51,8 +55,8 @@ struct Running {
 type Told = Arc<Mutex<Option<Outcomes>>>;
 
 impl<T: Decode, H: BatchHandler<T>> Batches<T, H> {
-    pub(crate) fn new(handler: Arc<H>) -> Self {
-        Self { handler, gathered: Vec::new(), batch_of: Vec::new(), running: HashMap::new() }
+    pub(crate) fn new(handler: Arc<H>, watch: Option<Arc<Watch>>) -> Self {
+        Self { handler, watch, gathered: Vec::new(), batch_of: Vec::new(), running: HashMap::new() }
     }
 
     fn take(&mut self, slot: SlotId) -> Option<Result<Message<T>, Failure>> {
@@ -99,10 +103,11 @@ impl<T: Decode, H: BatchHandler<T>> Work for Batches<T, H> {
             return;
         }
         let outcomes = Told::default();
-        let (handler, batch, told) = (shard.work.handler.clone(), Batch::new(messages), outcomes.clone());
+        let (handler, watch) = (shard.work.handler.clone(), shard.work.watch.clone());
+        let (batch, told) = (Batch::new(messages), outcomes.clone());
         // The handler is called by the task.
         let work = async move {
-            let outcomes = handler.handle(batch).await;
+            let outcomes = watched_batch(watch.as_ref(), batch, |batch| handler.handle(batch)).await;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcomes);
             Ok(())
         };
@@ -178,8 +183,10 @@ impl<T: Decode, H: BatchHandler<T>> Shard<Batches<T, H>> {
         };
         let mut told = outcomes.of_each(shown).into_iter();
         let (mut ends, mut failures) = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
+        let mut finishing = Vec::new();
         for (slot, unshown) in members {
             let failure = unshown.or_else(|| told.next()?.err());
+            finishing.push(self.finishing(slot));
             ends.push((slot, failure.as_ref().map_or(Outcome::Ok, outcome_of)));
             // What is finished by its end is not there afterwards.
             failures.push(failure.and_then(|failure| {
@@ -188,9 +195,12 @@ impl<T: Decode, H: BatchHandler<T>> Shard<Batches<T, H>> {
             }));
         }
         let verdicts = self.engine.ended_together(&ends, now);
-        for (verdict, failure) in verdicts.into_iter().zip(failures) {
+        for ((verdict, failure), finishing) in verdicts.into_iter().zip(failures).zip(finishing) {
             match (verdict, failure) {
-                (Verdict::Finished, _) => self.counts.succeeded += 1,
+                (Verdict::Finished, _) => {
+                    self.counts.succeeded += 1;
+                    self.tell_finished(finishing, Finish::Ok);
+                }
                 (Verdict::NotRun | Verdict::Stale, _) | (_, None) => {}
                 (_, Some((record, attempts, failure))) => self.follow(verdict, &record, attempts, failure),
             }

@@ -16,6 +16,7 @@ use crate::driver::attempt::{Attempt, Attempts, Ending, InPlace, LazyHandle, Out
 use crate::driver::{spawn, spawn_blocking};
 use crate::events::Event;
 use crate::handler::Message;
+use crate::hooks::Finish;
 use crate::record::Record;
 use crate::settings::{Execution, OnDrainDeadline};
 
@@ -84,8 +85,10 @@ impl<T: Decode, H: Attempts<T>> Work for Handlers<T, H> {
                 shard.finish_open_with(output.into_outputs(), attempt, now)
             }
             Poll::Ready(Ok(_)) => {
+                let finishing = shard.finishing_open();
                 shard.engine.finish_open(Outcome::Ok, now);
                 shard.counts.succeeded += 1;
+                shard.tell_finished(finishing, Finish::Ok);
             }
             Poll::Ready(Err(failure)) => shard.fail_open(failure, attempt, now),
             Poll::Pending => {

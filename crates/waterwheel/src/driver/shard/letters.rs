@@ -45,7 +45,7 @@ impl<W: Work> Shard<W> {
             first_failed_ms: first_failed.unwrap_or_default(),
         };
         let class = note.class;
-        let letter = match writer.letter(&record, &cause, note.without_value) {
+        let mut letter = match writer.letter(&record, &cause, note.without_value) {
             Ok(letter) => letter,
             Err(error) => {
                 self.coordinator.post(FromShard::StopAsked(error));
@@ -54,9 +54,18 @@ impl<W: Work> Shard<W> {
         };
         match letterbox {
             Some(letterbox) => {
+                let spans = self.common.spans.as_ref();
+                let span = spans.map(|(spans, _)| spans.letter(&record, &mut letter));
                 let answer = letterbox.send(letter);
                 self.unpolled = true;
-                self.sends.push(Box::pin(async move { (slot, answer.await) }));
+                self.sends.push(Box::pin(async move {
+                    let (sent, client) = answer.await;
+                    if let Some(span) = span {
+                        let code = sent.as_ref().err().map(|unsent| unsent.why.error.code().to_string());
+                        span.end(code.as_deref());
+                    }
+                    (slot, (sent, client))
+                }));
             }
             None => self.letter_in_transaction(slot, &record, letter, class),
         }

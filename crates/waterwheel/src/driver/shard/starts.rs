@@ -14,6 +14,7 @@ use crate::driver::shard::letters::note_of;
 use crate::error::Error;
 use crate::events::Event;
 use crate::failure::{Failure, FailureClass};
+use crate::hooks::Finish;
 use crate::record::{Record, TopicPartition};
 use crate::witness::Settled;
 
@@ -92,8 +93,10 @@ impl<W: Work> Shard<W> {
                 }
             }
             Ending::Result(Ok(_)) => {
+                let finishing = self.finishing(slot);
                 if self.engine.ended(slot, Outcome::Ok, now) == Verdict::Finished {
                     self.counts.succeeded += 1;
+                    self.tell_finished(finishing, Finish::Ok);
                 }
                 return;
             }
@@ -173,6 +176,8 @@ impl<W: Work> Shard<W> {
 
     pub(super) fn announce(&mut self, Concluded { partition, offset, how, class }: Concluded) {
         self.settled(&partition, offset, how);
+        let finish = if how == Settled::Skipped { Finish::Skipped } else { Finish::DeadLettered };
+        self.tell_finished(self.common.hooks.is_some().then(|| (partition.clone(), offset)), finish);
         match how {
             Settled::Skipped => {
                 self.counts.skipped += 1;

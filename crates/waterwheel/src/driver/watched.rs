@@ -1,0 +1,195 @@
+//! Attempts that are looked on at: by hooks, spans, and the histogram of their times. Nothing of it is there, and nothing is
+//! looked at, where nobody does.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use metrics::Histogram;
+use pin_project_lite::pin_project;
+use waterwheel_core::Now;
+
+use super::attempt::{Attempts, Output};
+use super::clock::Clock;
+use super::hooking::Hooking;
+use crate::batch::{Batch, Outcomes};
+use crate::body::Decode;
+use crate::failure::{Failure, FailureClass};
+use crate::handler::Message;
+use crate::hooks::{AttemptEnd, AttemptOutcome, AttemptPlace, Moment};
+use crate::spans::{Span, Spans};
+
+/// Who looks on at a worker's attempts.
+pub(crate) struct Watch {
+    pub(crate) clock: Clock,
+    pub(crate) hooks: Option<Arc<Hooking>>,
+    pub(crate) spans: Option<Spans>,
+    pub(crate) group: Arc<str>,
+    pub(crate) times: Option<Times>,
+}
+
+/// The histogram of attempts' times, taken from the program's recorder when the first attempt ends.
+pub(crate) struct Times {
+    histogram: OnceLock<Histogram>,
+    make: Box<dyn Fn() -> Histogram + Send + Sync>,
+}
+
+impl Times {
+    pub(crate) fn new(make: impl Fn() -> Histogram + Send + Sync + 'static) -> Self {
+        Self { histogram: OnceLock::new(), make: Box::new(make) }
+    }
+}
+
+/// An attempt that is looked on at. It has ended when it is dropped.
+struct Begun {
+    watch: Arc<Watch>,
+    place: AttemptPlace,
+    at: Now,
+    span: Option<Span>,
+    /// `None`: it was cut off, or panicked.
+    outcome: Option<AttemptOutcome>,
+}
+
+impl Watch {
+    /// An attempt begins, at the first of these messages and the others.
+    fn begin<T>(self: &Arc<Self>, messages: &[Message<T>]) -> Option<Box<Begun>> {
+        let message = messages.first()?;
+        let place = AttemptPlace {
+            partition: message.topic_partition().clone(),
+            offset: message.offset(),
+            attempt: message.attempt(),
+            records: messages.len(),
+        };
+        let records = messages.iter().map(Message::record);
+        let spans = self.spans.as_ref();
+        let span = spans.and_then(|spans| spans.process(&self.group, place.attempt, records));
+        if let Some(hooks) = &self.hooks {
+            hooks.tell(Moment::Before(place.clone()));
+        }
+        Some(Box::new(Begun { watch: self.clone(), place, at: self.clock.now(), span, outcome: None }))
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let Self { watch, place, at, span, outcome } = self;
+        let took = watch.clock.now().since(*at);
+        // One that unwinds is dropped by that.
+        let ended = || match std::thread::panicking() {
+            true => AttemptOutcome::Failed(FailureClass::Panic),
+            false => AttemptOutcome::CutOff,
+        };
+        let outcome = outcome.unwrap_or_else(ended);
+        if let Some(span) = span {
+            span.end(match outcome {
+                AttemptOutcome::Ok => None,
+                AttemptOutcome::Failed(class) => Some(class.as_str()),
+                AttemptOutcome::CutOff => Some("cut_off"),
+            });
+        }
+        if let Some(times) = &watch.times {
+            times.histogram.get_or_init(&times.make).record(took.as_secs_f64());
+        }
+        if let Some(hooks) = &watch.hooks {
+            hooks.tell(Moment::After(AttemptEnd { place: place.clone(), outcome, took }));
+        }
+    }
+}
+
+/// What an attempt gives, as to whether it ended well.
+pub(crate) trait Told {
+    fn outcome(&self) -> AttemptOutcome;
+
+    /// What it makes gets that context of a trace.
+    fn trace(&mut self, _traceparent: &str) {}
+}
+
+impl<O: Output> Told for Result<O, Failure> {
+    fn outcome(&self) -> AttemptOutcome {
+        self.as_ref().err().map_or(AttemptOutcome::Ok, |failure| AttemptOutcome::Failed(failure.class()))
+    }
+
+    fn trace(&mut self, traceparent: &str) {
+        if let Ok(output) = self {
+            output.trace(traceparent);
+        }
+    }
+}
+
+impl Told for Outcomes {
+    fn outcome(&self) -> AttemptOutcome {
+        self.first_failure().map_or(AttemptOutcome::Ok, |failure| AttemptOutcome::Failed(failure.class()))
+    }
+}
+
+/// Attempts that are looked on at, if anybody does.
+pub(crate) struct Watched<A> {
+    inner: A,
+    watch: Option<Arc<Watch>>,
+}
+
+impl<A> Watched<A> {
+    pub(crate) fn new(inner: A, watch: Option<Arc<Watch>>) -> Self {
+        Self { inner, watch }
+    }
+}
+
+impl<T: Decode, A: Attempts<T>> Attempts<T> for Watched<A> {
+    type Output = A::Output;
+    type Future = WatchedAttempt<A::Future>;
+
+    #[inline]
+    fn attempt(&self, message: Message<T>) -> Self::Future {
+        let begun = self.watch.as_ref().and_then(|watch| watch.begin(std::slice::from_ref(&message)));
+        WatchedAttempt { inner: within(begun.as_deref(), || self.inner.attempt(message)), begun }
+    }
+}
+
+/// The attempt at a batch.
+pub(crate) fn watched_batch<T, F>(
+    watch: Option<&Arc<Watch>>,
+    batch: Batch<T>,
+    handle: impl FnOnce(Batch<T>) -> F,
+) -> WatchedAttempt<F> {
+    let begun = watch.and_then(|watch| watch.begin(&batch));
+    WatchedAttempt { inner: within(begun.as_deref(), || handle(batch)), begun }
+}
+
+/// Does something while the attempt's span is the current one.
+fn within<T>(begun: Option<&Begun>, act: impl FnOnce() -> T) -> T {
+    let _current = begun.and_then(|begun| begun.span.as_ref()).map(Span::enter);
+    act()
+}
+
+pin_project! {
+    /// An attempt's future, and who looks on at it.
+    pub(crate) struct WatchedAttempt<F> {
+        #[pin]
+        inner: F,
+        begun: Option<Box<Begun>>,
+    }
+}
+
+impl<F: Future<Output: Told>> Future for WatchedAttempt<F> {
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let Some(mut begun) = this.begun.take() else { return this.inner.poll(cx) };
+        // Taken out meanwhile, so that a panic drops it.
+        match within(Some(&begun), || this.inner.poll(cx)) {
+            Poll::Ready(mut told) => {
+                begun.outcome = Some(told.outcome());
+                if let Some(traceparent) = begun.span.as_ref().and_then(Span::traceparent) {
+                    told.trace(&traceparent);
+                }
+                Poll::Ready(told)
+            }
+            Poll::Pending => {
+                *this.begun = Some(begun);
+                Poll::Pending
+            }
+        }
+    }
+}

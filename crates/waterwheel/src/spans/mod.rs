@@ -1,0 +1,16 @@
+//! Spans of attempts, sends and commits, where a program has OpenTelemetry. Without the feature `otel` the types are there,
+//! and nobody can make one.
+
+#[cfg(feature = "otel")]
+mod otel;
+#[cfg(feature = "otel")]
+mod sends;
+#[cfg(not(feature = "otel"))]
+mod without;
+
+#[cfg(feature = "otel")]
+pub(crate) use self::otel::Span;
+#[cfg(feature = "otel")]
+pub use self::otel::Spans;
+#[cfg(not(feature = "otel"))]
+pub(crate) use self::without::{Span, Spans};
