@@ -170,7 +170,9 @@ pub use producer::{
     ProducerBuilder, ProducerRecord, Purge, Reports, SendFailure, SendStage, StreamFailure, TraceParent,
 };
 pub use record::{Headers, Record, TopicPartition};
-pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start};
+pub use settings::{
+    AfterDeadLetter, CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start,
+};
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
 pub use transactional::{Remedy, Transaction, TransactionFailure, TransactionalProducer, TransactionalProducerBuilder};
 pub use transform::{Outputs, Transform};

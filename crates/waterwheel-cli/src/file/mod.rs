@@ -5,7 +5,7 @@ mod fill;
 mod instant;
 mod kafka;
 mod spec;
-mod stalls;
+mod stuck;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -20,8 +20,8 @@ use waterwheel::config::{ConfigError, Shown, find_cycle, read_text_file};
 
 pub(crate) use instant::parse_instant;
 pub(crate) use spec::{
-    DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec, RetrySpec,
-    StartSpec, TooLarge, ValueSpec, WorkerSpec,
+    AfterDeadLetter, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec,
+    RetrySpec, StartSpec, TooLarge, ValueSpec, WorkerSpec,
 };
 
 use fields::{Document, Table};

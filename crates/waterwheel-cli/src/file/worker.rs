@@ -10,9 +10,9 @@ use super::spec::{
     Backoff, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec,
     StartSpec, TooLarge, ValueSpec, WorkerSpec,
 };
-use super::stalls::on_stall;
+use super::stuck::{after_dead_letter, on_stall};
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "name",
     "topics",
     "group",
@@ -30,6 +30,7 @@ const KEYS: [&str; 21] = [
     "start_when_healthy",
     "on_drain_deadline",
     "on_exhausted",
+    "after_dead_letter",
     "retry",
     "dead_letter",
     "handler",
@@ -66,6 +67,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
     let retry = retry(table);
     let dead_letter = dead_letter(table, topics.as_deref(), group.as_deref());
     let on_exhausted = on_exhausted(table);
+    let after_dead_letter = after_dead_letter(table, order);
     let handler = handler(table);
     let exactly_once = exactly_once(table, handler.as_ref());
     let group = group?;
@@ -89,6 +91,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
         retry,
         dead_letter,
         on_exhausted,
+        after_dead_letter,
         handler: handler?,
         exactly_once,
     })

@@ -15,8 +15,8 @@ use super::exec::Pool;
 use super::forward::Forwarder;
 use super::print::Printer;
 use crate::file::{
-    DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec, RetrySpec,
-    StartSpec, TooLarge, ValueSpec, WorkerSpec,
+    AfterDeadLetter, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec,
+    RetrySpec, StartSpec, TooLarge, ValueSpec, WorkerSpec,
 };
 use crate::journal::{Journal, Journaled};
 
@@ -130,6 +130,10 @@ fn builder(spec: &WorkerSpec, client: &Client) -> WorkerBuilder {
         .in_work_bytes(usize::try_from(spec.in_work_bytes).unwrap_or(usize::MAX))
         .drain_timeout(spec.drain_timeout)
         .stall_after(spec.stall_after)
+        .after_dead_letter(match spec.after_dead_letter {
+            AfterDeadLetter::Continue => waterwheel::AfterDeadLetter::Continue,
+            AfterDeadLetter::Follow => waterwheel::AfterDeadLetter::Follow,
+        })
         .on_stall(match spec.on_stall {
             OnStall::Warn => waterwheel::OnStall::Warn,
             OnStall::TimeOut => waterwheel::OnStall::TimeOut,

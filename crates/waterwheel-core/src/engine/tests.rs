@@ -6,6 +6,7 @@ mod budget;
 mod delays;
 mod drain;
 mod failures;
+mod follow;
 mod order;
 mod resume;
 mod spill;

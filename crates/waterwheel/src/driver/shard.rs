@@ -86,6 +86,13 @@ pub(crate) enum ToShard {
         epoch: Epoch,
         paused: bool,
     },
+    /// Start records of a key again that follow a dead letter; answers whether they did.
+    ReleaseKey {
+        partition: PartitionId,
+        epoch: Epoch,
+        key: Option<Box<[u8]>>,
+        done: oneshot::Sender<bool>,
+    },
     Lose(Vec<PartitionId>),
     Close(Vec<PartitionId>),
     Collect,
@@ -134,6 +141,8 @@ pub(crate) struct View {
     pub(crate) partitions: Vec<PartitionView>,
     pub(crate) in_work: Vec<InWork>,
     pub(crate) parked: usize,
+    /// The dead letters that later records of their keys follow.
+    pub(crate) followed: Vec<(PartitionId, i64)>,
 }
 
 /// What the shards of a worker share.
@@ -167,6 +176,8 @@ struct Note {
     without_value: bool,
     /// The client that its letter was given to last, and how often it failed there. Small: many records may be noted.
     failed: (u16, u8),
+    /// The offset of the dead letter that it follows.
+    follows: Option<i64>,
 }
 
 /// What becomes of a record that may start.
@@ -345,6 +356,10 @@ impl<W: Work> Shard<W> {
                 }
                 ToShard::Mark { partition, epoch, last } => self.mark(partition, epoch, last, now),
                 ToShard::PauseOf { partition, epoch, paused } => self.pause_of(partition, epoch, paused),
+                ToShard::ReleaseKey { partition, epoch, key, done } => {
+                    // Whoever asked may have gone.
+                    let _ = done.send(self.engine.release_key(partition, epoch, key.as_deref()));
+                }
                 ToShard::Collect => {
                     // What was finished before it was asked for belongs to it.
                     self.read_ends(cx);
@@ -358,7 +373,10 @@ impl<W: Work> Shard<W> {
                 ToShard::View(answer) => {
                     let parked = self.notes.iter().flatten();
                     let parked = parked.filter(|(slot, n)| n.parked && self.engine.history(*slot).is_some()).count();
-                    let view = View { partitions: self.engine.views(now), in_work: self.engine.in_work(now), parked };
+                    let of = |id| self.engine.followed(id).into_iter().map(move |offset| (id, offset));
+                    let followed = self.engine.assigned().flat_map(of).collect();
+                    let (partitions, in_work) = (self.engine.views(now), self.engine.in_work(now));
+                    let view = View { partitions, in_work, parked, followed };
                     // Whoever asked may have gone.
                     let _ = answer.send(view);
                 }
@@ -485,6 +503,7 @@ impl<W: Work> Shard<W> {
                     let now = self.now();
                     W::run(self, slots, now);
                 }
+                Action::Follow { slot, behind } => self.follow_up(slot, behind),
                 Action::Settle { slot } => self.send_dead_letter(slot),
                 Action::Reread { partition, epoch, offsets } => {
                     if let Err(error) = self.fetch.reread(partition, &offsets) {

@@ -143,9 +143,10 @@ impl WorkerHandle {
             receiver.await.ok()
         };
         let views = tokio::time::timeout(Duration::from_secs(5), asked).await.ok()??;
-        let mut snapshot = Snapshot { partitions: Vec::new(), in_work: Vec::new(), parked: 0 };
+        let mut snapshot = Snapshot::default();
         for (names, view) in views {
             snapshot.parked += view.parked;
+            snapshot.followed.extend(view.followed.iter().map(|(id, offset)| (names[id.index()].clone(), *offset)));
             snapshot.partitions.extend(view.partitions.iter().map(|p| PartitionStatus {
                 partition: names[p.partition.index()].clone(),
                 frontier: p.frontier,
@@ -168,7 +169,7 @@ impl WorkerHandle {
     }
 
     /// Whether there is someone to answer for partitions and records.
-    fn has_tasks(&self) -> bool {
+    pub(super) fn has_tasks(&self) -> bool {
         self.state().has_session() || self.state() == WorkerState::Closing
     }
 
@@ -276,6 +277,8 @@ pub struct Snapshot {
     pub in_work: Vec<RecordStatus>,
     /// Records that have had all their attempts and are tried on for ever.
     pub parked: usize,
+    /// The dead letters, by partition and offset, that later records of their keys follow.
+    pub followed: Vec<(TopicPartition, i64)>,
 }
 
 /// One partition of a worker.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod delays;
+mod follow;
 mod handle;
 mod life;
 mod monitor;
@@ -35,7 +36,9 @@ use crate::driver::tally::Counts;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::record::TopicPartition;
-use crate::settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start};
+use crate::settings::{
+    AfterDeadLetter, CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start,
+};
 use crate::witness::Witness;
 
 /// Describes a worker. Made by [`Client::worker`].
@@ -53,6 +56,7 @@ pub struct WorkerBuilder {
     retry: Retry,
     dead_letter: Option<DeadLetter>,
     on_exhausted: Option<OnExhausted>,
+    after_dead_letter: AfterDeadLetter,
     process_delay: Option<Duration>,
     handler_timeout: Option<Duration>,
     commit_every: Option<Duration>,
@@ -97,6 +101,7 @@ impl Client {
             retry: Retry::default(),
             dead_letter: None,
             on_exhausted: None,
+            after_dead_letter: AfterDeadLetter::Continue,
             process_delay: None,
             handler_timeout: None,
             commit_every: None,
@@ -413,6 +418,7 @@ impl WorkerBuilder {
             None => {}
         }
         self.check_stalls()?;
+        self.check_follow()?;
         let mut properties = self.client.properties().clone();
         for (name, value) in &self.properties {
             crate::config::check_property(name, value)?;
