@@ -66,6 +66,7 @@ mod header {
     pub(super) const ERROR_MESSAGE: &str = "waterwheel-error-message";
     pub(super) const ATTEMPTS: &str = "waterwheel-attempts";
     pub(super) const FIRST_FAILED_AT: &str = "waterwheel-first-failed-at";
+    pub(super) const FOLLOWS: &str = "waterwheel-follows-offset";
     pub(super) const VALUE_OMITTED: &str = "waterwheel-value-omitted";
 }
 
@@ -76,6 +77,8 @@ pub(crate) struct Cause {
     pub(crate) message: Option<String>,
     pub(crate) attempts: u32,
     pub(crate) first_failed_ms: i64,
+    /// It was not tried, and follows the dead letter of that offset.
+    pub(crate) follows: Option<i64>,
 }
 
 /// Makes dead letters for one worker.
@@ -128,6 +131,9 @@ impl Writer {
         }
         add(header::ATTEMPTS, cause.attempts.to_string());
         add(header::FIRST_FAILED_AT, cause.first_failed_ms.to_string());
+        if let Some(offset) = cause.follows {
+            add(header::FOLLOWS, offset.to_string());
+        }
         let value = record.value();
         if without_value {
             add(header::VALUE_OMITTED, value.map_or(0, <[u8]>::len).to_string());

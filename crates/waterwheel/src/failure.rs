@@ -23,13 +23,22 @@ pub enum FailureClass {
     Decode,
     /// A [`Delivery`](crate::Delivery) was dropped before it was finished.
     Dropped,
+    /// It was not tried: an earlier record of its key is a dead letter, and it follows that
+    /// ([`AfterDeadLetter::Follow`](crate::AfterDeadLetter::Follow)).
+    Followed,
 }
 
-const CLASSES: [FailureClass; 5] =
-    [FailureClass::Handler, FailureClass::Panic, FailureClass::Timeout, FailureClass::Decode, FailureClass::Dropped];
+const CLASSES: [FailureClass; 6] = [
+    FailureClass::Handler,
+    FailureClass::Panic,
+    FailureClass::Timeout,
+    FailureClass::Decode,
+    FailureClass::Dropped,
+    FailureClass::Followed,
+];
 
 impl FailureClass {
-    /// The word used in headers and metrics: `handler`, `panic`, `timeout`, `decode`, `dropped`.
+    /// The word used in headers and metrics: `handler`, `panic`, `timeout`, `decode`, `dropped`, `followed`.
     pub fn as_str(self) -> &'static str {
         match self {
             FailureClass::Handler => "handler",
@@ -37,6 +46,7 @@ impl FailureClass {
             FailureClass::Timeout => "timeout",
             FailureClass::Decode => "decode",
             FailureClass::Dropped => "dropped",
+            FailureClass::Followed => "followed",
         }
     }
 

@@ -180,7 +180,9 @@ pub use producer::{
     ProducerBuilder, ProducerRecord, Purge, SendFailure, SendStage, StreamFailure, TraceParent,
 };
 pub use record::{Headers, Record, TopicPartition};
-pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start};
+pub use settings::{
+    AfterDeadLetter, CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start,
+};
 #[cfg(feature = "otel")]
 pub use spans::Spans;
 pub use subscription::Subscription;

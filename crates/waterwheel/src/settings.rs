@@ -98,6 +98,17 @@ pub enum OnStall {
     Stop,
 }
 
+/// What becomes of later records of a key of which one is a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AfterDeadLetter {
+    /// They go on.
+    #[default]
+    Continue,
+    /// They follow it to the dead-letter topic, in their order and without an attempt, until the key is released
+    /// ([`WorkerHandle::release_key`](crate::WorkerHandle::release_key)) or its partition goes to another member.
+    Follow,
+}
+
 /// What happens to a record that has had all its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExhausted {

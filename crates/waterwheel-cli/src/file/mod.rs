@@ -6,7 +6,7 @@ mod instant;
 mod kafka;
 mod registry;
 mod spec;
-mod stalls;
+mod stuck;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -22,8 +22,8 @@ use waterwheel::registry::Registry;
 
 pub(crate) use instant::parse_instant;
 pub(crate) use spec::{
-    DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec, RetrySpec,
-    StartSpec, TooLarge, WorkerSpec,
+    AfterDeadLetter, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec,
+    RetrySpec, StartSpec, TooLarge, WorkerSpec,
 };
 
 use fields::{Document, Table};

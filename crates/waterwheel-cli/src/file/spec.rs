@@ -42,6 +42,8 @@ pub(crate) struct WorkerSpec {
     pub(crate) dead_letter: Option<DeadLetterSpec>,
     /// Default: the dead letter if one is configured, else park.
     pub(crate) on_exhausted: OnExhausted,
+    /// Default: continue.
+    pub(crate) after_dead_letter: AfterDeadLetter,
     pub(crate) handler: HandlerSpec,
     /// With [`HandlerSpec::Forward`] only.
     pub(crate) exactly_once: Option<ExactlyOnceSpec>,
@@ -108,6 +110,13 @@ pub(crate) enum OnExhausted {
     Park,
     Skip,
     Stop,
+}
+
+/// What becomes of later records of a key of which one is a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterDeadLetter {
+    Continue,
+    Follow,
 }
 
 /// `[worker.retry]`.

@@ -55,6 +55,7 @@ commit_every = "2s"
 drain_timeout = "20s"
 stall_after = "1m"
 on_stall = "park"
+after_dead_letter = "follow"
 start_when_healthy = true
 time_attempts = true
 on_drain_deadline = "abandon"
@@ -102,6 +103,7 @@ timeout = "10s"
         dead_letter: Some(DeadLetterSpec { topic: "{topic}.{group}.dlt".into(), too_large: TooLarge::Pointer }),
         on_stall: OnStall::Park,
         on_exhausted: OnExhausted::DeadLetter,
+        after_dead_letter: AfterDeadLetter::Follow,
         handler: HandlerSpec::Exec {
             command: vec!["python3".into(), "charge.py".into()],
             processes: 4,
@@ -155,7 +157,7 @@ fn a_bad_worker_says_where_and_what() {
     let table = [
         (
             "atempts = 3",
-            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, on_stall, start_when_healthy, time_attempts, on_drain_deadline, on_exhausted, retry, dead_letter, handler, exactly_once",
+            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, on_stall, start_when_healthy, time_attempts, on_drain_deadline, on_exhausted, after_dead_letter, retry, dead_letter, handler, exactly_once",
         ),
         ("[worker.retry]\natempts = 3", "w.toml:9:1: worker.retry.atempts: unknown key; did you mean \"attempts\"?"),
         ("retry = { attempts = 0 }", "w.toml:8:11: worker.retry.attempts: is 0, out of range; from 1 to 1000000"),
@@ -197,6 +199,10 @@ fn a_bad_worker_says_where_and_what() {
         (
             "start = \"end\"",
             "w.toml:8:1: worker.start: is not known; one of earliest, latest, \"@2026-01-01T00:00:00Z\", \"-1h\"",
+        ),
+        (
+            "after_dead_letter = \"follow\"",
+            "w.toml:8:1: worker.after_dead_letter: says follow, and there is no dead letter; add [worker.dead_letter]",
         ),
         (
             "on_stall = \"dead_letter\"",

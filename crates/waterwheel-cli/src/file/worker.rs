@@ -10,10 +10,10 @@ use super::spec::{
     Backoff, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec,
     StartSpec, TooLarge, WorkerSpec,
 };
-use super::stalls::on_stall;
+use super::stuck::{after_dead_letter, on_stall};
 use crate::body::BodyFormat;
 
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "name",
     "topics",
     "group",
@@ -32,6 +32,7 @@ const KEYS: [&str; 22] = [
     "time_attempts",
     "on_drain_deadline",
     "on_exhausted",
+    "after_dead_letter",
     "retry",
     "dead_letter",
     "handler",
@@ -67,6 +68,7 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
     let retry = retry(table);
     let dead_letter = dead_letter(table, topics.as_deref(), group.as_deref());
     let on_exhausted = on_exhausted(table);
+    let after_dead_letter = after_dead_letter(table, order);
     let handler = handler(table);
     let value = value(table, handler.as_ref(), has_registry);
     let exactly_once = exactly_once(table, handler.as_ref());
@@ -92,6 +94,7 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
         retry,
         dead_letter,
         on_exhausted,
+        after_dead_letter,
         handler: handler?,
         exactly_once,
     })

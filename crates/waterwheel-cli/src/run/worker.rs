@@ -16,8 +16,8 @@ use super::forward::Forwarder;
 use super::print::Printer;
 use crate::body::{BodyCodec, Shown};
 use crate::file::{
-    DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec, RetrySpec,
-    StartSpec, TooLarge, WorkerSpec,
+    AfterDeadLetter, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec,
+    RetrySpec, StartSpec, TooLarge, WorkerSpec,
 };
 use crate::journal::{Journal, Journaled};
 
@@ -122,6 +122,10 @@ fn builder(spec: &WorkerSpec, client: &Client) -> WorkerBuilder {
         .in_work_bytes(usize::try_from(spec.in_work_bytes).unwrap_or(usize::MAX))
         .drain_timeout(spec.drain_timeout)
         .stall_after(spec.stall_after)
+        .after_dead_letter(match spec.after_dead_letter {
+            AfterDeadLetter::Continue => waterwheel::AfterDeadLetter::Continue,
+            AfterDeadLetter::Follow => waterwheel::AfterDeadLetter::Follow,
+        })
         .on_stall(match spec.on_stall {
             OnStall::Warn => waterwheel::OnStall::Warn,
             OnStall::TimeOut => waterwheel::OnStall::TimeOut,

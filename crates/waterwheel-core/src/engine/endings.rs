@@ -123,7 +123,7 @@ impl<R: Records> Engine<R> {
     pub fn settled(&mut self, slot: SlotId, written: bool, now: Now) -> Verdict {
         let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
         let Stage::Settling { tries } = s.stage else { return Verdict::Stale };
-        let (id, offset) = (s.partition, s.offset);
+        let (id, offset, lane) = (s.partition, s.offset, s.lane);
         if let Some(p) = self.partitions[id.index()].as_deref_mut() {
             p.settling -= 1;
             if tries > 0 && written {
@@ -132,6 +132,7 @@ impl<R: Records> Engine<R> {
             }
         }
         if written {
+            self.begin_following(id, lane, offset);
             self.finish_slot(slot);
             return Verdict::Finished;
         }
@@ -181,7 +182,9 @@ impl<R: Records> Engine<R> {
     /// Decides what follows a failed attempt.
     pub(super) fn failed(&mut self, slot: SlotId, wish: Wish, draining: bool, now: Now) -> Verdict {
         let wall_now = wall_ms(self.settings.wall_start_ms, now);
-        let Some(Slot { partition: id, offset, .. }) = self.slots.get(slot).copied() else { return Verdict::Stale };
+        let Some(Slot { partition: id, offset, lane, .. }) = self.slots.get(slot).copied() else {
+            return Verdict::Stale;
+        };
         let Some(p) = self.partition_mut(id) else { return Verdict::Stale };
         let failing = Failing { offset, attempts: 0, first_failed_ms: wall_now, next_try_ms: 0 };
         p.suspects.remove(&offset);
@@ -202,7 +205,7 @@ impl<R: Records> Engine<R> {
                 self.finish_slot(slot);
                 Verdict::Skipped
             }
-            Some(Exhausted::DeadLetter) if self.settings.dead_letter => {
+            Some(Exhausted::DeadLetter) if self.settings.dead_letter && !self.follows_enough(id, lane) => {
                 self.settle(slot);
                 Verdict::DeadLetter { slot }
             }

@@ -208,9 +208,15 @@ impl<R: Records> Engine<R> {
             if let Some((key, waiting)) = p.lanes.take_ready() {
                 p.waiting -= 1;
                 let offset = self.batches.records(waiting.batch).map_or(0, |r| r.offset(waiting.index as usize));
-                let (known, delay) = (p.known(offset), p.delay);
+                let (known, delay, behind) = (p.known(offset), p.delay, p.follows(Some(key)));
                 self.refill(id, key);
                 let fresh = Open::fresh(id, waiting, offset, Some(key), true);
+                if let Some(behind) = behind {
+                    self.follow_up(fresh, behind);
+                    let Some(again) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
+                    p = again;
+                    continue;
+                }
                 let wait = wait_of(&self.batches, &self.settings, delay, waiting, now);
                 if !stays(known, wait) {
                     self.disagreed += u64::from(wait.is_some_and(|wait| wait.clocks_disagree));
@@ -245,7 +251,7 @@ impl<R: Records> Engine<R> {
             let offset = records.offset(index as usize);
             // A key is hashed when somebody has to know: of records that are done where they start, hardly ever.
             let key = || self.settings.order.lane(records.key(index as usize));
-            let lane = if p.lanes.is_empty() { None } else { key() };
+            let lane = if p.lanes.is_empty() && p.followed.is_empty() { None } else { key() };
             let is_free = lane.is_none_or(|key| p.lanes.is_free(key, share.saturating_sub(p.waiting)));
             if is_free && !self.credits.may_start(&p.share) {
                 break Next::NoCredit;
@@ -275,12 +281,16 @@ impl<R: Records> Engine<R> {
                 continue;
             }
             let fresh = Open::fresh(id, waiting, offset, lane, false);
-            if !stays(known, wait) {
+            let behind = p.follows(lane);
+            if behind.is_none() && !stays(known, wait) {
                 self.disagreed += u64::from(wait.is_some_and(|wait| wait.clocks_disagree));
                 self.open = Some(fresh);
                 break Next::Opened;
             }
-            self.stay(fresh, known, wait, now);
+            match behind {
+                Some(behind) => self.follow_up(fresh, behind),
+                None => self.stay(fresh, known, wait, now),
+            }
             let Some(again) = self.partitions[id.index()].as_deref_mut() else { return Next::Nothing };
             p = again;
         };

@@ -16,6 +16,9 @@
 //!               └─▶ open …       └─▶ settling ─ack─▶ finished;  ─fail─▶ settle back-off ─▶ settling
 //! ```
 //!
+//! One that is not due when it is taken up waits in a slot first, and opens then like one whose back-off is over. One whose key
+//! follows a dead letter settles without having been open.
+//!
 //! Where records are worked on in batches, one that is open goes to a slot and is *gathered* there before it runs.
 //!
 //! Owns **I3**: each started record ends in exactly one outcome, panic, timeout and cancellation included; **I4** (with
@@ -28,6 +31,7 @@ mod batches;
 mod delays;
 mod endings;
 mod explain;
+mod follow;
 mod gather;
 mod intake;
 mod partition;

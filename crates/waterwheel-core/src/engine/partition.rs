@@ -1,12 +1,12 @@
 //! One assigned partition inside the engine.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::slots::SlotId;
 use crate::budget::Share;
 use crate::commit_map::Failing;
-use crate::lanes::Lanes;
+use crate::lanes::{LaneKey, Lanes};
 use crate::ledger::Ledger;
 use crate::types::{Epoch, Now};
 
@@ -79,6 +79,8 @@ pub(super) struct Partition {
     pub(super) known_epoch: Option<i32>,
     /// Where each leader epoch seen began: first offset, epoch.
     pub(super) leader_epochs: Vec<(i64, i32)>,
+    /// Lanes of which a record was dead-lettered, and its offset: what comes behind it follows it.
+    pub(super) followed: HashMap<LaneKey, i64>,
     /// Something finished since [`Engine::commit_point`](super::Engine::commit_point) was last taken.
     pub(super) dirty: bool,
     /// The record that holds the commit, and when it was first seen to; see [`Engine::see_heads`](super::Engine::see_heads).
@@ -114,6 +116,7 @@ impl Partition {
             suspects: HashSet::new(),
             known_epoch: None,
             leader_epochs: Vec::new(),
+            followed: HashMap::new(),
             dirty: false,
             head: None,
         }
@@ -161,6 +164,11 @@ impl Partition {
     /// Whether the record at `offset` is to run alone: it failed before, or may have been what a batch failed by.
     pub(super) fn is_suspect(&self, offset: i64) -> bool {
         self.known(offset).is_some() || !self.suspects.is_empty() && self.suspects.contains(&offset)
+    }
+
+    /// The offset of the dead letter that records of that lane follow.
+    pub(super) fn follows(&self, lane: Option<LaneKey>) -> Option<i64> {
+        if self.followed.is_empty() { None } else { self.followed.get(&lane?).copied() }
     }
 
     /// How often the record at `offset` failed.

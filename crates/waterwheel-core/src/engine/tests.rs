@@ -7,6 +7,7 @@ mod delays;
 mod drain;
 mod explain;
 mod failures;
+mod follow;
 mod order;
 mod resume;
 mod spill;

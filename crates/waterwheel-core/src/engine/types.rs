@@ -34,6 +34,8 @@ pub struct Settings {
     pub exhausted: Exhausted,
     /// Whether there is a dead-letter topic; without one a wish for it parks the record.
     pub dead_letter: bool,
+    /// Whether later records of a lane follow one that was dead-lettered, until the lane is released.
+    pub follow: bool,
     /// When a dead letter that could not be written is tried again.
     pub settle_retry: Retry,
     /// How long after its own time a record may start first; `None`: at once.
@@ -61,6 +63,7 @@ impl Default for Settings {
             retry: Retry::default(),
             exhausted: Exhausted::Park,
             dead_letter: false,
+            follow: false,
             settle_retry: Retry::exponential(Duration::from_millis(500), Duration::from_secs(10)).forever(),
             delay: None,
             handler_timeout: None,
@@ -204,6 +207,13 @@ pub enum Action {
         /// Which, in the order in which they were started.
         slots: Vec<SlotId>,
     },
+    /// Write this record to the dead-letter topic, untried, as one that follows another one of its lane.
+    Follow {
+        /// Which.
+        slot: SlotId,
+        /// The offset of the record that it follows.
+        behind: i64,
+    },
     /// Write this record to the dead-letter topic once more.
     Settle {
         /// Which.
@@ -235,7 +245,7 @@ impl Action {
         match self {
             Self::Hold(id) | Self::Release(id) => Some(*id),
             Self::Reread { partition, .. } | Self::Drained { partition, .. } => Some(*partition),
-            Self::Cut { .. } | Self::Run { .. } | Self::Settle { .. } => None,
+            Self::Cut { .. } | Self::Run { .. } | Self::Follow { .. } | Self::Settle { .. } => None,
         }
     }
 }

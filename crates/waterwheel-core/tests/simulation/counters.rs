@@ -79,6 +79,8 @@ sometimes! {
     GatheredDropped: "partition leaves while records of it are gathered",
     BatchCutInPart: "batch of which a part was cut off",
     // ---- dead letters
+    Followed: "record followed a dead letter of its key",
+    KeyReleased: "key released that followed a dead letter",
     LetterRetried: "dead letter retried",
     LetterWhileRevoking: "dead letter under way at a revocation",
     LetterReplyLost: "dead letter written, reply lost",

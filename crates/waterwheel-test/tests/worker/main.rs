@@ -7,6 +7,7 @@ mod delays;
 mod exactly_once;
 mod exactly_once_storms;
 mod faults;
+mod follow;
 mod kit;
 mod lives;
 mod seeds;

@@ -32,8 +32,10 @@ pub struct DeadLetterOrigin {
     pub error_message: Option<String>,
     /// Attempts made.
     pub attempts: u32,
-    /// When it first failed, in milliseconds since 1970.
+    /// When it first failed, in milliseconds since 1970; 0 where it was not tried.
     pub first_failed_millis: i64,
+    /// The offset of the dead letter that it follows, where it was not tried because an earlier record of its key is one.
+    pub follows_offset: Option<i64>,
     /// The size in bytes of a value that was left out for being too large for the dead-letter topic.
     pub omitted_value_bytes: Option<u64>,
 }
@@ -67,6 +69,7 @@ impl DeadLetterOrigin {
             error_message: text(header::ERROR_MESSAGE, last.error_message)?,
             attempts: needed(header::ATTEMPTS, last.attempts)?,
             first_failed_millis: needed(header::FIRST_FAILED_AT, last.first_failed_at)?,
+            follows_offset: number(header::FOLLOWS, last.follows)?,
             omitted_value_bytes: number(header::VALUE_OMITTED, last.value_omitted)?,
         }))
     }
@@ -103,6 +106,7 @@ struct Last<'a> {
     error_message: Option<&'a [u8]>,
     attempts: Option<&'a [u8]>,
     first_failed_at: Option<&'a [u8]>,
+    follows: Option<&'a [u8]>,
     value_omitted: Option<&'a [u8]>,
 }
 
@@ -123,6 +127,7 @@ impl<'a> Last<'a> {
             header::ERROR_MESSAGE => &mut self.error_message,
             header::ATTEMPTS => &mut self.attempts,
             header::FIRST_FAILED_AT => &mut self.first_failed_at,
+            header::FOLLOWS => &mut self.follows,
             header::VALUE_OMITTED => &mut self.value_omitted,
             _ => return,
         };
@@ -169,6 +174,7 @@ mod tests {
             own in prop::collection::vec((prop_oneof![bytes(), Just(header::TOPIC.into()), Just(header::ATTEMPTS.into())], prop::option::of(bytes())), 0..5),
             value in prop::option::of(bytes()), timestamp in prop::option::of(0i64..), offset in 0i64.., attempts: u32,
             class in class(), message in prop::option::of(".{0,40}"), first_failed_ms: i64, without_value: bool,
+            follows in prop::option::of(0i64..),
         ) {
             let mut batch = BatchBuilder::with_capacity(1, 64);
             batch.push(offset, timestamp, None, value.as_deref());
@@ -178,7 +184,7 @@ mod tests {
             let place = TopicPartition::new("orders", 7);
             let record = batch.build(Assignment::new(PartitionId(0), Epoch(1), place), None).record(0);
             let mut writer = Writer::new(DeadLetter::topic("letters"), "billing".to_owned());
-            let cause = Cause { class, message: message.clone(), attempts, first_failed_ms };
+            let cause = Cause { class, message: message.clone(), attempts, first_failed_ms, follows };
             let letter = writer.letter(&record, &cause, without_value).unwrap();
             let headers: Vec<_> = letter.headers.iter().map(|(n, v)| (&n[..], v.as_deref())).collect();
             let before: Vec<_> = own.iter().map(|(n, v)| (&n[..], v.as_deref())).collect();
@@ -187,7 +193,7 @@ mod tests {
             prop_assert_eq!(origin, DeadLetterOrigin {
                 topic: "orders".to_owned(), partition: 7, offset, timestamp_millis: timestamp,
                 group: "billing".to_owned(), error_class: class, error_message: message, attempts,
-                first_failed_millis: first_failed_ms,
+                first_failed_millis: first_failed_ms, follows_offset: follows,
                 omitted_value_bytes: without_value.then_some(value.map_or(0, |value| value.len() as u64)),
             });
         }
@@ -219,7 +225,7 @@ mod tests {
             assert_eq!(text.is_none(), written[at].0 == header::GROUP, "{text:?}");
             assert!(text.is_none_or(|text| text.contains(written[at].0) && !text.contains("canary")));
         }
-        for damage in [(header::TIMESTAMP, ""), (header::VALUE_OMITTED, "-1")] {
+        for damage in [(header::TIMESTAMP, ""), (header::FOLLOWS, "first"), (header::VALUE_OMITTED, "-1")] {
             let damaged = [&written[..], &[damage]].concat();
             assert_eq!(read(&damaged), Err(OriginError(damage.0)));
         }

@@ -93,6 +93,13 @@ pub(crate) enum ToShard {
         epoch: Epoch,
         paused: bool,
     },
+    /// Start records of a key again that follow a dead letter; answers whether they did.
+    ReleaseKey {
+        partition: PartitionId,
+        epoch: Epoch,
+        key: Option<Box<[u8]>>,
+        done: oneshot::Sender<bool>,
+    },
     Lose(Vec<PartitionId>),
     Close(Vec<PartitionId>),
     Collect,
@@ -149,6 +156,8 @@ pub(crate) struct View {
     /// The records that hold commits.
     pub(crate) heads: Vec<HeadView>,
     pub(crate) parked: usize,
+    /// The dead letters that later records of their keys follow.
+    pub(crate) followed: Vec<(PartitionId, i64)>,
 }
 
 /// What the shards of a worker share.
@@ -201,6 +210,8 @@ struct Note {
     without_value: bool,
     /// The client that its letter was given to last, and how often it failed there. Small: many records may be noted.
     failed: (u16, u8),
+    /// The offset of the dead letter that it follows.
+    follows: Option<i64>,
 }
 
 /// What becomes of a record that may start.
@@ -378,6 +389,10 @@ impl<W: Work> Shard<W> {
                 }
                 ToShard::Mark { partition, epoch, last } => self.mark(partition, epoch, last, now),
                 ToShard::PauseOf { partition, epoch, paused } => self.pause_of(partition, epoch, paused),
+                ToShard::ReleaseKey { partition, epoch, key, done } => {
+                    // Whoever asked may have gone.
+                    let _ = done.send(self.engine.release_key(partition, epoch, key.as_deref()));
+                }
                 ToShard::Collect => {
                     // What was finished before it was asked for belongs to it.
                     self.read_ends(cx);
@@ -517,6 +532,7 @@ impl<W: Work> Shard<W> {
                     let now = self.now();
                     W::run(self, slots, now);
                 }
+                Action::Follow { slot, behind } => self.follow_up(slot, behind),
                 Action::Settle { slot } => self.send_dead_letter(slot),
                 Action::Reread { partition, epoch, offsets } => {
                     if let Err(error) = self.fetch.reread(partition, &offsets) {

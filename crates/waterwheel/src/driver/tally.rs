@@ -37,6 +37,8 @@ tally! {
     retried,
     /// Records finished because the dead-letter topic acknowledged them.
     dead_lettered,
+    /// Records given to the dead-letter topic untried, because an earlier one of their key is there.
+    followed,
     /// Records finished by an explicit skip.
     skipped,
     /// Attempts that panicked.

@@ -78,6 +78,8 @@ table! {
     ATTEMPTS: Counter "waterwheel_attempts_total" [""] "Handler runs begun.";
     SETTLED: Counter "waterwheel_records_settled_total" ["outcome=ok,retried,dead_lettered,skipped"]
         "Attempts by what became of their records; `retried` is followed by another attempt, the others finish the record.";
+    FOLLOWED: Counter "waterwheel_records_followed_total" [""]
+        "Records given to the dead-letter topic untried, because an earlier one of their key is there.";
     UNDECODABLE: Counter "waterwheel_decode_failures_total" [""] "Records that could not be decoded.";
     PANICS: Counter "waterwheel_handler_panics_total" [""] "Attempts that panicked.";
     TIMEOUTS: Counter "waterwheel_handler_timeouts_total" [""] "Attempts that took longer than the handler time-out.";
@@ -190,6 +192,7 @@ impl Publisher {
             (CONSUMED, counts.fetched),
             (SENT, counts.dead_lettered),
             (ATTEMPTS, counts.attempts),
+            (FOLLOWED, counts.followed),
             (UNDECODABLE, counts.undecodable),
             (PANICS, counts.panicked),
             (TIMEOUTS, counts.timed_out),

@@ -125,9 +125,10 @@ impl WorkerHandle {
     /// within five seconds. Dropping the future has no effect.
     pub async fn snapshot(&self) -> Option<Snapshot> {
         let views = self.asked(Ask::View).await?;
-        let mut snapshot = Snapshot { partitions: Vec::new(), in_work: Vec::new(), parked: 0 };
+        let mut snapshot = Snapshot::default();
         for (names, view) in views {
             snapshot.parked += view.parked;
+            snapshot.followed.extend(view.followed.iter().map(|(id, offset)| (names[id.index()].clone(), *offset)));
             let heads: HashMap<_, _> = view.heads.iter().map(|head| (head.partition, head)).collect();
             let head = |id| heads.get(&id).map(|head| HeadStatus { age: head.age, timestamp_ms: head.timestamp_ms });
             snapshot.partitions.extend(view.partitions.iter().map(|p| PartitionStatus {
@@ -188,7 +189,7 @@ impl WorkerHandle {
     }
 
     /// Whether there is someone to answer for partitions and records.
-    fn has_tasks(&self) -> bool {
+    pub(super) fn has_tasks(&self) -> bool {
         self.state().has_session() || self.state() == WorkerState::Closing
     }
 
@@ -278,6 +279,8 @@ pub struct Snapshot {
     pub in_work: Vec<RecordStatus>,
     /// Records that have had all their attempts and are tried on for ever.
     pub parked: usize,
+    /// The dead letters, by partition and offset, that later records of their keys follow.
+    pub followed: Vec<(TopicPartition, i64)>,
 }
 
 /// One partition of a worker.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod delays;
+mod follow;
 mod handle;
 #[cfg(feature = "tower")]
 mod layers;
@@ -40,7 +41,9 @@ use crate::driver::watched::Watched;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::record::TopicPartition;
-use crate::settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start};
+use crate::settings::{
+    AfterDeadLetter, CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start,
+};
 use crate::witness::Witness;
 
 /// Describes a worker. Made by [`Client::worker`].
@@ -58,6 +61,7 @@ pub struct WorkerBuilder {
     retry: Retry,
     dead_letter: Option<DeadLetter>,
     on_exhausted: Option<OnExhausted>,
+    after_dead_letter: AfterDeadLetter,
     process_delay: Option<Duration>,
     handler_timeout: Option<Duration>,
     commit_every: Option<Duration>,
@@ -103,6 +107,7 @@ impl Client {
             retry: Retry::default(),
             dead_letter: None,
             on_exhausted: None,
+            after_dead_letter: AfterDeadLetter::Continue,
             process_delay: None,
             handler_timeout: None,
             commit_every: None,
@@ -420,6 +425,7 @@ impl WorkerBuilder {
             None => {}
         }
         self.check_stalls()?;
+        self.check_follow()?;
         let mut properties = self.client.properties().clone();
         for (name, value) in &self.properties {
             crate::config::check_property(name, value)?;

@@ -231,6 +231,7 @@ fn engine_settings(builder: &WorkerBuilder, common: &Common) -> Settings {
         retry: builder.retry.clone(),
         exhausted,
         dead_letter: builder.dead_letter.is_some(),
+        follow: builder.follows(),
         delay: builder.process_delay,
         handler_timeout: builder.handler_timeout,
         stall: builder.stall(),

@@ -1,4 +1,4 @@
-//! The properties P1 to P17, and the reference by which they are judged: plain sets of what happened, which share no code
+//! The properties P1 to P18, and the reference by which they are judged: plain sets of what happened, which share no code
 //! with the core.
 //!
 //! | | holds | judged in |
@@ -20,6 +20,7 @@
 //! | P15 | what was finished comes again only where a death, a cut drain or a cut map explains it | `start`, `point` |
 //! | P16 | a stop ends in time, with nothing held | `rest` |
 //! | P17 | no record starts before its time and the delay have passed; one from the future waits from when it came | `start` |
+//! | P18 | no record of a key starts behind its dead letter, where they follow it, until it is released | `start` |
 //!
 //! (P9 and P13 speak of a caught-up signal; the core has none yet, so they are judged by the position it would go by.)
 //! I3, I4 and R2 name what the invariants and promises of `ARCHITECTURE.md` add.
@@ -89,6 +90,10 @@ pub(crate) struct Life {
     pub(crate) doubtful: bool,
     /// The highest frontier and the highest commit point that were seen.
     pub(crate) frontier: Cell<i64>,
+    /// Keys that follow a dead letter; `None` stands for the whole partition.
+    pub(crate) followed: BTreeSet<Option<u8>>,
+    /// Records that followed one.
+    pub(crate) followers: BTreeSet<i64>,
     /// When the records that it was given came.
     pub(crate) arrived: BTreeMap<i64, Now>,
     /// Records whose dead letter could not be written so far.
@@ -273,6 +278,8 @@ impl Model {
             acknowledged: None,
             doubtful: false,
             frontier: Cell::new(resume.offset),
+            followed: BTreeSet::new(),
+            followers: BTreeSet::new(),
             arrived: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             lowest: Cell::new(resume.offset),

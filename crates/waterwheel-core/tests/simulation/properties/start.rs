@@ -1,4 +1,4 @@
-//! What may start: P3, P4, P5, P10, P15, P17, and one worker at a time (R2).
+//! What may start: P3, P4, P5, P10, P15, P17, P18, and one worker at a time (R2).
 
 use waterwheel_core::PartitionId;
 use waterwheel_core::lanes::Order;
@@ -21,6 +21,8 @@ impl World {
         ensure!(offset >= life.from, "P15: {place:?} is committed and runs again");
         ensure!(life.resumed.get(&offset) != Some(&serial), "P15: {place:?} finished before and runs again");
         ensure!(!life.finished.contains_key(&offset), "P15: {place:?} finished and runs again");
+        let lane = self.lane_of(place).filter(|lane| life.followed.contains(lane));
+        ensure!(lane.is_none(), "P18: {place:?} starts behind a dead letter that it is to follow");
         let (failed, not_before) = life.failed.get(&offset).copied().unwrap_or_default();
         // What a map said of the record that was there before a log was cut off is of no account.
         let other = self.logs[partition as usize].was_cut() && attempt == 1;
@@ -50,6 +52,15 @@ impl World {
             self.saw(Seen::RunAgain);
         }
         Ok(())
+    }
+
+    /// What orders a record: its key, or its partition; `None` where nothing does.
+    pub(crate) fn lane_of(&self, place: &Place) -> Option<Option<u8>> {
+        match self.setup.engine.order {
+            Order::Key => place.key.map(Some),
+            Order::Partition => Some(None),
+            Order::None => None,
+        }
     }
 
     /// Whether a record with that key would have to wait for the one at `place`, or it for that.

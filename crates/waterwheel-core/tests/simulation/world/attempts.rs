@@ -182,6 +182,12 @@ impl World {
             }
         }
         let finished = verdict == Some(Verdict::Finished);
+        let lane = self.lane_of(&place).filter(|_| finished && self.setup.engine.follow);
+        if let (Some(lane), Some(life)) = (lane, self.model.lives.get_mut(&place.life()))
+            && !life.followers.contains(&place.offset)
+        {
+            life.followed.insert(lane);
+        }
         ensure!(finished == (answered && counts), "P8: {place:?} answered {answered}, counts {counts}: {verdict:?}");
         self.act_shard(place.worker, place.shard);
         Ok(())

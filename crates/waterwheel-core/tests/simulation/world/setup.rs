@@ -66,12 +66,14 @@ impl Setup {
             after: ms(other.range(20..=300)),
             wish: other.pick(&[Wish::Policy, Wish::DeadLetter, Wish::Park]),
         });
+        let follow = other.percent(50);
         let dead_letter = rng.percent(60);
         let engine = Settings {
             order: rng.pick(&[Order::Key, Order::Key, Order::Key, Order::Key, Order::Partition, Order::None]),
             retry: Retry::exponential(ms(rng.range(1..=50)), ms(rng.range(50..=300))).attempts(rng.range(1..=4) as u32),
             exhausted: rng.pick(&[Exhausted::DeadLetter, Exhausted::DeadLetter, Exhausted::Park, Exhausted::Skip]),
             dead_letter,
+            follow,
             settle_retry: Retry::fixed(ms(rng.range(1..=100))).forever(),
             delay,
             handler_timeout: rng.percent(50).then(|| ms(rng.range(20..=300))),

@@ -133,9 +133,26 @@ impl World {
             ToShard::Resume => {
                 s.engine.resume();
                 s.paused = false;
+                self.release_keys(id, shard);
             }
         }
         Ok(())
+    }
+
+    /// What follows a dead letter in the shard starts again.
+    fn release_keys(&mut self, id: WorkerId, shard: usize) {
+        let held: Vec<_> = self.workers[&id].held.iter().map(|(p, epoch)| (*p, *epoch)).collect();
+        let keys: Vec<Vec<u8>> = std::iter::once(Vec::new()).chain((1..=u8::MAX).map(|key| vec![key])).collect();
+        for (p, epoch) in held {
+            let Some(engine) = self.engine(id, shard) else { return };
+            let released = keys.iter().filter(|key| engine.release_key(p, epoch, Some(key))).count();
+            if released > 0 {
+                self.saw(Seen::KeyReleased);
+                if let Some(life) = self.model.lives.get_mut(&(id, epoch.0)) {
+                    life.followed.clear();
+                }
+            }
+        }
     }
 
     fn collect(&mut self, id: WorkerId, shard: usize) -> Checked {
@@ -270,6 +287,14 @@ impl World {
                 Action::Run { slots } => {
                     if let Err(why) = self.run_batch(id, shard, slots) {
                         self.fault.get_or_insert(why);
+                    }
+                }
+                Action::Follow { slot, .. } => {
+                    self.saw(Seen::Followed);
+                    self.send(id, shard, slot);
+                    let place = self.sends.last().map(|send| send.place);
+                    if let Some((place, life)) = place.and_then(|p| Some((p, self.model.lives.get_mut(&p.life())?))) {
+                        life.followers.insert(place.offset);
                     }
                 }
                 Action::Settle { slot } => {

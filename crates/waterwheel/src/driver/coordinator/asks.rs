@@ -37,6 +37,13 @@ pub(crate) enum Ask {
         partitions: Vec<TopicPartition>,
         paused: bool,
     },
+    /// Start records of a key again that follow a dead letter; answers whether they did. No answer: the partition is not
+    /// there.
+    ReleaseKey {
+        partition: TopicPartition,
+        key: Option<Box<[u8]>>,
+        done: oneshot::Sender<bool>,
+    },
     /// Commit what is finished now.
     Commit(oneshot::Sender<Result<(), KafkaError>>),
     Committed {
@@ -111,6 +118,11 @@ impl Coordinator<'_> {
                     if let Some((partition, epoch)) = self.current(&partition) {
                         self.shard(partition).post(ToShard::PauseOf { partition, epoch, paused });
                     }
+                }
+            }
+            Ask::ReleaseKey { partition, key, done } => {
+                if let Some((partition, epoch)) = self.current(&partition) {
+                    self.shard(partition).post(ToShard::ReleaseKey { partition, epoch, key, done });
                 }
             }
             Ask::Commit(answer) => self.asked.commits.push(answer),

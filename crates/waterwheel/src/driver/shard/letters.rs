@@ -43,6 +43,7 @@ impl<W: Work> Shard<W> {
             message: note.message.clone(),
             attempts,
             first_failed_ms: first_failed.unwrap_or_default(),
+            follows: note.follows,
         };
         let class = note.class;
         let mut letter = match writer.letter(&record, &cause, note.without_value) {
@@ -69,6 +70,17 @@ impl<W: Work> Shard<W> {
             }
             None => self.letter_in_transaction(slot, &record, letter, class),
         }
+    }
+
+    /// A record goes to the dead-letter topic behind another one of its key.
+    pub(super) fn follow_up(&mut self, slot: SlotId, behind: i64) {
+        let (class, follows) = (FailureClass::Followed, Some(behind));
+        self.keep_note(
+            slot,
+            Note { class, message: None, parked: false, without_value: false, failed: (0, 0), follows },
+        );
+        self.counts.followed += 1;
+        self.send_dead_letter(slot);
     }
 
     pub(super) fn read_answers(&mut self, cx: &mut Context<'_>) {

@@ -122,13 +122,13 @@ impl<W: Work> Shard<W> {
                 FailureClass::Panic => self.counts.panicked += 1,
                 FailureClass::Timeout => self.counts.timed_out += 1,
                 FailureClass::Decode => self.counts.undecodable += 1,
-                FailureClass::Handler | FailureClass::Dropped => {}
+                FailureClass::Handler | FailureClass::Dropped | FailureClass::Followed => {}
             }
         }
         let note = |parked| {
             let keeps = self.dead_letters.as_ref().is_some_and(|(writer, _)| writer.keeps_messages());
             let message = keeps.then(|| text_of(&failure));
-            Note { class, message, parked, without_value: false, failed: (0, 0) }
+            Note { class, message, parked, without_value: false, failed: (0, 0), follows: None }
         };
         match verdict {
             Verdict::Retry { slot, after } => {

@@ -26,7 +26,10 @@ impl<W: Work> Shard<W> {
         });
         let parked = self.notes.iter().flatten();
         let parked = parked.filter(|(slot, n)| n.parked && self.engine.history(*slot).is_some()).count();
-        View { partitions: self.engine.views(now), in_work: self.engine.in_work(now), heads: heads.collect(), parked }
+        let (heads, partitions, in_work) = (heads.collect(), self.engine.views(now), self.engine.in_work(now));
+        let of = |id| self.engine.followed(id).into_iter().map(move |offset| (id, offset));
+        let followed = self.engine.assigned().flat_map(of).collect();
+        View { partitions, in_work, heads, parked, followed }
     }
 
     pub(super) fn explain(&mut self, id: PartitionId, subject: &Subject, now: Now) -> Option<PartitionExplanation> {

@@ -1,0 +1,58 @@
+//! Key follow-up: what becomes of a key of which a record is a dead letter.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use waterwheel_core::lanes::Order;
+
+use super::{WorkerBuilder, WorkerHandle};
+use crate::config::ConfigError;
+use crate::driver::coordinator::Ask;
+use crate::record::TopicPartition;
+use crate::settings::AfterDeadLetter;
+
+impl WorkerBuilder {
+    /// What becomes of later records of a key of which one is a dead letter. Default: [`AfterDeadLetter::Continue`].
+    ///
+    /// With [`AfterDeadLetter::Follow`] at most 10,000 keys of a partition are followed; a record whose key would be one more is parked
+    /// rather than dead-lettered. It is not kept over a hand-over or a restart: the partition's next owner, or this one when it
+    /// comes back, starts the key's records again.
+    pub fn after_dead_letter(mut self, policy: AfterDeadLetter) -> Self {
+        self.after_dead_letter = policy;
+        self
+    }
+
+    pub(super) fn follows(&self) -> bool {
+        self.after_dead_letter == AfterDeadLetter::Follow
+    }
+
+    pub(super) fn check_follow(&self) -> Result<(), ConfigError> {
+        let mistake = |problem: &str, remedy: &str| Err(ConfigError::new("after_dead_letter", problem).remedy(remedy));
+        if self.follows() && self.dead_letter.is_none() {
+            return mistake("says follow, but no dead-letter topic is configured", "add .dead_letter(..)");
+        }
+        if self.follows() && self.order == Order::None {
+            return mistake("says follow, but records have no order to keep", "leave it out, or use Order::Key");
+        }
+        Ok(())
+    }
+}
+
+impl WorkerHandle {
+    /// Starts records of that key in that partition again, which follow a dead letter
+    /// ([`AfterDeadLetter::Follow`]); with [`Order::Partition`] those of the whole partition. Those that are on their way to
+    /// the dead-letter topic stay there. False where the key follows none, or the worker does not have the partition or
+    /// does not answer within five seconds. Dropping the future does not take it back.
+    pub async fn release_key(&self, partition: &TopicPartition, key: Option<&[u8]>) -> bool {
+        if !self.has_tasks() {
+            return false;
+        }
+        let (done, answer) = oneshot::channel();
+        let ask = Ask::ReleaseKey { partition: partition.clone(), key: key.map(Into::into), done };
+        let asked = async {
+            self.asks.send(ask).await.ok()?;
+            answer.await.ok()
+        };
+        tokio::time::timeout(Duration::from_secs(5), asked).await.ok().flatten().unwrap_or(false)
+    }
+}
