@@ -1,7 +1,11 @@
 //! `waterwheel consume`: records of topics on stdout, without a group.
 
-use waterwheel::{AssignedBuilder, Client, ReadEvent, Start, Until};
+use waterwheel::registry::Part;
+use waterwheel::{
+    AssignedBuilder, Client, Decoder, Keyed, KeyedBy, ReadEvent, Record, RecordBatch, Start, Until, keyed,
+};
 
+use crate::body::{BodyCodec, FormatArgs, OnError, Shown, of_registry};
 use crate::exit::{Exit, Failure, say};
 use crate::global::Global;
 use crate::records::{Filter, Form, FormArgs, Out, Range, View};
@@ -43,6 +47,11 @@ pub(crate) struct Consume {
     #[command(flatten)]
     form: FormArgs,
     #[command(flatten)]
+    formats: FormatArgs,
+    /// What is done at a record that is not of its format: stop, or leave it out and end with 1
+    #[arg(long, value_enum, default_value_t = OnError::Stop, value_name = "WHAT", help_heading = "Formats")]
+    on_error: OnError,
+    #[command(flatten)]
     filter: Filter,
 }
 
@@ -50,9 +59,13 @@ pub(crate) struct Consume {
 struct Printer {
     form: Form,
     filter: Filter,
+    bodies: KeyedBy<BodyCodec, BodyCodec>,
+    on_error: OnError,
     out: Out,
     /// Records that may still be written.
     left: u64,
+    /// Records that were not of their format.
+    left_out: u64,
 }
 
 impl Consume {
@@ -61,14 +74,20 @@ impl Consume {
             let (_requests, asked) = stop::requests()?;
             let range = self.range()?;
             let form = self.form.form()?;
+            let formats = self.formats.formats()?;
+            let bodies = keyed(
+                BodyCodec::new(formats.key, Part::Key, formats.registry.as_ref())?,
+                BodyCodec::new(formats.value, Part::Value, formats.registry.as_ref())?,
+            );
             let client = Client::builder().properties(global.properties()?).build()?;
             let reader = self.reader(&client, range);
             let out = Out::stdout()?;
             let left = self.count.unwrap_or(u64::MAX);
-            let printer = Printer { form, filter: self.filter, out: out.clone(), left };
-            let read = printer.read(reader);
+            let on_error = self.on_error;
+            let mut printer =
+                Printer { form, filter: self.filter, bodies, on_error, out: out.clone(), left, left_out: 0 };
             tokio::select! {
-                read = read => read?,
+                read = printer.read(reader) => read?,
                 () = asked.reach(1) => {}
                 () = out.gone() => {}
             }
@@ -76,7 +95,11 @@ impl Consume {
                 written = out.flush() => written?,
                 () = asked.reach(2) => {}
             }
-            Ok(Exit::Done)
+            if printer.left_out == 0 {
+                return Ok(Exit::Done);
+            }
+            let problem = format!("left out, since they were not of their format: {}", printer.left_out);
+            Err(Failure::new(Exit::Failed, problem))
         })
     }
 
@@ -109,23 +132,20 @@ impl Consume {
 }
 
 impl Printer {
-    async fn read(mut self, reader: AssignedBuilder) -> Result<(), Failure> {
+    async fn read(&mut self, reader: AssignedBuilder) -> Result<(), Failure> {
         let mut consumer = reader.open().await?;
+        let mut lines = Vec::new();
         while self.left > 0
             && let Some(event) = consumer.next_event().await
         {
             match event {
                 ReadEvent::Batch(batch) => {
-                    let (form, filter, left) = (&self.form, &self.filter, &mut self.left);
-                    self.out.push(|bytes| {
-                        for record in batch.iter() {
-                            let view = View::of(&record);
-                            if *left > 0 && filter.lets_pass(&view) {
-                                form.push(bytes, &view);
-                                *left -= 1;
-                            }
-                        }
-                    });
+                    let written = self.write(&batch, &mut lines).await;
+                    self.out.push(|bytes| bytes.append(&mut lines));
+                    if let Err(failure) = written {
+                        self.out.flush().await?;
+                        return Err(failure);
+                    }
                     self.out.room().await;
                 }
                 ReadEvent::AtEnd(partition) => tracing::info!(%partition, "at the end"),
@@ -141,5 +161,44 @@ impl Printer {
             }
         }
         Ok(())
+    }
+
+    /// Appends the records that are wanted, up to one that ends it all.
+    async fn write(&mut self, batch: &RecordBatch, lines: &mut Vec<u8>) -> Result<(), Failure> {
+        for record in batch.iter() {
+            if self.left == 0 {
+                break;
+            }
+            let Some(Keyed { key, value }) = self.shown(&record).await? else { continue };
+            let view = View::of(&record).with_key(&key).with_value(&value);
+            if self.filter.lets_pass(&view) {
+                self.form.push(lines, &view);
+                self.left -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is shown of a record; `None` if it is left out.
+    async fn shown(&mut self, record: &Record) -> Result<Option<Keyed<Shown, Shown>>, Failure> {
+        /// Of which it is told where they are.
+        const TOLD: u64 = 20;
+        let failure = match self.bodies.read(record).await {
+            Ok(shown) => return Ok(Some(shown)),
+            Err(failure) => failure,
+        };
+        let problem = format!("{}@{}: {}", record.topic_partition(), record.offset(), failure.error());
+        if let Some(exit) = failure.error().downcast_ref().and_then(of_registry) {
+            return Err(Failure::new(exit, problem));
+        }
+        let problem = format!("{problem} ({})", failure.class());
+        if self.on_error == OnError::Stop {
+            return Err(Failure::new(Exit::Failed, problem).hint("--on-error skip leaves such records out"));
+        }
+        self.left_out += 1;
+        if self.left_out <= TOLD {
+            say(format_args!("warning: {problem}; left out"));
+        }
+        Ok(None)
     }
 }

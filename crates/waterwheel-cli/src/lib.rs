@@ -5,6 +5,7 @@
 mod asking;
 pub mod audit;
 mod bench;
+mod body;
 mod broker;
 mod check;
 mod consume;

@@ -17,15 +17,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use waterwheel::config::overlay;
+use waterwheel::registry::Part;
 use waterwheel::{Client, Producer};
 
-use self::flow::{Flow, OnError, Told};
+use self::flow::{Flow, Told};
 use self::input::{Cut, Input, Opened, Source, open};
 use self::pace::Pace;
 use self::tally::{End, Tally};
 use self::topics::Topics;
-use self::unit::{Maker, Shape};
+use self::unit::{Bodies, Maker, Shape};
 use crate::asking::duration;
+use crate::body::{BodyCodec, BodyFormat, FormatArgs, Formats, OnError};
 use crate::exit::{Exit, Failure, say};
 use crate::global::{Global, Output};
 use crate::progress::{Look, Progress};
@@ -64,6 +66,8 @@ pub(crate) struct Produce {
     partition: Option<i32>,
     #[command(flatten)]
     form: Form,
+    #[command(flatten)]
+    formats: FormatArgs,
     #[command(flatten)]
     how: How,
 }
@@ -179,8 +183,8 @@ impl Produce {
             let Plan { topic, sources, cut, maker } = plan;
             if let Some(topic) = &topic {
                 tokio::select! {
-                    found = topics.check_place(topic, self.partition) => found?.map_err(|(problem, exit)| {
-                        Failure::new(exit, problem)
+                    found = topics.check_place(topic, self.partition) => found?.map_err(|problem| {
+                        Failure::new(problem.exit, problem.text)
                     })?,
                     () = asked.reach(1) => return Ok(Exit::DrainedLate),
                 }
@@ -290,8 +294,22 @@ impl Produce {
             return Err(usage("-H has no name").hint("write it as -H name=value"));
         }
         let topic: Option<Arc<str>> = topic.map(Into::into);
-        let maker = Maker { topic: topic.clone(), partition: self.partition, shape, headers };
+        let maker = Maker { topic: topic.clone(), partition: self.partition, shape, headers, bodies: self.bodies()? };
         Ok(Plan { topic, sources, cut, maker })
+    }
+
+    /// How keys and values are written, unless as they stand.
+    fn bodies(&self) -> Result<Option<Bodies>, Failure> {
+        let Formats { key, value, registry } = self.formats.formats()?;
+        if (key, value) == (BodyFormat::Bytes, BodyFormat::Bytes) {
+            return Ok(None);
+        }
+        if self.form.value_size.is_some() {
+            return Err(Failure::new(Exit::Usage, "--value-size makes values of letters, and a format is named")
+                .hint("leave one of them out"));
+        }
+        let codec = |format, part| BodyCodec::new(format, part, registry.as_ref());
+        Ok(Some(Bodies::new(codec(key, Part::Key)?, codec(value, Part::Value)?)))
     }
 
     fn delimiter(&self) -> Vec<u8> {

@@ -1,18 +1,15 @@
 //! A worker that works exactly once: an invoice for each order, in one transaction with the offsets of the orders.
 //!
-//! `cargo run --example exactly_once` runs it on a cluster in this process; `WATERWHEEL_BROKERS=localhost:9092` on yours.
+//! `cargo run --example exactly_once` runs it on a cluster in this process; `WATERWHEEL_BROKERS=localhost:9092` on yours,
+//! where the topics `orders` and `invoices` have to be there.
 
 mod cluster;
-
-use std::time::Duration;
 
 use waterwheel::{ExactlyOnce, Failure, Message, Outputs, ProducerRecord, Utf8};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let orders = cluster::Orders::new(&[("ann", "1200"), ("bob", "350"), ("ann", "0"), ("ann", "80")]).await?;
-    orders.client.create_topic("invoices", 1, Duration::from_secs(10)).await?;
-
     let worker =
         orders.client.worker("invoices").topic("orders").exactly_once(ExactlyOnce::new()).transform(invoice).build()?;
 

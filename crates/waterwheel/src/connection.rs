@@ -2,17 +2,11 @@
 //!
 //! Building one checks everything (I12) and connects to nothing. Printing one shows no secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-
-use futures_util::Stream;
-use futures_util::stream::BoxStream;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::client::librdkafka::Librdkafka;
 use crate::client::{Backend, ClientEvent, OAuthToken, Properties, TokenSource};
@@ -23,6 +17,7 @@ use crate::config::{
 use crate::error::{Error, KafkaError, code};
 use crate::metrics::ClientPublisher;
 use crate::places::Places;
+use crate::subscription::Subscription;
 
 const DEFAULT_CLIENT_ID: &str = "waterwheel";
 
@@ -88,7 +83,7 @@ impl Client {
 
     /// The client of the cluster that a topic is on: this one, unless [`ClientBuilder::topic_brokers`] named others for it.
     /// Workers, consumers, histories and readers choose it by themselves; a [`Producer`](crate::Producer) and an
-    /// [`Admin`](crate::admin::Admin) belong to the client that made them.
+    /// [`Admin`](crate::admin::Admin) belong to the client that made them, and a producer refuses records for other clusters.
     #[must_use]
     pub fn for_topic(&self, topic: &str) -> Client {
         self.at(self.inner.places.of(topic))
@@ -107,6 +102,12 @@ impl Client {
         Client { inner: Arc::new(Inner { properties, places: places.clone(), backend: backend.clone() }) }
     }
 
+    /// Topics that what is made of this client itself does not reach.
+    pub(crate) fn elsewhere(&self) -> HashSet<String> {
+        let brokers = self.properties().get(canonical("bootstrap.servers"));
+        self.inner.places.not_at(brokers.map_or("", String::as_str))
+    }
+
     /// What a group is called at the brokers.
     pub(crate) fn group(&self, name: &str) -> String {
         self.inner.places.group(name)
@@ -115,15 +116,8 @@ impl Client {
     /// What the clients under this one have to say, from now on: errors that no call asked for, throttling, tokens, and
     /// statistics where the property `statistics.interval.ms` is set. Unread, 1,024 events wait; the oldest of more are
     /// dropped, and counted by [`ClientEvent::Missed`]. Nothing ever waits for a reader.
-    pub fn events(&self) -> ClientEvents {
-        let stream = futures_util::stream::unfold(self.backend().events(), |mut events| async move {
-            match events.recv().await {
-                Ok(event) => Some((event, events)),
-                Err(RecvError::Lagged(missed)) => Some((ClientEvent::Missed { events: missed }, events)),
-                Err(RecvError::Closed) => None,
-            }
-        });
-        ClientEvents(Box::pin(stream))
+    pub fn events(&self) -> Subscription<ClientEvent> {
+        Subscription::new(self.backend().events(), |events| ClientEvent::Missed { events })
     }
 
     /// Has everything made of this client, and of its clones, log in with these from now on: user and password of SASL PLAIN
@@ -156,31 +150,6 @@ impl Client {
 
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
         &self.inner.backend
-    }
-}
-
-/// Events of the clients under a [`Client`]: a stream, which ends once the client, its clones and all that was made of
-/// them are gone.
-pub struct ClientEvents(BoxStream<'static, ClientEvent>);
-
-impl Stream for ClientEvents {
-    type Item = ClientEvent;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
-        self.0.as_mut().poll_next(cx)
-    }
-}
-
-impl ClientEvents {
-    /// The next event; `None` once there will be none. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<ClientEvent> {
-        std::future::poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
-    }
-}
-
-impl fmt::Debug for ClientEvents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientEvents")
     }
 }
 

@@ -134,6 +134,7 @@ pub mod registry;
 mod settings;
 pub mod signal;
 mod spans;
+mod subscription;
 mod table;
 mod transactional;
 mod transform;
@@ -155,10 +156,8 @@ pub use body::protobuf;
 pub use body::rules;
 pub use body::{Decode, DecodeError, Encode, EncodeError, FromBytes, Keyed, Raw, Utf8};
 pub use client::{BrokerStatistics, ClientEvent, ClientRole, ClientStatistics, OAuthToken, PartitionStatistics};
-pub use connection::{Client, ClientBuilder, ClientEvents};
-pub use consumer::{
-    CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, Notifications, PartitionStream, Partitions,
-};
+pub use connection::{Client, ClientBuilder};
+pub use consumer::{CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, PartitionStream, Partitions};
 pub use dead_letter::{DeadLetter, DeadLetterOrigin, OriginError, TooLarge};
 pub use driver::delivery::{Acker, Delivery};
 pub use driver::places::Watermarks;
@@ -178,12 +177,13 @@ pub use layers::{HandlerError, HandlerService, ServiceHandler, WhenReady, layere
 pub use notifications::Notification;
 pub use producer::{
     Acks, Compression, Delivered, DeliveryFuture, DeliveryReport, Interceptor, OnFull, Partitioner, Producer,
-    ProducerBuilder, ProducerRecord, Purge, Reports, SendFailure, SendStage, StreamFailure, TraceParent,
+    ProducerBuilder, ProducerRecord, Purge, SendFailure, SendStage, StreamFailure, TraceParent,
 };
 pub use record::{Headers, Record, TopicPartition};
 pub use settings::{CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, Start};
 #[cfg(feature = "otel")]
 pub use spans::Spans;
+pub use subscription::Subscription;
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
 pub use transactional::{Remedy, Transaction, TransactionFailure, TransactionalProducer, TransactionalProducerBuilder};
 pub use transform::{Outputs, Transform};
@@ -192,7 +192,7 @@ pub use waterwheel_core::lanes::Order;
 pub use waterwheel_core::retry::Retry;
 pub use witness::{Settled, Witness};
 pub use worker::{
-    BatchWorker, Events, ExactlyOnce, HeadStatus, PartitionStatus, ReadyBatchWorker, ReadyTransformWorker, ReadyWorker,
+    BatchWorker, ExactlyOnce, HeadStatus, PartitionStatus, ReadyBatchWorker, ReadyTransformWorker, ReadyWorker,
     RecordStatus, Report, RunError, Snapshot, TransformWorker, Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 

@@ -1,6 +1,6 @@
 //! Which cluster a topic is on, and what groups are called: one program, several clusters or stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::config::{ConfigError, check_brokers, check_group, check_topic};
 
@@ -41,6 +41,11 @@ impl Places {
         self.topics.get(topic).map(String::as_str)
     }
 
+    /// The topics that are not on the cluster of these brokers, as far as anything was said of them.
+    pub(crate) fn not_at(&self, brokers: &str) -> HashSet<String> {
+        self.topics.iter().filter(|(_, at)| *at != brokers).map(|(topic, _)| topic.clone()).collect()
+    }
+
     /// The brokers of topics that have to be on one cluster; `None`: the client's own.
     pub(crate) fn of_all<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<Option<&str>, ConfigError> {
         let mut first: Option<(&str, Option<&str>)> = None;
@@ -74,6 +79,8 @@ mod tests {
             places.of_all(["prices", "orders"]).unwrap_err().to_string(),
             "topics: prices and orders are on different clusters; make one for each cluster"
         );
+        assert_eq!(places.not_at("own:9092").len(), 2);
+        assert_eq!(places.not_at("other:9092"), HashSet::new());
         assert!(places.put("orders".into(), "third:9092".into()).is_err());
         assert!(Places::default().put("a b".into(), "h".into()).is_err());
         assert!(Places::default().put("a".into(), " ".into()).is_err());

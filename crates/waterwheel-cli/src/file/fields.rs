@@ -27,6 +27,11 @@ impl<'a> Document<'a> {
         self.errors.borrow_mut().push((at, error));
     }
 
+    /// Whether a mistake was found already.
+    pub(super) fn has_errors(&self) -> bool {
+        !self.errors.borrow().is_empty()
+    }
+
     /// Whether there are so many mistakes that looking for more is of no use.
     pub(super) fn is_full(&self) -> bool {
         self.errors.borrow().len() >= MAX_ERRORS

@@ -4,6 +4,7 @@ mod fields;
 mod fill;
 mod instant;
 mod kafka;
+mod registry;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -16,14 +17,17 @@ use std::path::Path;
 
 use toml::de::DeTable;
 use waterwheel::config::{ConfigError, Shown, find_cycle, read_text_file};
+use waterwheel::registry::Registry;
 
 pub(crate) use instant::parse_instant;
 pub(crate) use spec::{
     DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec,
-    TooLarge, ValueSpec, WorkerSpec,
+    TooLarge, WorkerSpec,
 };
 
 use fields::{Document, Table};
+
+use crate::body::RegistrySettings;
 
 /// The TOML library makes up to 700 bytes of one (dotted keys): 160 MiB of memory for a file that means harm.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -37,6 +41,8 @@ pub(crate) struct WorkerFile {
     pub(crate) kafka: BTreeMap<String, String>,
     /// Where probes and metrics are served.
     pub(crate) ops: Option<SocketAddr>,
+    /// Where the schemas of values are.
+    pub(crate) registry: Option<Registry>,
     /// At least one.
     pub(crate) workers: Vec<WorkerSpec>,
     /// What works but is likely not meant.
@@ -57,26 +63,49 @@ impl WorkerFile {
         upper: &BTreeMap<String, String>,
         env: &fill::Environment<'_>,
     ) -> Result<Self, Vec<ConfigError>> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let document = Document::new(file, text);
-        let (root, syntax) = DeTable::parse_recoverable(text);
-        for error in &syntax {
-            // Only the message: the error's own print would quote the line, and with it a secret.
-            document.fail(error.span().map_or(0, |span| span.start), ConfigError::new("", error.message()));
-        }
-        document.result(())?;
-        let root = Table::root(&document, root.get_ref());
-        root.known(&["kafka", "ops", "worker"]);
-        let (kafka, warnings) = kafka::read(&root, upper, env);
-        let ops = ops(&root);
-        let tables = root.tables("worker");
-        if tables.is_empty() && !root.has("worker") {
-            document.fail(0, ConfigError::new("worker", "there is no worker").remedy("add a [[worker]] table"));
-        }
-        let workers: Vec<WorkerSpec> = tables.iter().filter_map(worker::read).collect();
-        check_together(&tables, &workers);
-        document.result(Self { kafka, ops, workers, warnings })
+        with_root(text, file, |root| {
+            root.known(&["kafka", "ops", "registry", "worker"]);
+            let (kafka, warnings) = kafka::read(root, upper, env);
+            let ops = ops(root);
+            let registry = registry::read(root, env);
+            let tables = root.tables("worker");
+            if tables.is_empty() && !root.has("worker") {
+                let error = ConfigError::new("worker", "there is no worker").remedy("add a [[worker]] table");
+                root.document().fail(0, error);
+            }
+            let read = |table| worker::read(table, root.has("registry"));
+            let workers: Vec<WorkerSpec> = tables.iter().filter_map(read).collect();
+            check_together(&tables, &workers);
+            Self { kafka, ops, registry, workers, warnings }
+        })
     }
+}
+
+/// Reads the text as TOML: what `read` makes of it, or every mistake that was found.
+fn with_root<T>(text: &str, file: &str, read: impl FnOnce(&Table<'_>) -> T) -> Result<T, Vec<ConfigError>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let document = Document::new(file, text);
+    let (root, syntax) = DeTable::parse_recoverable(text);
+    for error in &syntax {
+        // Only the message: the error's own print would quote the line, and with it a secret.
+        document.fail(error.span().map_or(0, |span| span.start), ConfigError::new("", error.message()));
+    }
+    document.result(())?;
+    let read = read(&Table::root(&document, root.get_ref()));
+    document.result(read)
+}
+
+/// What `[registry]` of a file says; nothing else of the file is looked at. Holds secrets.
+pub(crate) fn load_registry(path: &Path) -> Result<RegistrySettings, Vec<ConfigError>> {
+    let text = read_text_file(path, MAX_FILE_BYTES).map_err(|error| vec![error])?;
+    let file = path.display().to_string();
+    with_root(&text, &file, |root| {
+        let settings = registry::settings(root, &|name| std::env::var_os(name));
+        if settings.is_none() && !root.document().has_errors() {
+            root.missing("registry", "add a [registry] table with url = \"http://localhost:8081\"");
+        }
+        settings.unwrap_or_default()
+    })
 }
 
 /// `[ops]`: a listener for probes and metrics.
@@ -119,6 +148,7 @@ impl fmt::Debug for WorkerFile {
         f.debug_struct("WorkerFile")
             .field("kafka", &Shown(&self.kafka))
             .field("ops", &self.ops)
+            .field("registry", &self.registry)
             .field("workers", &self.workers)
             .field("warnings", &self.warnings)
             .finish()

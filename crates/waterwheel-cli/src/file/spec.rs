@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use waterwheel::config::dead_letter_topic;
 
+use crate::body::BodyFormat;
+
 /// One `[[worker]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WorkerSpec {
@@ -13,7 +15,8 @@ pub(crate) struct WorkerSpec {
     pub(crate) topics: Vec<String>,
     pub(crate) group: String,
     pub(crate) start: StartSpec,
-    pub(crate) value: ValueSpec,
+    /// What a value has to be.
+    pub(crate) value: BodyFormat,
     pub(crate) order: OrderSpec,
     /// Most handlers at once, 1 to 1,000,000; default 256.
     pub(crate) concurrency: u32,
@@ -67,14 +70,6 @@ pub(crate) enum StartSpec {
     Timestamp(i64),
     /// That long before now.
     Ago(Duration),
-}
-
-/// What a value has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ValueSpec {
-    Bytes,
-    Utf8,
-    Json,
 }
 
 /// What runs one after the other.

@@ -77,7 +77,7 @@ timeout = "10s"
         topics: vec!["orders".into(), "^eu-[a-z]+$".into()],
         group: "billing".into(),
         start: StartSpec::Timestamp(1_767_225_600_000),
-        value: ValueSpec::Json,
+        value: crate::body::BodyFormat::Json,
         order: OrderSpec::Key,
         concurrency: 128,
         in_work: 5_000,
@@ -179,7 +179,10 @@ fn a_bad_worker_says_where_and_what() {
         ("commit_every = \"0s\"", "w.toml:8:1: worker.commit_every: is zero; write a duration above zero, as \"1s\""),
         ("in_work_bytes = 64", "w.toml:8:1: worker.in_work_bytes: size 64 has no unit; write \"64B\" or \"64MiB\""),
         ("process_delay = \"5m\"", "w.toml:8:1: worker.process_delay: is not supported yet; leave it out"),
-        ("value = \"avro\"", "w.toml:8:1: worker.value: \"avro\" is not in this version; one of bytes, utf8, json"),
+        (
+            "value = \"avro\"",
+            "w.toml:8:1: worker.value: needs a schema registry, and there is none; add [registry] with url = \"http://localhost:8081\"",
+        ),
         ("value = \"jsn\"", "w.toml:8:1: worker.value: \"jsn\" is not known; did you mean \"json\"?"),
         ("order = \"fifo\"", "w.toml:8:1: worker.order: \"fifo\" is not known; one of key, partition, none"),
         (
@@ -235,10 +238,40 @@ fn a_bad_topic_group_or_handler_says_where_and_what() {
         (worker("[\"a\"]", "\"g\"", "{ kind = \"exec\" }"), "w.toml:6:1: worker.handler.command: is missing; write it as command = [\"python3\", \"charge.py\"]".into()),
         (worker("[\"a\"]", "\"g\"", "{ kind = \"exec\", command = [] }"), "w.toml:6:28: worker.handler.command: names no program; write it as command = [\"python3\", \"charge.py\"]".into()),
         (worker("[\"a\"]", "\"g\"", "{ kind = \"print\", comand = 1 }"), "w.toml:6:29: worker.handler.comand: unknown key; known here: kind".into()),
+        (worker("[\"a\"]", "\"g\"\nvalue = \"avro\"", "{ kind = \"forward\", topic = \"b\" }"), "w.toml:6:1: worker.value: does not go with kind = \"forward\", which copies values as they are; leave it out".into()),
         (worker("[\"a\"]", "\"g\"", "{ kind = \"forward\", topic = \"a\" }"), "w.toml:4:1: worker.topics: records would go round: a -> a; send dead letters or copies to a topic that is not read on the way".into()),
     ];
     for (errors, expected) in table {
         assert_eq!(errors, [expected]);
+    }
+}
+
+#[test]
+fn a_registry_is_filled_in_and_checked_before_anything_is_connected() {
+    let file = |registry: &str| format!("{HEAD}[registry]\n{registry}\n{WORKER}value = \"avro\"\n");
+    let read = parse(&file("url = \"https://r:8081\"\nuser = \"u\"\npassword = \"${SET}\"\ntimeout = \"2s\"")).unwrap();
+    assert_eq!(read.workers[0].value, crate::body::BodyFormat::Avro);
+    let shown = format!("{read:?}");
+    assert!(read.registry.is_some() && !shown.contains("canary"), "{shown}");
+    let table = [
+        ("", "w.toml:3:2: registry.url: is missing; write url = \"http://localhost:8081\""),
+        ("urls = []", "w.toml:4:1: registry.urls: unknown key; did you mean \"url\"?"),
+        ("url = \"https://r\"\nuser = \"u\"", "w.toml:3:2: registry.password: is missing; it belongs to user"),
+        (
+            "url = \"https://r\"\ntoken = \"${UNSET}\"",
+            "w.toml:5:1: registry.token: the environment variable UNSET is not set; export it, or write ${UNSET:-default}",
+        ),
+        (
+            "url = \"http://r\"\ntoken = \"canary\"",
+            "w.toml:4:1: registry.url: credentials would go over an unencrypted connection; use https, or dangerously_allow_plaintext_auth",
+        ),
+        (
+            "url = \"https://u:canary@r\"",
+            "w.toml:4:1: registry.url: credentials in the address; give user and password apart from it",
+        ),
+    ];
+    for (registry, expected) in table {
+        assert_eq!(errors(&file(registry)), [expected], "{registry}");
     }
 }
 

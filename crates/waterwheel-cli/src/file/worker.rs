@@ -8,8 +8,9 @@ use super::fields::Table;
 use super::instant::parse_instant;
 use super::spec::{
     Backoff, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec,
-    StartSpec, TooLarge, ValueSpec, WorkerSpec,
+    StartSpec, TooLarge, WorkerSpec,
 };
+use crate::body::BodyFormat;
 
 const KEYS: [&str; 21] = [
     "name",
@@ -38,7 +39,7 @@ const MAX_CONCURRENCY: u64 = 1_000_000;
 const MAX_IN_WORK: u64 = 100_000_000;
 
 /// The worker, or `None` when what it cannot do without is missing or wrong. Every mistake is noted either way.
-pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
+pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> {
     table.known(&KEYS);
     let topics = topics(table);
     let group = group(table);
@@ -50,8 +51,6 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
         table.fail("process_delay", "is not supported yet", "leave it out");
     }
     let start = start(table).unwrap_or(StartSpec::Earliest);
-    let values = [("bytes", ValueSpec::Bytes), ("utf8", ValueSpec::Utf8), ("json", ValueSpec::Json)];
-    let value = table.word("value", &values, &["avro", "protobuf"]).unwrap_or(ValueSpec::Bytes);
     let orders = [("key", OrderSpec::Key), ("partition", OrderSpec::Partition), ("none", OrderSpec::None)];
     let order = table.word("order", &orders, &[]).unwrap_or(OrderSpec::Key);
     let concurrency = table.integer("concurrency", 1..=MAX_CONCURRENCY).unwrap_or(256) as u32;
@@ -68,6 +67,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<WorkerSpec> {
     let dead_letter = dead_letter(table, topics.as_deref(), group.as_deref());
     let on_exhausted = on_exhausted(table);
     let handler = handler(table);
+    let value = value(table, handler.as_ref(), has_registry);
     let exactly_once = exactly_once(table, handler.as_ref());
     let group = group?;
     Some(WorkerSpec {
@@ -149,6 +149,28 @@ fn start(table: &Table<'_>) -> Option<StartSpec> {
             None
         }
     }
+}
+
+fn value(table: &Table<'_>, handler: Option<&HandlerSpec>, has_registry: bool) -> BodyFormat {
+    let formats = [
+        ("bytes", BodyFormat::Bytes),
+        ("utf8", BodyFormat::Utf8),
+        ("json", BodyFormat::Json),
+        ("avro", BodyFormat::Avro),
+        ("protobuf", BodyFormat::Protobuf),
+    ];
+    let value = table.word("value", &formats, &[]).unwrap_or_default();
+    if !value.needs_registry() {
+        return value;
+    }
+    if matches!(handler, Some(HandlerSpec::Forward { .. })) {
+        let problem = "does not go with kind = \"forward\", which copies values as they are";
+        table.fail("value", problem, "leave it out");
+    } else if !has_registry {
+        let remedy = "add [registry] with url = \"http://localhost:8081\"";
+        table.fail("value", "needs a schema registry, and there is none", remedy);
+    }
+    value
 }
 
 fn at_least_one_byte(table: &Table<'_>, name: &str, default: &str) -> Option<u64> {

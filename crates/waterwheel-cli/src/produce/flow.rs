@@ -17,8 +17,9 @@ use super::input::{Batch, Input, Place, Unit};
 use super::pace::Pace;
 use super::tally::{End, Tally, add};
 use super::topics::Topics;
-use super::unit::Made;
-use crate::exit::{Exit, Failure};
+use super::unit::{Made, Problem};
+use crate::body::OnError;
+use crate::exit::Failure;
 use crate::progress::Progress;
 use crate::records::Out;
 use crate::stop::Asked;
@@ -28,13 +29,6 @@ use crate::words::grouped;
 const UNANSWERED: usize = 20_000;
 /// Bytes of them; a record of more goes alone.
 const UNANSWERED_BYTES: usize = 32 << 20;
-
-/// What is done about a record that cannot be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum OnError {
-    Stop,
-    Skip,
-}
 
 /// What goes to stdout.
 pub(super) enum Told {
@@ -189,7 +183,7 @@ impl Flow<'_> {
     ) -> Result<bool, Failure> {
         let Unit { place, made, text } = unit;
         let checked = match made {
-            Err(problem) => Err((problem, Exit::Failed)),
+            Err(problem) => Err(problem),
             Ok(made) => tokio::select! {
                 checked = self.topics.check(&made) => checked?.map(|()| made),
                 () = asked.reach(1) => {
@@ -200,12 +194,13 @@ impl Flow<'_> {
         };
         let Made { record, topic, size, .. } = match checked {
             Ok(made) => made,
-            Err((problem, exit)) => {
-                self.tally.refuse(&place, &problem, exit, self.progress);
-                if self.on_error == OnError::Stop {
+            Err(Problem { text, exit, is_final }) => {
+                self.tally.refuse(&place, &text, exit, self.progress);
+                let goes_on = self.on_error == OnError::Skip && !is_final;
+                if !goes_on {
                     end.next = Some(place);
                 }
-                return Ok(self.on_error == OnError::Skip);
+                return Ok(goes_on);
             }
         };
         let producer = self.producer.clone();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::frames::{Frame, Frames};
-use super::unit::{Made, Maker};
+use super::unit::{Made, Maker, Problem};
 use crate::exit::{Exit, Failure};
 use crate::random::SplitMix;
 
@@ -67,7 +67,7 @@ impl fmt::Display for Place {
 /// What was found.
 pub(super) struct Unit {
     pub(super) place: Place,
-    pub(super) made: Result<Made, String>,
+    pub(super) made: Result<Made, Problem>,
     /// As it stood in the input, if that is wanted.
     pub(super) text: Option<Vec<u8>>,
 }
@@ -253,7 +253,7 @@ impl Reading {
             Frame::TooLong(length) => {
                 let problem =
                     format!("{length} bytes are too many: {most} is the most that is read, by message.max.bytes");
-                (Err(problem), None)
+                (Err(problem.into()), None)
             }
         };
         self.push(Unit { place, made, text });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use waterwheel::admin::Admin;
 use waterwheel::config::check_topic;
 
-use super::unit::Made;
+use super::unit::{Made, Problem};
 use crate::exit::{Exit, Failure};
 
 /// Topics that were asked for.
@@ -16,9 +16,6 @@ pub(super) struct Topics {
     /// Their partitions; `None`: there is no such topic.
     known: HashMap<Arc<str>, Option<usize>>,
 }
-
-/// Why a record cannot be sent, and the code that tells it.
-pub(super) type Problem = (String, Exit);
 
 impl Topics {
     pub(super) fn new(admin: Admin) -> Self {
@@ -35,7 +32,7 @@ impl Topics {
             Some(known) => *known,
             None => {
                 if let Err(error) = check_topic(topic) {
-                    return Ok(Err((error.to_string(), Exit::Usage)));
+                    return Ok(Err(Problem::new(error.to_string(), Exit::Usage)));
                 }
                 let partitions = self.ask(topic).await?;
                 self.known.insert(topic.clone(), partitions);
@@ -43,9 +40,10 @@ impl Topics {
             }
         };
         Ok(match (partitions, partition) {
-            (None, _) => Err((format!("there is no topic {topic}"), Exit::NotFound)),
+            (None, _) => Err(Problem::new(format!("there is no topic {topic}"), Exit::NotFound)),
             (Some(count), Some(partition)) if partition as usize >= count => {
-                Err((format!("there is no partition {topic}-{partition}, only 0 to {}", count - 1), Exit::NotFound))
+                let text = format!("there is no partition {topic}-{partition}, only 0 to {}", count - 1);
+                Err(Problem::new(text, Exit::NotFound))
             }
             _ => Ok(()),
         })

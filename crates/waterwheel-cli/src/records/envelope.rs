@@ -11,10 +11,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::view::View;
-use crate::file::ValueSpec;
+use crate::body::one_line;
+
+/// Where a key or value stands that is JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JsonAs {
+    /// As `key`, `value`: for whoever knows what they are.
+    InPlace,
+    /// As `key_json`, `value_json`: apart from a text that only looks like it.
+    FieldOfItsOwn,
+}
 
 /// Appends the record as one JSON object without a line feed. With an id, it begins with the id and the attempt.
-pub(crate) fn push_record(out: &mut Vec<u8>, record: &View<'_>, value: ValueSpec, run: Option<(&str, u32)>) {
+pub(crate) fn push_record(out: &mut Vec<u8>, record: &View<'_>, json: JsonAs, run: Option<(&str, u32)>) {
     out.push(b'{');
     if let Some((id, attempt)) = run {
         out.extend_from_slice(b"\"id\":");
@@ -29,7 +38,7 @@ pub(crate) fn push_record(out: &mut Vec<u8>, record: &View<'_>, value: ValueSpec
         Some(millis) => out.extend_from_slice(millis.to_string().as_bytes()),
         None => out.extend_from_slice(b"null"),
     }
-    push_field(out, "key", record.key);
+    push_body(out, "key", record.key, record.key_is_json, json);
     out.extend_from_slice(b",\"headers\":[");
     for (n, (name, value)) in record.headers().enumerate() {
         if n > 0 {
@@ -38,15 +47,18 @@ pub(crate) fn push_record(out: &mut Vec<u8>, record: &View<'_>, value: ValueSpec
         push_header(out, name, value);
     }
     out.push(b']');
-    match (value, record.value) {
-        (ValueSpec::Json, Some(json)) => {
-            out.extend_from_slice(b",\"value\":");
-            // It was checked to be JSON: line ends stand between its tokens only.
-            out.extend(json.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-        }
-        (_, value) => push_field(out, "value", value),
-    }
+    push_body(out, "value", record.value, record.value_is_json, json);
     out.push(b'}');
+}
+
+fn push_body(out: &mut Vec<u8>, name: &str, body: Option<&[u8]>, is_json: bool, json: JsonAs) {
+    let Some(body) = body.filter(|_| is_json) else { return push_field(out, name, body) };
+    let own = match json {
+        JsonAs::InPlace => "",
+        JsonAs::FieldOfItsOwn => "_json",
+    };
+    out.extend_from_slice(format!(",\"{name}{own}\":").as_bytes());
+    out.extend(one_line(body));
 }
 
 fn push_field(out: &mut Vec<u8>, name: &str, bytes: Option<&[u8]>) {
@@ -119,10 +131,15 @@ pub(super) fn push_kcat(out: &mut Vec<u8>, record: &View<'_>) {
     if record.headers().next().is_some() {
         out.push(b']');
     }
-    out.extend_from_slice(b",\"key\":");
-    push_lossy(out, record.key);
-    out.extend_from_slice(b",\"payload\":");
-    push_lossy(out, record.value);
+    for (name, body, is_json) in
+        [("key", record.key, record.key_is_json), ("payload", record.value, record.value_is_json)]
+    {
+        out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+        match body.filter(|_| is_json) {
+            Some(json) => out.extend(one_line(json)),
+            None => push_lossy(out, body),
+        }
+    }
     out.push(b'}');
 }
 

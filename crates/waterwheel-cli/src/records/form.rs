@@ -4,12 +4,11 @@ use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 
-use super::envelope::{push_kcat, push_record};
+use super::envelope::{JsonAs, push_kcat, push_record};
 use super::format::{Format, unescape};
 use super::terminal::escape_json;
 use super::view::View;
 use crate::exit::{Exit, Failure};
-use crate::file::ValueSpec;
 
 #[derive(Args, Clone)]
 pub(crate) struct FormArgs {
@@ -76,7 +75,7 @@ impl Form {
         let from = out.len();
         match &self.shape {
             Shape::Text(format) => return format.push(out, record, &self.null, self.to_terminal),
-            Shape::Json(Envelope::Waterwheel) => push_record(out, record, ValueSpec::Bytes, None),
+            Shape::Json(Envelope::Waterwheel) => push_record(out, record, JsonAs::FieldOfItsOwn, None),
             Shape::Json(Envelope::Kcat) => push_kcat(out, record),
         }
         if self.to_terminal {

@@ -22,7 +22,7 @@ mod read;
 mod terminal;
 mod view;
 
-pub(crate) use self::envelope::{push_record, push_text};
+pub(crate) use self::envelope::{JsonAs, push_record, push_text};
 pub(crate) use self::filter::Filter;
 pub(crate) use self::form::{Form, FormArgs};
 pub(crate) use self::format::unescape;

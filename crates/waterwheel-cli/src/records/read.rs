@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
+use waterwheel::Keyed;
 
 /// What a line says of a record. Where it was read is not used.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) key: Part<'a>,
     pub(crate) headers: Vec<(Cow<'a, [u8]>, Part<'a>)>,
     pub(crate) value: Part<'a>,
+    /// Which of them stand as JSON that a format says how to write.
+    pub(crate) is_json: Keyed<bool, bool>,
 }
 
 /// Bytes, or null.
@@ -44,6 +47,10 @@ struct Line<'a> {
     value: Option<&'a RawValue>,
     #[serde(borrow)]
     value_b64: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    key_json: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    value_json: Option<&'a RawValue>,
 }
 
 /// As it stands, null too: a field that is missing is not one that is null.
@@ -54,7 +61,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawVa
 /// Reads a line.
 pub(crate) fn parse_record(line: &[u8]) -> Result<Parsed<'_>, String> {
     let line: Line<'_> = serde_json::from_slice(line).map_err(|error| problem(&error))?;
-    if line.value.is_none() && line.value_b64.is_none() {
+    if line.value.is_none() && line.value_b64.is_none() && line.value_json.is_none() {
         return Err("has neither \"value\" nor \"value_b64\"; null is a value, and deletes the key".to_owned());
     }
     if line.partition.is_some_and(|partition| partition < 0) {
@@ -67,14 +74,16 @@ pub(crate) fn parse_record(line: &[u8]) -> Result<Parsed<'_>, String> {
         topic: line.topic,
         partition: line.partition,
         timestamp: line.timestamp,
-        key: part("key", line.key, line.key_b64)?,
+        key: part("key", line.key, line.key_b64, line.key_json)?,
         headers: line.headers.into_iter().map(header).collect::<Result<_, _>>()?,
-        value: part("value", line.value, line.value_b64)?,
+        value: part("value", line.value, line.value_b64, line.value_json)?,
+        is_json: Keyed { key: line.key_json.is_some(), value: line.value_json.is_some() },
     })
 }
 
 fn problem(error: &serde_json::Error) -> String {
-    const FIELDS: &str = "topic, partition, offset, timestamp, key, key_b64, headers, value, value_b64";
+    const FIELDS: &str =
+        "topic, partition, offset, timestamp, key, key_b64, headers, value, value_b64, key_json, value_json";
     let said = error.to_string();
     let what = match error.classify() {
         Category::Data if said.starts_with("unknown field") => format!("has a field that is none of {FIELDS}"),
@@ -86,13 +95,20 @@ fn problem(error: &serde_json::Error) -> String {
     format!("{what} (column {})", error.column())
 }
 
-/// A text's bytes; what is JSON otherwise as it stands; base64.
-fn part<'a>(name: &str, json: Option<&'a RawValue>, base64: Option<Cow<'a, str>>) -> Result<Part<'a>, String> {
-    match (json, base64) {
-        (Some(_), Some(_)) => Err(format!("has both \"{name}\" and \"{name}_b64\"")),
-        (None, None) => Ok(None),
-        (None, Some(base64)) => Ok(Some(Cow::Owned(decode(&base64, &format!("{name}_b64"))?))),
-        (Some(json), None) => match json.get() {
+/// A text's bytes; what is JSON otherwise as it stands; base64; what a format showed.
+fn part<'a>(
+    name: &str,
+    json: Option<&'a RawValue>,
+    base64: Option<Cow<'a, str>>,
+    decoded: Option<&'a RawValue>,
+) -> Result<Part<'a>, String> {
+    match (json, base64, decoded) {
+        (Some(_), Some(_), _) => Err(format!("has both \"{name}\" and \"{name}_b64\"")),
+        (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => Err(format!("has \"{name}_json\" and the same otherwise")),
+        (None, None, None) => Ok(None),
+        (None, None, Some(json)) => Ok(Some(Cow::Borrowed(json.get().as_bytes()))),
+        (None, Some(base64), None) => Ok(Some(Cow::Owned(decode(&base64, &format!("{name}_b64"))?))),
+        (Some(json), None, None) => match json.get() {
             "null" => Ok(None),
             text if text.starts_with('"') => text_of(text).map(Some),
             json => Ok(Some(Cow::Borrowed(json.as_bytes()))),
@@ -148,6 +164,7 @@ mod tests {
             (r#"{"value_b64":"/w=="}"#, Some(b"\xff")),
             (r#"{"value": {"b":1.0, "a":[]} }"#, Some(br#"{"b":1.0, "a":[]}"#)),
             (r#"{"value":7}"#, Some(b"7")),
+            (r#"{"value_json":"a"}"#, Some(br#""a""#)),
         ];
         for (line, bytes) in table {
             assert_eq!(value(line), Ok(bytes.map(<[u8]>::to_vec)), "{line}");
@@ -165,6 +182,7 @@ mod tests {
             (r#"{"value":null,"value":"canary"}"#, "has a field twice (column"),
             (r#"{"value":"canary","value_b64":""}"#, "has both \"value\" and \"value_b64\""),
             (r#"{"value":null,"key":"canary","key_b64":""}"#, "has both \"key\" and \"key_b64\""),
+            (r#"{"value":"canary","value_json":1}"#, "has \"value_json\" and the same otherwise"),
             (r#"{"value_b64":"canary!"}"#, "value_b64: is no base64"),
             (r#"{"value":null,"topic":"canary","partition":"canary"}"#, "is JSON, but no record"),
             (r#"{"value":null,"partition":-1}"#, "\"partition\" is below 0"),

@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use waterwheel::{Client, Error, Failure, KafkaError, Message, Producer, ProducerRecord, Raw};
+use waterwheel::{Client, Error, Failure, KafkaError, Message, Producer, ProducerRecord};
+
+use crate::body::Shown;
 
 /// How long a record waits before it is sent again while the cluster cannot take it.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -23,7 +25,7 @@ impl Forwarder {
 
     /// A record that the cluster cannot take at the moment has not failed: it is sent again. One that it does not take at
     /// all (too large) has; a topic that may not be written to ends the worker.
-    pub(super) async fn handle(self, message: Message<Raw>) -> Result<(), Failure> {
+    pub(super) async fn handle(self, message: Message<Shown>) -> Result<(), Failure> {
         let copy = ProducerRecord::copy_of(message.record(), self.topic.clone());
         let Err(failure) = self.producer.send(copy).await else { return Ok(()) };
         let error = failure.error();

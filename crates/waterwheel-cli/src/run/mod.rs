@@ -15,16 +15,17 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use waterwheel::config::overlay;
-use waterwheel::{Client, Raw, Report, RunError, Worker, WorkerHandle};
+use waterwheel::registry::Registry;
+use waterwheel::{Client, Report, RunError, WorkerHandle};
 
 use self::embedded::Embedded;
 use self::print::Printer;
 use self::status::Watched;
-use self::worker::{Declared, Work};
+use self::worker::Work;
 use crate::exit::{Exit, Failure, say};
 use crate::file::{HandlerSpec, WorkerFile, WorkerSpec};
 use crate::global::Global;
-use crate::journal::{Journal, Journaled};
+use crate::journal::Journal;
 use crate::runtime;
 use crate::stop::Signals;
 
@@ -132,12 +133,18 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn add(&mut self, spec: &WorkerSpec, client: &Client, journal: Option<Arc<Journal>>) -> Result<(), Failure> {
+    fn add(
+        &mut self,
+        spec: &WorkerSpec,
+        client: &Client,
+        registry: Option<&Registry>,
+        journal: Option<Arc<Journal>>,
+    ) -> Result<(), Failure> {
         if matches!(spec.handler, HandlerSpec::Print) && self.printer.is_none() {
             self.printer = Some(Printer::start()?);
         }
         if let (Some(how), HandlerSpec::Forward { topic }) = (&spec.exactly_once, &spec.handler) {
-            let worker = worker::build_exact(spec, how, client, topic)?;
+            let worker = worker::build_exact(spec, how, client, registry, topic)?;
             self.start(worker.handle(), None, spec, None, worker.run());
             return Ok(());
         }
@@ -149,7 +156,7 @@ impl Fleet {
             ending = Some(end);
             self.pools.spawn(processes.run());
         }
-        let worker: Worker<Raw, Journaled<Declared>> = worker::build(spec, client, work.clone(), journal)?;
+        let worker = worker::build(spec, client, work.clone(), registry, journal)?;
         self.start(worker.handle(), Some(work), spec, ending, worker.run());
         Ok(())
     }
@@ -317,7 +324,7 @@ async fn run(
         embedded.fill_in(&mut kafka, &file.workers)?;
         let client = Client::builder().properties(kafka).build()?;
         for spec in &file.workers {
-            fleet.add(spec, &client, journal.clone())?;
+            fleet.add(spec, &client, file.registry.as_ref(), journal.clone())?;
         }
     }
     let mut reports = JoinSet::new();

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
-use waterwheel::{Failure, Message, Raw};
+use waterwheel::{Failure, Message};
 
-use crate::file::ValueSpec;
-use crate::records::{View, push_record};
+use crate::body::Shown;
+use crate::records::{JsonAs, View, push_record};
 
 /// Lines that wait for the writer.
 const LINES: usize = 1024;
@@ -48,9 +48,10 @@ impl Printer {
         self.gone.notified().await;
     }
 
-    pub(super) async fn handle(self, message: Message<Raw>, value: ValueSpec) -> Result<(), Failure> {
+    pub(super) async fn handle(self, message: Message<Shown>) -> Result<(), Failure> {
         let mut line = Vec::with_capacity(256 + message.value().map_or(0, <[u8]>::len));
-        push_record(&mut line, &View::of(message.record()), value, None);
+        let view = View::of(message.record()).with_value(&message.body);
+        push_record(&mut line, &view, JsonAs::InPlace, None);
         line.push(b'\n');
         let (teller, written) = oneshot::channel();
         if self.jobs.send((line, teller)).await.is_ok() && written.await == Ok(true) {

@@ -5,18 +5,19 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde::de::IgnoredAny;
+use waterwheel::registry::{Part, Registry};
 use waterwheel::{
-    Client, DeadLetter, Decode, DecodeError, Error, ExactlyOnce, Failure, Handler, Json, Message, ProducerRecord, Raw,
-    Record, Retry, Start, Transform, TransformWorker, Worker, WorkerBuilder,
+    Client, DeadLetter, Decoded, Decoder, Error, ExactlyOnce, Failure, Handler, Message, ProducerRecord, Raw, Retry,
+    Start, Transform, TransformWorker, Worker, WorkerBuilder, decoded,
 };
 
 use super::exec::Pool;
 use super::forward::Forwarder;
 use super::print::Printer;
+use crate::body::{BodyCodec, Shown};
 use crate::file::{
     DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec, StartSpec,
-    TooLarge, ValueSpec, WorkerSpec,
+    TooLarge, WorkerSpec,
 };
 use crate::journal::{Journal, Journaled};
 
@@ -34,7 +35,7 @@ impl Work {
             HandlerSpec::Exec { command, processes, timeout } => {
                 let several = spec.topics.len() > 1 || spec.topics.iter().any(|topic| topic.starts_with('^'));
                 let (name, command) = (spec.name.clone(), command.clone());
-                Some(Work::Exec(Pool::new(name, command, *processes, *timeout, spec.value, several)))
+                Some(Work::Exec(Pool::new(name, command, *processes, *timeout, several)))
             }
             HandlerSpec::Print => printer.cloned().map(Work::Print),
             HandlerSpec::Forward { topic } => Some(Work::Forward(Forwarder::new(client, topic)?)),
@@ -42,35 +43,21 @@ impl Work {
     }
 }
 
-/// The handler of a declarative worker.
-pub(super) struct Declared {
-    work: Work,
-    value: ValueSpec,
-}
+/// A worker of a file.
+pub(super) type FileWorker = Worker<Raw, Journaled<Decoded<Shown, BodyCodec, Declared>>>;
 
-impl Handler<Raw> for Declared {
+/// What is done with a value that is what the file says it is.
+pub(super) struct Declared(Work);
+
+impl Handler<Shown> for Declared {
     type Future = BoxFuture<'static, Result<(), Failure>>;
 
-    fn handle(&self, message: Message<Raw>) -> Self::Future {
-        if let Err(error) = check(message.record(), self.value) {
-            return std::future::ready(Err(Failure::undecodable(error))).boxed();
-        }
-        match self.work.clone() {
+    fn handle(&self, message: Message<Shown>) -> Self::Future {
+        match self.0.clone() {
             Work::Exec(pool) => pool.handle(message).boxed(),
-            Work::Print(printer) => printer.handle(message, self.value).boxed(),
+            Work::Print(printer) => printer.handle(message).boxed(),
             Work::Forward(forwarder) => forwarder.handle(message).boxed(),
         }
-    }
-}
-
-/// Whether the value is what the file says it is. A null one always is.
-fn check(record: &Record, value: ValueSpec) -> Result<(), DecodeError> {
-    match (value, record.value()) {
-        (ValueSpec::Bytes, _) | (_, None) => Ok(()),
-        (ValueSpec::Utf8, Some(bytes)) => std::str::from_utf8(bytes)
-            .map(drop)
-            .map_err(|e| DecodeError::new(format!("not UTF-8 at byte {}", e.valid_up_to()))),
-        (ValueSpec::Json, Some(_)) => Json::<IgnoredAny>::decode(record).map(drop),
     }
 }
 
@@ -79,13 +66,15 @@ pub(super) fn build(
     spec: &WorkerSpec,
     client: &Client,
     work: Work,
+    registry: Option<&Registry>,
     journal: Option<Arc<Journal>>,
-) -> Result<Worker<Raw, Journaled<Declared>>, Error> {
+) -> Result<FileWorker, Error> {
     let mut builder = builder(spec, client).commit_every(spec.commit_every);
     if let Some(journal) = &journal {
         builder = builder.witness(journal.clone());
     }
-    let handler = Journaled::new(Declared { work, value: spec.value }, journal);
+    let values = BodyCodec::new(spec.value, Part::Value, registry)?;
+    let handler = Journaled::new(decoded(values, Declared(work)), journal);
     builder.handler(handler).build()
 }
 
@@ -94,6 +83,7 @@ pub(super) fn build_exact(
     spec: &WorkerSpec,
     how: &ExactlyOnceSpec,
     client: &Client,
+    registry: Option<&Registry>,
     topic: &str,
 ) -> Result<TransformWorker<Raw, impl Transform<Raw> + use<>>, Error> {
     let mut exactly_once = ExactlyOnce::new()
@@ -103,12 +93,14 @@ pub(super) fn build_exact(
     if let Some(id) = &how.transactional_id {
         exactly_once = exactly_once.transactional_id(&**id);
     }
-    let (topic, value): (Arc<str>, _) = (topic.into(), spec.value);
+    let topic: Arc<str> = topic.into();
+    let values = Arc::new(BodyCodec::new(spec.value, Part::Value, registry)?);
     let copy = move |message: Message<Raw>| {
-        let copied = check(message.record(), value)
-            .map(|()| ProducerRecord::copy_of(message.record(), topic.clone()))
-            .map_err(Failure::undecodable);
-        std::future::ready(copied)
+        let (topic, values) = (topic.clone(), values.clone());
+        async move {
+            let _: Shown = values.read(message.record()).await?;
+            Ok::<_, Failure>(ProducerRecord::copy_of(message.record(), topic))
+        }
     };
     builder(spec, client).exactly_once(exactly_once).transform(copy).build()
 }

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use waterwheel::admin::{ScramChange, ScramMechanism};
 use waterwheel::config::{Secret, Security};
-use waterwheel::{Client, ClientEvent, ClientEvents, ClientRole, Consumer, OAuthToken, ProducerRecord, Raw};
+use waterwheel::{Client, ClientEvent, ClientRole, Consumer, OAuthToken, ProducerRecord, Raw, Subscription};
 
 use crate::support::{Cluster, Kafka, PATIENCE, topic_name, wait_until};
 
@@ -20,7 +20,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// The first event that is wanted.
-async fn until<T>(events: &mut ClientEvents, mut wanted: impl FnMut(&ClientEvent) -> Option<T>) -> T {
+async fn until<T>(events: &mut Subscription<ClientEvent>, mut wanted: impl FnMut(&ClientEvent) -> Option<T>) -> T {
     loop {
         let event = events.next().await.expect("the client lives");
         if let Some(found) = wanted(&event) {

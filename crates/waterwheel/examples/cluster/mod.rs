@@ -1,4 +1,5 @@
-//! What the examples work on: the cluster that `WATERWHEEL_BROKERS` names, or one in this process with a few orders in it.
+//! What the examples work on: the cluster that `WATERWHEEL_BROKERS` names, or one in this process with a few orders in it, and a topic
+//! for invoices.
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ impl Orders {
         }
         let cluster = Cluster::start(1)?;
         cluster.create_topic("orders", 2)?;
+        cluster.create_topic("invoices", 1)?;
         let client = Client::new(cluster.bootstrap_servers())?;
         let producer = client.producer()?;
         for (customer, value) in orders {

@@ -17,8 +17,10 @@ pub mod rules;
 #[cfg(feature = "json")]
 pub use json::Json;
 
+use std::error::Error;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::record::Record;
 
@@ -109,27 +111,39 @@ impl Encode for Vec<u8> {
 }
 
 /// Why a value could not be encoded. Its text names types and fields, never what is in them.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct EncodeError {
     text: String,
     retriable: bool,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl EncodeError {
     /// An error with that text, which must not quote the value.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), retriable: false }
+        Self { text: text.into(), retriable: false, cause: None }
     }
 
     /// An error that may pass by itself, such as a registry that does not answer.
     pub fn retriable(text: impl Into<String>) -> Self {
-        Self { text: text.into(), retriable: true }
+        Self { retriable: true, ..Self::new(text) }
+    }
+
+    /// With the error of whoever was asked for help, such as a registry's. Its text is not added.
+    pub fn caused_by(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
     }
 
     /// Whether encoding the same value again may succeed.
     pub fn is_retriable(&self) -> bool {
         self.retriable
+    }
+
+    /// The error behind it, if it is not the value's own: with a registry, `RegistryError`. This text tells it already.
+    pub fn cause(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.cause.as_deref()
     }
 }
 

@@ -1,14 +1,9 @@
 //! Handles: steering and asking a consumer that runs.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
-use futures_util::Stream;
-use futures_util::stream::BoxStream;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use super::ANSWER_WITHIN;
 use crate::client::Admin;
@@ -21,6 +16,7 @@ use crate::error::{Error, KafkaError, code};
 use crate::notifications::Notification;
 use crate::record::TopicPartition;
 use crate::settings::Start;
+use crate::subscription::Subscription;
 use crate::worker::WorkerHandle;
 
 /// Characters of metadata that Kafka's brokers take with a commit unless told otherwise (`offset.metadata.max.bytes`).
@@ -219,16 +215,9 @@ impl ConsumerHandle {
 
     /// How this consumer's partitions come and go, from now on. Never holds it up: with more than 1,024 unread, the oldest
     /// are dropped and told as [`Notification::Missed`].
-    pub fn notifications(&self) -> Notifications {
+    pub fn notifications(&self) -> Subscription<Notification> {
         let receiver = self.common.notifications.subscribe();
-        let stream = futures_util::stream::unfold(receiver, |mut receiver: broadcast::Receiver<_>| async move {
-            match receiver.recv().await {
-                Ok(notification) => Some((notification, receiver)),
-                Err(RecvError::Lagged(notifications)) => Some((Notification::Missed { notifications }, receiver)),
-                Err(RecvError::Closed) => None,
-            }
-        });
-        Notifications(Box::pin(stream))
+        Subscription::new(receiver, |notifications| Notification::Missed { notifications })
     }
 
     /// Ends the consumer in order, as [`Consumer::close`](super::Consumer::close) does, and does not wait.
@@ -263,24 +252,6 @@ impl ConsumerHandle {
 impl fmt::Debug for ConsumerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ConsumerHandle({})", self.worker.name())
-    }
-}
-
-/// A consumer's notifications. See [`ConsumerHandle::notifications`].
-pub struct Notifications(BoxStream<'static, Notification>);
-
-impl Stream for Notifications {
-    type Item = Notification;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Notification>> {
-        self.0.as_mut().poll_next(cx)
-    }
-}
-
-impl Notifications {
-    /// The next one; `None` once the consumer and all its handles are gone. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<Notification> {
-        std::future::poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
     }
 }
 

@@ -17,7 +17,7 @@ use futures_util::Stream;
 use tokio::task::JoinHandle;
 
 pub use builder::ConsumerBuilder;
-pub use handle::{CommittedOffset, ConsumerHandle, Lag, Notifications};
+pub use handle::{CommittedOffset, ConsumerHandle, Lag};
 
 use crate::body::Raw;
 use crate::driver::delivery::{Delivery, Opened, Openings, Outbox, Pulled};

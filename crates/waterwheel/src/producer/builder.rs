@@ -1,5 +1,6 @@
 //! A producer's settings, and what goes with what.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,15 +206,16 @@ impl ProducerBuilder {
         let properties = overlay(self.client.properties().clone(), self.set);
         check(&properties)?;
         let port = self.client.backend().producer(&properties)?;
-        Ok(Producer::over(port, &properties, self.interceptors, self.on_full))
+        Ok(Producer::over(port, &properties, self.client.elsewhere(), self.interceptors, self.on_full))
     }
 }
 
 impl Producer {
-    /// On a port that was made of these properties.
+    /// On a port that was made of these properties; `elsewhere`: topics that it does not reach.
     pub(crate) fn over(
         port: Arc<dyn client::Producer>,
         properties: &Properties,
+        elsewhere: HashSet<String>,
         interceptors: Vec<Arc<dyn Interceptor>>,
         on_full: OnFull,
     ) -> Self {
@@ -225,7 +227,7 @@ impl Producer {
         let records = number("queue.buffering.max.messages", 100_000);
         let bytes = number("queue.buffering.max.kbytes", 1_048_576).saturating_mul(1_024);
         let patience = Duration::from_millis(number("delivery.timeout.ms", 300_000) as u64);
-        Self::new(port, Room::new(records, bytes), Watch::new(interceptors), on_full, patience)
+        Self::new(port, Room::new(records, bytes), Watch::new(interceptors), elsewhere, on_full, patience)
     }
 }
 

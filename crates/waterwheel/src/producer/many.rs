@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 
+use super::Producer;
 use super::lot::{DeliveryFuture, Lot};
 use super::outcome::SendFailure;
 use super::record::ProducerRecord;
-use super::{Producer, with_valid_topic};
 use crate::client::{Parcel, Pull, SentAll};
 use crate::driver::outbound::{Answer, MOST_AT_ONCE};
 
@@ -90,8 +90,9 @@ impl Producer {
             return given;
         }
         let same_topic = |a: &ProducerRecord, b: &ProducerRecord| Arc::ptr_eq(&a.0.topic, &b.0.topic);
-        if records.chunk_by(same_topic).any(|run| with_valid_topic(run[0].clone()).is_err()) {
-            let (valid, refused): (Vec<_>, Vec<_>) = records.into_iter().map(with_valid_topic).partition(Result::is_ok);
+        if records.chunk_by(same_topic).any(|run| self.with_valid_topic(run[0].clone()).is_err()) {
+            let judged = records.into_iter().map(|record| self.with_valid_topic(record));
+            let (valid, refused): (Vec<_>, Vec<_>) = judged.partition(Result::is_ok);
             given.refused.extend(refused.into_iter().filter_map(Result::err));
             records = valid.into_iter().filter_map(Result::ok).collect();
         }

@@ -16,6 +16,7 @@ mod tests;
 mod trace;
 mod watch;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +30,12 @@ pub use many::StreamFailure;
 pub use outcome::{Delivered, SendFailure, SendStage};
 pub use record::ProducerRecord;
 pub use trace::TraceParent;
-pub use watch::{DeliveryReport, Interceptor, Reports};
+pub use watch::{DeliveryReport, Interceptor};
 
 use crate::client::{self, Pull, Source};
 use crate::config::names;
 use crate::driver::outbound::Outbound;
+use crate::subscription::Subscription;
 use intake::{Intake, Next};
 use room::{NoRoom, Room};
 use watch::Watch;
@@ -64,6 +66,8 @@ struct Shared {
     intake: Arc<Intake>,
     /// The same, for the port.
     source: Arc<dyn Source>,
+    /// Topics of other clusters.
+    elsewhere: HashSet<String>,
     on_full: OnFull,
     patience: Duration,
 }
@@ -76,13 +80,29 @@ const FEW: usize = 8;
 const CLOSING: Duration = Duration::from_millis(500);
 
 impl Producer {
-    fn new(port: Arc<dyn client::Producer>, room: Room, watch: Watch, on_full: OnFull, patience: Duration) -> Self {
+    fn new(
+        port: Arc<dyn client::Producer>,
+        room: Room,
+        watch: Watch,
+        elsewhere: HashSet<String>,
+        on_full: OnFull,
+        patience: Duration,
+    ) -> Self {
         let (room, watch) = (Arc::new(room), Arc::new(watch));
         let intake = Arc::new(Intake::new(room.clone(), watch.clone()));
         let source = intake.clone();
-        Self {
-            shared: Arc::new(Shared { outbound: Outbound::new(port), room, watch, intake, source, on_full, patience }),
+        let outbound = Outbound::new(port);
+        Self { shared: Arc::new(Shared { outbound, room, watch, intake, source, elsewhere, on_full, patience }) }
+    }
+
+    fn with_valid_topic(&self, record: ProducerRecord) -> Result<ProducerRecord, SendFailure> {
+        if let Err(error) = names::check_topic(record.topic()) {
+            return Err(SendFailure::bad_topic(record, &error.to_string()));
         }
+        if self.shared.elsewhere.contains(record.topic()) {
+            return Err(SendFailure::bad_topic(record, "is on another cluster: make a producer of Client::for_topic"));
+        }
+        Ok(record)
     }
 
     /// Sends a record and waits for its acknowledgement, at most the
@@ -106,9 +126,10 @@ impl Producer {
     ///
     /// Fails at once, and gives the record back, where the queue is full ([`SendStage::QueueFull`]: wait with
     /// [`ready`](Self::ready), or use [`enqueue_within`](Self::enqueue_within)), the producer is closed, the topic's name is
-    /// invalid or an interceptor panicked.
+    /// invalid or that of one on another cluster ([`Client::for_topic`](crate::Client::for_topic)), or an interceptor
+    /// panicked.
     pub fn enqueue(&self, record: ProducerRecord) -> Result<DeliveryFuture, SendFailure> {
-        let record = with_valid_topic(record)?;
+        let record = self.with_valid_topic(record)?;
         let bytes = record.size();
         match self.shared.room.take(bytes) {
             Ok(()) => {}
@@ -196,7 +217,7 @@ impl Producer {
 
     /// What becomes of every record sent from now on. Never holds the producer up: with more than 1,024 reports unread, the
     /// oldest are dropped and told as [`DeliveryReport::Missed`]. Records refused before they were queued are not told.
-    pub fn deliveries(&self) -> Reports {
+    pub fn deliveries(&self) -> Subscription<DeliveryReport> {
         self.shared.watch.reports()
     }
 
@@ -228,13 +249,6 @@ impl Drop for Shared {
 }
 
 /// The record, if its topic's name is one.
-fn with_valid_topic(record: ProducerRecord) -> Result<ProducerRecord, SendFailure> {
-    match names::check_topic(record.topic()) {
-        Ok(()) => Ok(record),
-        Err(error) => Err(SendFailure::bad_topic(record, &error.to_string())),
-    }
-}
-
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Producer({} unanswered)", self.queue_len())

@@ -124,6 +124,20 @@ fn a_send_after_close_is_an_error_and_what_was_sent_before_is_written() {
 }
 
 #[test]
+fn a_record_for_another_cluster_is_refused_and_given_back() {
+    in_memory(async |cluster, _| {
+        let client = Client::builder().topic_brokers("far", "other:9092").build_on(&cluster, 1).unwrap();
+        let producer = client.producer().unwrap();
+        let refused = producer.send(ProducerRecord::to("far").value("1")).await.unwrap_err();
+        assert!(refused.to_string().contains("is on another cluster"), "{refused}");
+        assert_eq!(value(&refused.into_record()), "1");
+        let refused = producer.send_all(vec![ProducerRecord::to("far").value("2"), record(3)]).await.unwrap_err();
+        assert_eq!(refused.into_iter().map(|f| value(&f.into_record())).collect::<Vec<_>>(), ["2"]);
+        client.for_topic("far").producer().unwrap();
+    });
+}
+
+#[test]
 fn flush_and_close_say_what_is_left_and_no_future_is_forgotten() {
     in_memory(async |_, client| {
         let producer = client.producer().unwrap();

@@ -2,20 +2,15 @@
 //!
 //! They are called with no lock held. One that panics harms its record at most.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
-use futures_util::Stream;
-use futures_util::stream::BoxStream;
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
 use super::outcome::{Delivered, SendFailure};
 use super::record::ProducerRecord;
+use crate::subscription::Subscription;
 
 /// Sees every record of a producer before it is sent and after it was answered. Several run in the order in which they were
 /// given to the builder.
@@ -36,7 +31,7 @@ pub trait Interceptor: Send + Sync + 'static {
     }
 }
 
-/// What became of a record, as a producer's [`Reports`] tell it.
+/// What became of a record, as [`Producer::deliveries`](crate::Producer::deliveries) tells it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DeliveryReport {
@@ -54,31 +49,6 @@ pub enum DeliveryReport {
         /// How many.
         reports: u64,
     },
-}
-
-/// The reports of a producer: a stream.
-pub struct Reports(BoxStream<'static, DeliveryReport>);
-
-impl Stream for Reports {
-    type Item = DeliveryReport;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<DeliveryReport>> {
-        self.0.as_mut().poll_next(cx)
-    }
-}
-
-impl Reports {
-    /// The next report; `None` once the producer, all its clones and all its unanswered records are gone. Dropping the
-    /// future loses nothing.
-    pub async fn next(&mut self) -> Option<DeliveryReport> {
-        std::future::poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
-    }
-}
-
-impl fmt::Debug for Reports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reports")
-    }
 }
 
 /// Reports kept for a slow reader.
@@ -111,15 +81,8 @@ impl Watch {
         self.panics.load(Ordering::Relaxed)
     }
 
-    pub(super) fn reports(&self) -> Reports {
-        let stream = futures_util::stream::unfold(self.reports.subscribe(), |mut reports| async move {
-            match reports.recv().await {
-                Ok(report) => Some((report, reports)),
-                Err(RecvError::Lagged(missed)) => Some((DeliveryReport::Missed { reports: missed }, reports)),
-                Err(RecvError::Closed) => None,
-            }
-        });
-        Reports(Box::pin(stream))
+    pub(super) fn reports(&self) -> Subscription<DeliveryReport> {
+        Subscription::new(self.reports.subscribe(), |reports| DeliveryReport::Missed { reports })
     }
 
     /// The record as the interceptors want it sent.

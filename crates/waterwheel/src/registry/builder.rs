@@ -111,7 +111,9 @@ impl RegistryBuilder {
                 return Err(ConfigError::new(key, "not an address of http or https").remedy("as http://localhost:8081"));
             };
             if host.as_str().contains('@') {
-                return Err(ConfigError::new(key, "credentials in the address").remedy("give them by basic_auth"));
+                return Err(
+                    ConfigError::new(key, "credentials in the address").remedy("give user and password apart from it")
+                );
             }
             if parsed.as_ref().is_some_and(|url| url.query().is_some()) {
                 return Err(ConfigError::new(key, "a query in the address").remedy("leave it out"));

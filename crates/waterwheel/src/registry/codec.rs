@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::error::{RegistryError, RegistryErrorKind};
 #[cfg(feature = "avro")]
 use super::format::AvroFormat;
-use super::format::{Reads, Writes};
+use super::format::{AnyFormat, Reads, Writes};
 use super::schema::{RegisteredSchema, SchemaText, SchemaType};
 use super::subject::{Part, SubjectStrategy};
 use super::wire::{self, Frame, SchemaId};
@@ -151,6 +151,14 @@ impl<T> RegistryCodec<T, AvroFormat> {
     }
 }
 
+impl<T> RegistryCodec<T, AnyFormat> {
+    /// Takes and writes by schemas of this type only. Default: any.
+    pub fn only(mut self, schema_type: SchemaType) -> Self {
+        self.format.only = Some(schema_type);
+        self
+    }
+}
+
 impl<T: Send + 'static, F: Reads<T>> RegistryCodec<T, F> {
     fn body(&self, record: &Record, bytes: &[u8]) -> Result<Decoding<T>, Failure> {
         let frame = Frame::of(bytes, record.header(self.part.schema_header())).map_err(Failure::undecodable)?;
@@ -202,13 +210,14 @@ impl<T, F: Writes<T>> RegistryCodec<T, F> {
 }
 
 fn unwritten(error: RegistryError) -> EncodeError {
-    match error.kind() {
+    let unwritten = match error.kind() {
         RegistryErrorKind::NotFound => {
             EncodeError::new(format!("{error}; register the schema, or let the codec do it by `auto_register`"))
         }
         _ if error.is_retriable() => EncodeError::retriable(error.to_string()),
         _ => EncodeError::new(error.to_string()),
-    }
+    };
+    unwritten.caused_by(error)
 }
 
 impl<T: Send + 'static, F: Reads<T>> Decoder<T> for RegistryCodec<T, F> {

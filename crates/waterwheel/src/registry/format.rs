@@ -49,7 +49,6 @@ fn other_type(expected: SchemaType) -> DecodeError {
     DecodeError::new(format!("of another schema type than {}", expected.as_str()))
 }
 
-#[cfg(any(feature = "avro", feature = "protobuf"))]
 fn not_written_by(expected: SchemaType) -> EncodeError {
     EncodeError::new(format!("the subject's schema is of another type than {}", expected.as_str()))
 }
@@ -159,7 +158,7 @@ impl<T: serde::de::DeserializeOwned> Reads<T> for JsonFormat {
 impl<T: serde::Serialize> Writes<T> for JsonFormat {
     fn write(&self, schema: &RegisteredSchema, _: Option<&str>, value: &T) -> Result<Payload, EncodeError> {
         if schema.schema_type() != SchemaType::Json {
-            return Err(EncodeError::new("the subject's schema is of another type than JSON"));
+            return Err(not_written_by(SchemaType::Json));
         }
         let bytes = serde_json::to_vec(value).map_err(|_| EncodeError::new("a value that JSON cannot hold"))?;
         Ok(Payload { bytes, indexes: None })
@@ -167,7 +166,17 @@ impl<T: serde::Serialize> Writes<T> for JsonFormat {
 }
 
 /// JSON of whatever the schema describes.
-pub struct AnyFormat;
+#[derive(Default)]
+pub struct AnyFormat {
+    pub(super) only: Option<SchemaType>,
+}
+
+impl AnyFormat {
+    /// The type that was asked for, where the schema is of another.
+    fn missed(&self, schema: &RegisteredSchema) -> Option<SchemaType> {
+        self.only.filter(|only| *only != schema.schema_type())
+    }
+}
 
 impl Format for AnyFormat {
     const TYPE: Option<SchemaType> = None;
@@ -179,12 +188,19 @@ impl Format for AnyFormat {
 
 impl Reads<Json> for AnyFormat {
     fn read(&self, schema: Option<&RegisteredSchema>, _: Option<&str>, frame: Frame<'_>) -> Result<Json, DecodeError> {
-        any_to_json(schema.ok_or_else(|| DecodeError::new("without its schema"))?, frame)
+        let schema = schema.ok_or_else(|| DecodeError::new("without its schema"))?;
+        match self.missed(schema) {
+            Some(expected) => Err(other_type(expected)),
+            None => any_to_json(schema, frame),
+        }
     }
 }
 
 impl Writes<Json> for AnyFormat {
     fn write(&self, schema: &RegisteredSchema, message: Option<&str>, json: &Json) -> Result<Payload, EncodeError> {
+        if let Some(expected) = self.missed(schema) {
+            return Err(not_written_by(expected));
+        }
         match &schema.parsed {
             #[cfg(feature = "avro")]
             Parsed::Avro(schema) => Ok(Payload { bytes: schema.encode_json(json)?, indexes: None }),

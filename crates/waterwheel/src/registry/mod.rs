@@ -137,7 +137,7 @@ impl Registry {
 
     /// JSON from and to whatever the schema says: Avro, Protobuf or JSON.
     pub fn any(&self) -> RegistryCodec<Json, AnyFormat> {
-        RegistryCodec::new(self.clone(), AnyFormat)
+        RegistryCodec::new(self.clone(), AnyFormat::default())
     }
 
     /// Decodes a key or value of any format into JSON. `header`: the value of the record's header that names the schema

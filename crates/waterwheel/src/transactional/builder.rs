@@ -66,7 +66,7 @@ impl TransactionalProducerBuilder {
             .transactions(&properties)
             .map_err(|e| TransactionFailure::of_configuration(Error::Kafka(e)))?;
         port.init(deadline).await?;
-        let records = Producer::over(port.producer(), &properties, Vec::new(), OnFull::Wait);
+        let records = Producer::over(port.producer(), &properties, self.client.elsewhere(), Vec::new(), OnFull::Wait);
         Ok(TransactionalProducer { port, records, id: self.id, timeout, left: Left::Nothing })
     }
 

@@ -1,15 +1,10 @@
 //! Handles: steering and watching a worker that runs.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::Stream;
-use futures_util::stream::BoxStream;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lifecycle::WorkerState;
 
@@ -20,6 +15,7 @@ use crate::events::Event;
 use crate::explain::{Explanation, Subject};
 use crate::health::{Cause, CheckKind, Health, Trouble};
 use crate::record::TopicPartition;
+use crate::subscription::Subscription;
 
 /// Steers and watches a worker. Cheap to clone; works before, while and after the worker runs.
 #[derive(Clone)]
@@ -121,16 +117,8 @@ impl WorkerHandle {
 
     /// Everything that happens from now on. Never holds the worker up: with more than 1,024 events unread, the oldest are
     /// dropped and told as [`Event::Missed`].
-    pub fn events(&self) -> Events {
-        let receiver = self.common.events.subscribe();
-        let stream = futures_util::stream::unfold(receiver, |mut receiver: broadcast::Receiver<Event>| async move {
-            match receiver.recv().await {
-                Ok(event) => Some((event, receiver)),
-                Err(RecvError::Lagged(events)) => Some((Event::Missed { events }, receiver)),
-                Err(RecvError::Closed) => None,
-            }
-        });
-        Events(Box::pin(stream))
+    pub fn events(&self) -> Subscription<Event> {
+        Subscription::new(self.common.events.subscribe(), |events| Event::Missed { events })
     }
 
     /// Every partition and every record in work, as they are now. `None` where the worker does not run or does not answer
@@ -281,24 +269,6 @@ impl WorkerHandle {
     }
 }
 
-/// A worker's events. See [`WorkerHandle::events`].
-pub struct Events(BoxStream<'static, Event>);
-
-impl Stream for Events {
-    type Item = Event;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.0.as_mut().poll_next(cx)
-    }
-}
-
-impl Events {
-    /// The next event; `None` once the worker and all its handles are gone. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<Event> {
-        std::future::poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
-    }
-}
-
 /// A worker as it is at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -338,7 +308,8 @@ pub struct PartitionStatus {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct HeadStatus {
-    /// For how long it has, known to an interval of [`commit_every`](crate::WorkerBuilder::commit_every).
+    /// For how long it has, known to an interval of [`commit_every`](crate::WorkerBuilder::commit_every); where transactions
+    /// commit, of [`check_every`](crate::WorkerBuilder::check_every).
     pub age: Duration,
     /// Its own time, in milliseconds since the Unix epoch; `None` where it has none or is not in memory.
     pub timestamp_ms: Option<i64>,

@@ -19,7 +19,7 @@ use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
 
 pub use batches::{BatchWorker, ReadyBatchWorker};
-pub use handle::{Events, HeadStatus, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
+pub use handle::{HeadStatus, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
 pub(crate) use life::Built;
 pub use transforms::{ExactlyOnce, ReadyTransformWorker, TransformWorker};
 use watching::Watching;

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use waterwheel::embedded::Cluster;
 use waterwheel::{
-    BatchHandler, BatchWorker, Client, Decode, Event, Events, Failure, Handler, Message, Producer, ProducerRecord,
-    Record, Report, RunError, Worker, WorkerBuilder, WorkerHandle, WorkerState,
+    BatchHandler, BatchWorker, Client, Decode, Event, Failure, Handler, Message, Producer, ProducerRecord, Record,
+    Report, RunError, Subscription, Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 
 /// No test takes longer; most end within a second.
@@ -86,7 +86,11 @@ pub(crate) fn eventually<'a>(what: &'a str, mut holds: impl FnMut() -> bool + 'a
 }
 
 /// The next event that `wanted` makes something of.
-pub(crate) async fn event<T>(events: &mut Events, what: &str, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+pub(crate) async fn event<T>(
+    events: &mut Subscription<Event>,
+    what: &str,
+    mut wanted: impl FnMut(Event) -> Option<T>,
+) -> T {
     let wait = async {
         loop {
             let event = events.next().await.expect("the worker still has handles");

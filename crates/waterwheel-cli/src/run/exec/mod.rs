@@ -12,15 +12,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use waterwheel::{Failure, Message, Raw};
+use waterwheel::{Failure, Message};
 
 use self::process::{Process, Wanted};
 use self::protocol::{Answer, Said};
 use self::roster::{Fate, Now, Order, Roster, Ticket};
+use crate::body::Shown;
 use crate::exit::{Exit, Failure as Ended};
-use crate::file::ValueSpec;
 use crate::program::is_program;
-use crate::records::{View, push_record};
+use crate::records::{JsonAs, View, push_record};
 
 /// What a record that could not be run waits before it asks for a process again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -35,7 +35,6 @@ pub(in crate::run) struct Pool(Arc<Shared>);
 struct Shared {
     worker: String,
     command: Vec<String>,
-    value: ValueSpec,
     timeout: Duration,
     /// Ids name the topic, too.
     several_topics: bool,
@@ -69,7 +68,6 @@ impl Pool {
         command: Vec<String>,
         processes: u32,
         timeout: Duration,
-        value: ValueSpec,
         several_topics: bool,
     ) -> Self {
         let processes = processes as usize;
@@ -84,7 +82,6 @@ impl Pool {
         Self(Arc::new(Shared {
             worker,
             command,
-            value,
             timeout,
             several_topics,
             began: Instant::now(),
@@ -94,7 +91,7 @@ impl Pool {
     }
 
     /// Has a process work on a record.
-    pub(in crate::run) async fn handle(self, message: Message<Raw>) -> Result<(), Failure> {
+    pub(in crate::run) async fn handle(self, message: Message<Shown>) -> Result<(), Failure> {
         let shared = &*self.0;
         let record = message.record();
         let id = if shared.several_topics {
@@ -103,7 +100,8 @@ impl Pool {
             format!("{}-{}", record.partition(), record.offset())
         };
         let mut line = Vec::with_capacity(256 + record.value().map_or(0, <[u8]>::len));
-        push_record(&mut line, &View::of(record), shared.value, Some((&id, message.attempt())));
+        let view = View::of(record).with_value(&message.body);
+        push_record(&mut line, &view, JsonAs::InPlace, Some((&id, message.attempt())));
         line.push(b'\n');
         let place = (record.topic_partition().topic.clone(), record.partition(), record.offset());
         let (teller, mut told) = oneshot::channel();

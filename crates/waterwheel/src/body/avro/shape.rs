@@ -1,7 +1,8 @@
 //! How data of a schema lies in its bytes, to check them before they are decoded.
 //!
 //! apache-avro takes data that ends early for nulls, allocates what a count says (up to 512 MiB) before it reads on, and
-//! follows a recursive schema as deep as the data goes. The walk here allocates nothing and goes 128 deep.
+//! follows a recursive schema as deep as the data goes. The walk here allocates nothing and goes 128 deep: by a plan
+//! of the schema in which names are places, and what holds no values stands where it is held.
 
 use std::collections::HashMap;
 
@@ -18,78 +19,80 @@ const DEEPEST: u32 = 128;
 const SPARE_ITEMS: usize = 1024;
 
 pub(super) struct Shape {
-    /// The root is the first.
+    root: Step,
     nodes: Vec<Node>,
 }
 
-enum Node {
+/// What comes next in the bytes.
+#[derive(Clone, Copy)]
+enum Step {
     Fixed(usize),
     /// An `int` or `long`.
     Varint,
     /// A length, and so many bytes.
     Sized,
-    Array(usize),
-    Map(usize),
-    Union(Vec<usize>),
-    Record(Vec<usize>),
+    /// Values within a value: the place of its node.
+    Within(usize),
 }
+
+enum Node {
+    Array(Step),
+    Map(Step),
+    Union(Vec<Step>),
+    /// Its fields; those of fixed sizes that follow each other are one step.
+    Record(Vec<Step>),
+}
+
+/// What is wrong with the data.
+struct Fault(&'static str);
 
 impl Shape {
     pub(super) fn of(schema: &Schema) -> Result<Self, ConfigError> {
         let mut building = Building { nodes: Vec::new(), names: HashMap::new() };
-        building.add(schema, None)?;
-        Ok(Self { nodes: building.nodes })
+        let root = building.add(schema, None)?;
+        Ok(Self { root, nodes: building.nodes })
     }
 
     /// Whether the bytes are a datum of the schema, from the first to the last.
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), DecodeError> {
-        let mut walk = Walk { shape: self, bytes, at: 0, items: bytes.len() + SPARE_ITEMS };
-        walk.pass(0, 0)?;
-        if walk.at == bytes.len() { Ok(()) } else { Err(walk.wrong("goes on behind its end")) }
+        let mut walk = Walk { nodes: &self.nodes, rest: bytes, items: bytes.len() + SPARE_ITEMS };
+        let passed = walk.step(self.root, 0);
+        let whole = passed.and_then(|()| walk.rest.is_empty().then_some(()).ok_or(Fault("goes on behind its end")));
+        whole.map_err(|Fault(what)| {
+            DecodeError::new(format!("Avro data that {what}, at byte {}", bytes.len() - walk.rest.len()))
+        })
     }
 }
 
 struct Building {
     nodes: Vec<Node>,
-    names: HashMap<Name, usize>,
+    names: HashMap<Name, Step>,
 }
 
 impl Building {
-    /// The place of the schema's node; `namespace`: of the record around it.
-    fn add(&mut self, schema: &Schema, namespace: Option<&str>) -> Result<usize, ConfigError> {
+    /// The way to pass the schema's data; `namespace`: of the record around it.
+    fn add(&mut self, schema: &Schema, namespace: Option<&str>) -> Result<Step, ConfigError> {
         if let Schema::Ref { name } = schema {
             let name = name.fully_qualified_name(namespace);
             let known = self.names.get(name.as_ref()).copied();
             return known.ok_or_else(|| ConfigError::new("schema", format!("the Avro type {name} is not defined")));
         }
-        let place = self.nodes.len();
-        self.nodes.push(Node::Fixed(0));
         let name = schema.name().map(|name| name.fully_qualified_name(namespace).into_owned());
-        if let Some(name) = &name {
-            self.names.insert(name.clone(), place);
-        }
-        let node = match schema {
-            Schema::Null => Node::Fixed(0),
-            Schema::Boolean => Node::Fixed(1),
-            Schema::Float => Node::Fixed(4),
-            Schema::Double => Node::Fixed(8),
-            Schema::Duration(_) => Node::Fixed(12),
-            Schema::Fixed(fixed) | Schema::Uuid(UuidSchema::Fixed(fixed)) => Node::Fixed(fixed.size),
+        let step = match schema {
+            Schema::Null => Step::Fixed(0),
+            Schema::Boolean => Step::Fixed(1),
+            Schema::Float => Step::Fixed(4),
+            Schema::Double => Step::Fixed(8),
+            Schema::Duration(_) => Step::Fixed(12),
+            Schema::Fixed(fixed) | Schema::Uuid(UuidSchema::Fixed(fixed)) => Step::Fixed(fixed.size),
             Schema::Decimal(decimal) => match &decimal.inner {
-                InnerDecimalSchema::Fixed(fixed) => Node::Fixed(fixed.size),
-                InnerDecimalSchema::Bytes => Node::Sized,
+                InnerDecimalSchema::Fixed(fixed) => Step::Fixed(fixed.size),
+                InnerDecimalSchema::Bytes => Step::Sized,
             },
             Schema::Bytes
             | Schema::String
             | Schema::BigDecimal
-            | Schema::Uuid(UuidSchema::String | UuidSchema::Bytes) => Node::Sized,
-            Schema::Array(array) => Node::Array(self.add(&array.items, namespace)?),
-            Schema::Map(map) => Node::Map(self.add(&map.types, namespace)?),
-            Schema::Union(union) => Node::Union(self.add_all(union.variants(), namespace)?),
-            Schema::Record(record) => {
-                let inside = name.as_ref().and_then(Name::namespace);
-                Node::Record(self.add_all(record.fields.iter().map(|field| &field.schema), inside)?)
-            }
+            | Schema::Uuid(UuidSchema::String | UuidSchema::Bytes) => Step::Sized,
             Schema::Int
             | Schema::Long
             | Schema::Enum(_)
@@ -102,58 +105,90 @@ impl Building {
             | Schema::LocalTimestampMillis
             | Schema::LocalTimestampMicros
             | Schema::LocalTimestampNanos
-            | Schema::Ref { .. } => Node::Varint,
+            | Schema::Ref { .. } => Step::Varint,
+            Schema::Array(array) => {
+                let item = self.add(&array.items, namespace)?;
+                self.within(Node::Array(item))
+            }
+            Schema::Map(map) => {
+                let value = self.add(&map.types, namespace)?;
+                self.within(Node::Map(value))
+            }
+            Schema::Union(union) => {
+                let branches = union.variants().iter().map(|branch| self.add(branch, namespace));
+                let branches = branches.collect::<Result<_, _>>()?;
+                self.within(Node::Union(branches))
+            }
+            Schema::Record(record) => {
+                // Its place is there before its fields, which may name it.
+                let place = self.nodes.len();
+                let step = self.within(Node::Record(Vec::new()));
+                if let Some(name) = &name {
+                    self.names.insert(name.clone(), step);
+                }
+                let inside = name.as_ref().and_then(Name::namespace);
+                let mut steps = Vec::with_capacity(record.fields.len());
+                for field in &record.fields {
+                    match (steps.last_mut(), self.add(&field.schema, inside)?) {
+                        (Some(Step::Fixed(before)), Step::Fixed(size)) => *before = before.saturating_add(size),
+                        (_, step) => steps.push(step),
+                    }
+                }
+                self.nodes[place] = Node::Record(steps);
+                step
+            }
         };
-        self.nodes[place] = node;
-        Ok(place)
+        if let Some(name) = name {
+            self.names.insert(name, step);
+        }
+        Ok(step)
     }
 
-    fn add_all<'a>(
-        &mut self,
-        schemas: impl IntoIterator<Item = &'a Schema>,
-        namespace: Option<&str>,
-    ) -> Result<Vec<usize>, ConfigError> {
-        schemas.into_iter().map(|schema| self.add(schema, namespace)).collect()
+    fn within(&mut self, node: Node) -> Step {
+        self.nodes.push(node);
+        Step::Within(self.nodes.len() - 1)
     }
 }
 
 struct Walk<'a> {
-    shape: &'a Shape,
-    bytes: &'a [u8],
-    at: usize,
+    nodes: &'a [Node],
+    rest: &'a [u8],
     /// How many more items arrays and maps may have.
     items: usize,
 }
 
 impl Walk<'_> {
-    fn wrong(&self, what: &str) -> DecodeError {
-        DecodeError::new(format!("Avro data that {what}, at byte {}", self.at))
+    /// `depth`: how many values are around it.
+    #[inline]
+    fn step(&mut self, step: Step, depth: u32) -> Result<(), Fault> {
+        match step {
+            Step::Fixed(size) => self.skip(size),
+            Step::Varint => self.varint().map(drop),
+            Step::Sized => self.sized(),
+            Step::Within(node) => self.enter(node, depth),
+        }
     }
 
-    fn pass(&mut self, node: usize, depth: u32) -> Result<(), DecodeError> {
-        if depth > DEEPEST {
-            return Err(self.wrong("is nested too deep"));
+    fn enter(&mut self, node: usize, depth: u32) -> Result<(), Fault> {
+        if depth >= DEEPEST {
+            return Err(Fault("is nested too deep"));
         }
-        let shape = self.shape;
-        match &shape.nodes[node] {
-            Node::Fixed(size) => self.skip(*size),
-            Node::Varint => self.varint().map(drop),
-            Node::Sized => self.sized(),
-            Node::Record(fields) => fields.iter().try_for_each(|field| self.pass(*field, depth + 1)),
+        let depth = depth + 1;
+        match &self.nodes[node] {
+            Node::Record(fields) => fields.iter().try_for_each(|field| self.step(*field, depth)),
             Node::Union(branches) => {
                 let branch = usize::try_from(self.varint()?).ok().and_then(|index| branches.get(index));
-                let branch = branch.ok_or_else(|| self.wrong("names a branch that its union has not got"))?;
-                self.pass(*branch, depth + 1)
+                self.step(*branch.ok_or(Fault("names a branch that its union has not got"))?, depth)
             }
-            Node::Array(item) => self.blocks(|walk| walk.pass(*item, depth + 1)),
+            Node::Array(item) => self.blocks(|walk| walk.step(*item, depth)),
             Node::Map(value) => self.blocks(|walk| {
                 walk.sized()?;
-                walk.pass(*value, depth + 1)
+                walk.step(*value, depth)
             }),
         }
     }
 
-    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), DecodeError>) -> Result<(), DecodeError> {
+    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
         loop {
             let count = self.varint()?;
             if count == 0 {
@@ -164,37 +199,52 @@ impl Walk<'_> {
                 self.varint()?;
             }
             let left = usize::try_from(count.unsigned_abs()).ok().and_then(|count| self.items.checked_sub(count));
-            self.items = left.ok_or_else(|| self.wrong("counts more items than it has bytes"))?;
+            self.items = left.ok_or(Fault("counts more items than it has bytes"))?;
             for _ in 0..count.unsigned_abs() {
                 item(self)?;
             }
         }
     }
 
-    fn sized(&mut self) -> Result<(), DecodeError> {
-        let size = usize::try_from(self.varint()?).map_err(|_| self.wrong("has a length below zero"))?;
+    #[inline]
+    fn sized(&mut self) -> Result<(), Fault> {
+        let size = usize::try_from(self.varint()?).map_err(|_| Fault("has a length below zero"))?;
         self.skip(size)
     }
 
-    fn skip(&mut self, size: usize) -> Result<(), DecodeError> {
-        if size > self.bytes.len() - self.at {
-            return Err(self.wrong("ends too early"));
-        }
-        self.at += size;
+    #[inline]
+    fn skip(&mut self, size: usize) -> Result<(), Fault> {
+        self.rest = self.rest.get(size..).ok_or(Fault("ends too early"))?;
         Ok(())
     }
 
-    /// A zigzag number of at most ten bytes.
-    fn varint(&mut self) -> Result<i64, DecodeError> {
+    /// A zigzag number; most are lengths and branches, and have one byte.
+    #[inline]
+    fn varint(&mut self) -> Result<i64, Fault> {
+        match self.rest.split_first() {
+            Some((&byte, rest)) if byte < 0x80 => {
+                self.rest = rest;
+                Ok(zigzag(u64::from(byte)))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    /// One of at most ten bytes.
+    #[cold]
+    fn long_varint(&mut self) -> Result<i64, Fault> {
         let mut number = 0_u64;
-        for (place, byte) in self.bytes[self.at..].iter().take(10).enumerate() {
+        for (place, byte) in self.rest.iter().take(10).enumerate() {
             number |= u64::from(byte & 0x7f) << (7 * place);
             if byte & 0x80 == 0 {
-                self.at += place + 1;
-                return Ok((number >> 1) as i64 ^ -((number & 1) as i64));
+                self.rest = &self.rest[place + 1..];
+                return Ok(zigzag(number));
             }
         }
-        let what = if self.bytes.len() - self.at < 10 { "ends too early" } else { "has a number beyond 64 bits" };
-        Err(self.wrong(what))
+        Err(Fault(if self.rest.len() < 10 { "ends too early" } else { "has a number beyond 64 bits" }))
     }
+}
+
+fn zigzag(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
 }
