@@ -52,7 +52,7 @@ struct Begun {
 
 impl Watch {
     /// An attempt begins, at the first of these messages and the others.
-    fn begin<T>(self: &Arc<Self>, messages: &[Message<T>]) -> Option<Box<Begun>> {
+    fn begin<T>(self: &Arc<Self>, messages: &[Message<T>]) -> Option<Begun> {
         let message = messages.first()?;
         let place = AttemptPlace {
             partition: message.topic_partition().clone(),
@@ -66,7 +66,7 @@ impl Watch {
         if let Some(hooks) = &self.hooks {
             hooks.tell(Moment::Before(place.clone()));
         }
-        Some(Box::new(Begun { watch: self.clone(), place, at: self.clock.now(), span, outcome: None }))
+        Some(Begun { watch: self.clone(), place, at: self.clock.now(), span, outcome: None })
     }
 }
 
@@ -141,7 +141,7 @@ impl<T: Decode, A: Attempts<T>> Attempts<T> for Watched<A> {
     #[inline]
     fn attempt(&self, message: Message<T>) -> Self::Future {
         let begun = self.watch.as_ref().and_then(|watch| watch.begin(std::slice::from_ref(&message)));
-        WatchedAttempt { inner: within(begun.as_deref(), || self.inner.attempt(message)), begun }
+        WatchedAttempt::new(begun, || self.inner.attempt(message))
     }
 }
 
@@ -152,21 +152,50 @@ pub(crate) fn watched_batch<T, F>(
     handle: impl FnOnce(Batch<T>) -> F,
 ) -> WatchedAttempt<F> {
     let begun = watch.and_then(|watch| watch.begin(&batch));
-    WatchedAttempt { inner: within(begun.as_deref(), || handle(batch)), begun }
+    WatchedAttempt::new(begun, || handle(batch))
 }
 
 /// Does something while the attempt's span is the current one.
-fn within<T>(begun: Option<&Begun>, act: impl FnOnce() -> T) -> T {
-    let _current = begun.and_then(|begun| begun.span.as_ref()).map(Span::enter);
+fn within<T>(begun: &Begun, act: impl FnOnce() -> T) -> T {
+    let _current = begun.span.as_ref().map(Span::enter);
     act()
 }
 
 pin_project! {
+    /// An attempt's future, as it is where nobody looks on: then it takes no more room than that, since the future's own
+    /// states tell which it is. (A pointer beside it would be a twelfth of what a record in work takes.)
+    #[project = Attempted]
+    pub(crate) enum WatchedAttempt<F> {
+        Bare {
+            #[pin]
+            inner: F,
+        },
+        Seen {
+            seen: Pin<Box<SeenAttempt<F>>>,
+        },
+    }
+}
+
+pin_project! {
     /// An attempt's future, and who looks on at it.
-    pub(crate) struct WatchedAttempt<F> {
+    pub(crate) struct SeenAttempt<F> {
         #[pin]
         inner: F,
-        begun: Option<Box<Begun>>,
+        begun: Option<Begun>,
+    }
+}
+
+impl<F> WatchedAttempt<F> {
+    /// Always inlined: a future that nobody looks on at is made where it stays.
+    #[inline(always)]
+    fn new(begun: Option<Begun>, make: impl FnOnce() -> F) -> Self {
+        match begun {
+            None => Self::Bare { inner: make() },
+            Some(begun) => {
+                let inner = within(&begun, make);
+                Self::Seen { seen: Box::pin(SeenAttempt { inner, begun: Some(begun) }) }
+            }
+        }
     }
 }
 
@@ -175,10 +204,21 @@ impl<F: Future<Output: Told>> Future for WatchedAttempt<F> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project() {
+            Attempted::Bare { inner } => inner.poll(cx),
+            Attempted::Seen { seen } => seen.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<F: Future<Output: Told>> Future for SeenAttempt<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let Some(mut begun) = this.begun.take() else { return this.inner.poll(cx) };
-        // Taken out meanwhile, so that a panic drops it.
-        match within(Some(&begun), || this.inner.poll(cx)) {
+        // Taken out meanwhile, so that a panic drops it. It is there until the end.
+        let Some(mut begun) = this.begun.take() else { return Poll::Pending };
+        match within(&begun, || this.inner.poll(cx)) {
             Poll::Ready(mut told) => {
                 begun.outcome = Some(told.outcome());
                 if let Some(traceparent) = begun.span.as_ref().and_then(Span::traceparent) {
@@ -191,5 +231,27 @@ impl<F: Future<Output: Told>> Future for WatchedAttempt<F> {
                 Poll::Pending
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::Raw;
+    use crate::driver::attempt::Handling;
+
+    fn sizes<A: Attempts<Raw>>(_: &A) -> [usize; 2] {
+        [size_of::<A::Future>(), size_of::<<Watched<A> as Attempts<Raw>>::Future>()]
+    }
+
+    #[test]
+    fn an_attempt_takes_no_more_room_for_that_it_may_be_looked_on_at() {
+        let waits = |message: Message<Raw>| async move {
+            tokio::task::yield_now().await;
+            drop(message);
+            Ok::<_, Failure>(())
+        };
+        let [alone, watched] = sizes(&Handling(waits));
+        assert_eq!(watched, alone);
     }
 }

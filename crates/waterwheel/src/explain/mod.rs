@@ -136,7 +136,8 @@ pub struct HeadExplanation {
     /// How it stands with it.
     pub record: RecordExplanation,
     /// For how long it has held the commit, known to an interval of
-    /// [`commit_every`](crate::WorkerBuilder::commit_every).
+    /// [`commit_every`](crate::WorkerBuilder::commit_every); where transactions commit, of
+    /// [`check_every`](crate::WorkerBuilder::check_every).
     pub age: Duration,
 }
 

@@ -311,7 +311,8 @@ pub struct PartitionStatus {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct HeadStatus {
-    /// For how long it has, known to an interval of [`commit_every`](crate::WorkerBuilder::commit_every).
+    /// For how long it has, known to an interval of [`commit_every`](crate::WorkerBuilder::commit_every); where transactions
+    /// commit, of [`check_every`](crate::WorkerBuilder::check_every).
     pub age: Duration,
     /// Its own time, in milliseconds since the Unix epoch; `None` where it has none or is not in memory.
     pub timestamp_ms: Option<i64>,

@@ -4,10 +4,14 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
 use serde::Deserialize;
 use tracing_subscriber::fmt::MakeWriter;
 use waterwheel::config::{Secret, Security};
-use waterwheel::{Client, DeadLetter, Event, Failure, Json, Message, ProducerRecord, Raw, Retry};
+use waterwheel::{
+    AttemptEnd, Client, DeadLetter, Event, Failure, Hook, Json, Message, ProducerRecord, Raw, Retry, Spans, Subject,
+    WorkerHandle,
+};
 
 use crate::support::{boxed, cluster, event, eventually, run, send, start, topic, unique};
 
@@ -30,6 +34,19 @@ impl<'a> MakeWriter<'a> for Buffer {
 
     fn make_writer(&'a self) -> Self {
         self.clone()
+    }
+}
+
+/// Prints all that a hook is told of attempts and events.
+struct Prints(Box<dyn Fn(String) + Send + Sync>);
+
+impl Hook for Prints {
+    async fn after_attempt(&self, _: &WorkerHandle, end: AttemptEnd) {
+        (self.0)(format!("{end:?}"));
+    }
+
+    async fn event(&self, _: &WorkerHandle, event: Event) {
+        (self.0)(format!("{event:?}"));
     }
 }
 
@@ -67,13 +84,19 @@ fn no_credential_key_value_or_header_appears_in_any_log_error_event_or_debug_pri
             printing(format!("{failure:?} {:?}", failure.class()));
             async move { Err::<(), _>(failure) }
         };
-        let worker = client.worker(&group).topic(&topic).retry(Retry::fixed(Duration::from_millis(1)).attempts(2));
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let worker = client.worker(&group).spans(Spans::new(&provider)).hook(Prints(Box::new(print.clone())));
+        let worker = worker.topic(&topic).retry(Retry::fixed(Duration::from_millis(1)).attempts(2));
         let worker = worker.dead_letter(DeadLetter::topic(&letters)).handler(boxed(handler)).build().unwrap();
         print(format!("{client:?}"));
         let mut events = worker.handle().events();
         let running = start(worker);
         eventually("three dead letters", || running.handle.counts().dead_lettered == 3).await;
         print(format!("{:?} {:?}", running.handle.snapshot().await, running.handle.health().await));
+        let key = Subject::Key { topic: topic.clone(), partition: None, key: b"cnry-key-1".to_vec() };
+        let why = running.handle.explain(key.clone()).await.unwrap();
+        print(format!("{key:?} {why:?} {why} {}", serde_json::to_string(&why).unwrap()));
         let mut lettered = 0;
         while lettered < 3 {
             event(&mut events, "an event", |e| {
@@ -84,6 +107,9 @@ fn no_credential_key_value_or_header_appears_in_any_log_error_event_or_debug_pri
             .await;
         }
         print(format!("{:?}", running.stop().await));
+        let spans = exporter.get_finished_spans().unwrap();
+        assert!(spans.len() >= 5, "two attempts and three letters: {}", spans.len());
+        print(format!("{spans:?}"));
 
         // A handler that stops the worker: the error that ends it.
         let stops = client.worker(unique("group")).topic(&topic);
