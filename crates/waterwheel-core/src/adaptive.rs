@@ -156,7 +156,10 @@ impl Sample {
 enum Phase {
     Seeking,
     /// Held low; whether by halves before, and how long an attempt took then.
-    Measuring { back_to: usize, before: Option<f64> },
+    Measuring {
+        back_to: usize,
+        before: Option<f64>,
+    },
 }
 
 /// A limit that moves.

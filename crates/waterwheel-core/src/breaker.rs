@@ -172,6 +172,7 @@ pub struct Circuit {
     trial: u32,
     /// Times in a row that it opened without having closed.
     opened: u32,
+    changes: u64,
 }
 
 /// Ends within a part of the window.
@@ -186,7 +187,7 @@ impl Circuit {
     /// A closed one.
     pub fn new(settings: Breaker, now: Now) -> Self {
         let (phase, window) = (Phase::Closed { since: now }, VecDeque::new());
-        Self { settings, phase, run: 0, window, trial: 0, opened: 0 }
+        Self { settings, phase, run: 0, window, trial: 0, opened: 0, changes: 0 }
     }
 
     /// What it lets through.
@@ -196,6 +197,11 @@ impl Circuit {
             Phase::Open { .. } => BreakerState::Open,
             Phase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
+    }
+
+    /// How often its state changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// When probes are let through, while it is open.
@@ -214,6 +220,7 @@ impl Circuit {
             }
             self.trial = self.trial.wrapping_add(1);
             self.phase = Phase::HalfOpen { left: self.settings.probes, succeeded: 0 };
+            self.changes += 1;
         }
         match self.phase {
             Phase::HalfOpen { left: 0, .. } => Pass::Later,
@@ -242,6 +249,7 @@ impl Circuit {
                 *succeeded += 1;
                 if *succeeded >= self.settings.probes {
                     self.phase = Phase::Closed { since: now };
+                    self.changes += 1;
                     (self.run, self.opened) = (0, 0);
                     self.window.clear();
                 }
@@ -280,7 +288,7 @@ impl Circuit {
     fn open(&mut self, now: Now) {
         let longest = self.settings.at_most.unwrap_or(self.settings.open_for);
         let time = self.settings.open_for.saturating_mul(1 << self.opened.min(31)).min(longest);
-        self.opened += 1;
+        (self.opened, self.changes) = (self.opened + 1, self.changes + 1);
         self.phase = Phase::Open { until: now + time };
         self.run = 0;
         self.window.clear();

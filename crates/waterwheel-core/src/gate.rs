@@ -38,6 +38,8 @@ pub struct Leave {
     pub bytes: u64,
     /// They are a breaker's probes.
     pub trial: Option<Trial>,
+    /// It is good while this is the gate's [`stamp`](Gate::stamp).
+    pub stamp: u64,
 }
 
 /// What a shard that asks is told.
@@ -117,7 +119,7 @@ impl Gate {
         if let (Some(circuit), Some(_)) = (&mut self.circuit, trial) {
             circuit.probe(starts);
         }
-        Answer::Go(Leave { starts, bytes, trial })
+        Answer::Go(Leave { starts, bytes, trial, stamp: self.stamp() })
     }
 
     /// A shard has started that many records, of so many bytes.
@@ -131,6 +133,18 @@ impl Gate {
         }
         if let (Some(circuit), Some(trial)) = (&mut self.circuit, leave.trial) {
             (0..left).for_each(|_| circuit.probed(trial, Verdict::Nothing, now));
+        }
+    }
+
+    /// Changes with the breaker: leave that was given before is good no more.
+    pub fn stamp(&self) -> u64 {
+        self.circuit.as_ref().map_or(0, Circuit::changes)
+    }
+
+    /// A shard that lacks something else asks again at once: it stays the first in the queue.
+    pub fn stay_first(&mut self, shard: usize) {
+        if !self.waiting.contains(&shard) {
+            self.waiting.push_front(shard);
         }
     }
 

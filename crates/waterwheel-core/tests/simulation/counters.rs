@@ -74,6 +74,10 @@ sometimes! {
     NotRun: "record not run, behind one of its key that failed in its batch",
     GatheredDropped: "partition leaves while records of it are gathered",
     BatchCutInPart: "batch of which a part was cut off",
+    // ---- the gate before starts
+    BreakerOpened: "breaker opened",
+    BreakerClosed: "breaker closed by its probes",
+    HeldForRate: "start held for the rate",
     // ---- dead letters
     LetterRetried: "dead letter retried",
     LetterWhileRevoking: "dead letter under way at a revocation",

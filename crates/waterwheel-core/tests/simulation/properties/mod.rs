@@ -1,4 +1,4 @@
-//! The properties P1 to P16, and the reference by which they are judged: plain sets of what happened, which share no code
+//! The properties P1 to P17, and the reference by which they are judged: plain sets of what happened, which share no code
 //! with the core.
 //!
 //! | | holds | judged in |
@@ -19,6 +19,7 @@
 //! | P14 | ... and no lag, queue or timer is left | `rest` |
 //! | P15 | what was finished comes again only where a death, a cut drain or a cut map explains it | `start`, `point` |
 //! | P16 | a stop ends in time, with nothing held | `rest` |
+//! | P17 | nothing starts while a breaker is open, no more probes than are allowed, nothing beyond a rate | `world/gate` |
 //!
 //! (P9 and P13 speak of a caught-up signal; the core has none yet, so they are judged by the position it would go by.)
 //! I3, I4 and R2 name what the invariants and promises of `ARCHITECTURE.md` add.
