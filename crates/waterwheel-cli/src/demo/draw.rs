@@ -235,6 +235,8 @@ fn held(row: &PartitionRow) -> &'static str {
         Some(HoldReason::Paused) => "paused",
         Some(HoldReason::Lease) => "no coordinator",
         Some(HoldReason::MapFull) => "commit map full",
+        Some(HoldReason::Breaker) => "breaker open",
+        Some(HoldReason::RateLimit) => "rate limit",
         None if row.owner.is_none() => "moves",
         None => "",
     }

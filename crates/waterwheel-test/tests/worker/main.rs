@@ -7,6 +7,7 @@ mod exactly_once;
 mod exactly_once_storms;
 mod faults;
 mod kit;
+mod limits;
 mod lives;
 mod seeds;
 mod storms;

@@ -48,6 +48,7 @@ impl<H: Handler<Raw>> LoneShard<H> {
             execution: Execution::Inline,
             on_drain_deadline: OnDrainDeadline::Cancel,
             witness: None,
+            gate: None,
         });
         let fetchable = Fetchable::default();
         let inbox = Mailbox::new();

@@ -6,6 +6,7 @@
 
 pub(crate) mod batches;
 pub(crate) mod deliveries;
+mod gated;
 pub(crate) mod handlers;
 mod letters;
 mod starts;
@@ -27,9 +28,11 @@ use waterwheel_core::engine::{
 };
 use waterwheel_core::{Epoch, Now, PartitionId};
 
+use self::gated::Gated;
 use self::transactor::Transactor;
 use super::attempt::{Done, Ending, Output};
 use super::clock::Clock;
+use super::gate::Gate;
 use super::mailbox::Mailbox;
 use super::outbound::{Letterbox, Sent};
 use super::pool::Pool;
@@ -146,15 +149,17 @@ pub(crate) struct Common {
     pub(crate) execution: Execution,
     pub(crate) on_drain_deadline: OnDrainDeadline,
     pub(crate) witness: Option<Arc<dyn Witness>>,
+    /// What holds starts back; `None` where nothing does.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
 impl Common {
     /// The same with credits of its own, for another session.
     pub(crate) fn with(&self, pool: Pool) -> Self {
-        let (tally, witness) = (self.tally.clone(), self.witness.clone());
+        let (tally, witness, gate) = (self.tally.clone(), self.witness.clone(), self.gate.clone());
         let (events, notifications) = (self.events.clone(), self.notifications.clone());
         let (clock, execution, on_drain_deadline) = (self.clock, self.execution, self.on_drain_deadline);
-        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness }
+        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness, gate }
     }
 }
 
@@ -246,6 +251,8 @@ pub(crate) struct Shard<W: Work> {
     dead_letters: Option<(Writer, Option<Arc<Letterbox>>)>,
     /// Where its attempts make records, and it commits by itself.
     transactor: Option<Box<Transactor>>,
+    /// What holds its starts back, if anything does.
+    gated: Option<Box<Gated>>,
     sends: FuturesUnordered<BoxFuture<'static, (SlotId, (Sent, u16))>>,
     /// A send was added that was not polled yet, and so wakes nobody.
     unpolled: bool,
@@ -286,6 +293,7 @@ impl<W: Work> Shard<W> {
             ended: false,
             dead_letters,
             transactor,
+            gated: common.gate.clone().map(|gate| Box::new(Gated::new(gate, number))),
             sends: FuturesUnordered::new(),
             assignments: HashMap::new(),
             counts: Counts::default(),
@@ -358,7 +366,11 @@ impl<W: Work> Shard<W> {
                 ToShard::View(answer) => {
                     let parked = self.notes.iter().flatten();
                     let parked = parked.filter(|(slot, n)| n.parked && self.engine.history(*slot).is_some()).count();
-                    let view = View { partitions: self.engine.views(now), in_work: self.engine.in_work(now), parked };
+                    let mut partitions = self.engine.views(now);
+                    if let Some(reason) = self.gated.as_ref().and_then(|gated| gated.holds()) {
+                        partitions.iter_mut().for_each(|p| p.held = p.held.or(Some(reason)));
+                    }
+                    let view = View { partitions, in_work: self.engine.in_work(now), parked };
                     // Whoever asked may have gone.
                     let _ = answer.send(view);
                 }
@@ -563,7 +575,9 @@ impl<W: Work> Shard<W> {
     /// Sees to it that the task is woken when the engine's next timer is due. Whether it is due already.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let of_transactor = self.transactor.as_ref().and_then(|t| t.next_timer());
-        let Some(at) = self.engine.next_timer().into_iter().chain(of_transactor).min() else { return false };
+        let of_gate = self.gated.as_ref().and_then(|gated| gated.wakes_at());
+        let timers = self.engine.next_timer().into_iter().chain(of_transactor).chain(of_gate);
+        let Some(at) = timers.min() else { return false };
         if self.sleeps_until != Some(at) {
             self.sleeps_until = Some(at);
             let deadline = tokio::time::Instant::from_std(self.common.clock.instant(at));
@@ -572,6 +586,9 @@ impl<W: Work> Shard<W> {
         let due = self.sleep.as_mut().poll(cx).is_ready();
         if due {
             self.sleeps_until = None;
+            if let Some(gated) = &mut self.gated {
+                gated.woken(at);
+            }
         }
         due
     }
@@ -600,7 +617,7 @@ impl<W: Work> Future for Shard<W> {
                 // what it was just granted: shards would pass that on to each other for ever.
                 this.yield_credits();
             }
-            let more = this.start_some();
+            let more = this.start_some(cx);
             this.act();
             let more = this.serve_transactor(cx) || more;
             if more {
@@ -616,6 +633,7 @@ impl<W: Work> Future for Shard<W> {
             if more || this.engine.stalled(this.now()) || this.poll_timer(cx) {
                 continue;
             }
+            this.make_way();
             this.common.pool.give(this.engine.surrender_credits());
             this.flush_counts();
             return Poll::Pending;

@@ -65,4 +65,6 @@ tally! {
     revoked,
     /// Partitions lost.
     lost,
+    /// Times that the circuit breaker opened.
+    breaker_opened,
 }

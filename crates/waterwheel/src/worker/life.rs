@@ -15,6 +15,7 @@ use crate::config::ConfigError;
 use crate::connection::Client;
 use crate::driver::clock::{Clock, wall_ms};
 use crate::driver::coordinator::{Ask, Wishes};
+use crate::driver::gate::Gate;
 use crate::driver::pool::Pool;
 use crate::driver::shard::{Common, Work};
 use crate::error::{Error, KafkaError};
@@ -53,15 +54,19 @@ impl Built {
         let properties = builder.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = builder.shards.unwrap_or(cores).min(builder.concurrency);
+        let clock = Clock::start(builder.client.backend().time());
+        let (tally, events) = (Arc::default(), broadcast::Sender::new(EVENTS));
+        let gate = Gate::new(&builder.policies, &events, &tally, clock.now());
         let common = Arc::new(Common {
-            clock: Clock::start(builder.client.backend().time()),
+            clock,
             pool: Pool::new(builder.concurrency, shards),
-            tally: Arc::default(),
-            events: broadcast::Sender::new(EVENTS),
+            tally,
+            events,
             notifications: broadcast::Sender::new(EVENTS),
             execution: builder.execution,
             on_drain_deadline: builder.on_drain_deadline,
             witness: builder.witness.clone(),
+            gate,
         });
         let wishes = Wishes { stopped: builder.start_stopped, ..Wishes::default() };
         let (asks, asks_in) = mpsc::channel(ASKS);

@@ -3,6 +3,7 @@
 mod batches;
 mod handle;
 mod life;
+mod limits;
 mod monitor;
 mod session;
 mod transforms;
@@ -12,12 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waterwheel_core::engine::Gather;
+use waterwheel_core::gate::Policies;
 use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
 
 pub use batches::{BatchWorker, ReadyBatchWorker};
 pub use handle::{Events, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
 pub(crate) use life::Built;
+pub use limits::{BreakerStatus, ConcurrencyStatus, Limits, RateStatus};
 pub use transforms::{ExactlyOnce, ReadyTransformWorker, TransformWorker};
 
 use crate::body::Decode;
@@ -74,6 +77,8 @@ pub struct WorkerBuilder {
     /// Nothing is committed but by transactions.
     in_transactions: bool,
     exactly_once: Option<ExactlyOnce>,
+    /// What holds starts back.
+    policies: Policies,
 }
 
 impl Client {
@@ -114,6 +119,7 @@ impl Client {
             hooks: Hooks::default(),
             in_transactions: false,
             exactly_once: None,
+            policies: Policies::default(),
         }
     }
 }
@@ -389,6 +395,7 @@ impl WorkerBuilder {
         too_small("in_work_records", self.in_work_records)?;
         too_small("in_work_bytes", self.in_work_bytes)?;
         too_small("shards", self.shards.unwrap_or(1))?;
+        self.check_limits()?;
         for (key, time) in [
             ("commit_every", self.commit_interval()),
             ("stall_after", self.stall_after),
