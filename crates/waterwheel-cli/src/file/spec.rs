@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use waterwheel::config::dead_letter_topic;
 
+use super::limits::LimitsSpec;
+
 /// One `[[worker]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WorkerSpec {
@@ -37,6 +39,8 @@ pub(crate) struct WorkerSpec {
     pub(crate) handler: HandlerSpec,
     /// With [`HandlerSpec::Forward`] only.
     pub(crate) exactly_once: Option<ExactlyOnceSpec>,
+    /// Default: none.
+    pub(crate) limits: LimitsSpec,
 }
 
 impl WorkerSpec {
