@@ -19,6 +19,7 @@ mod deaths;
 mod doctor;
 mod exactly_once;
 mod forgotten;
+mod gates;
 mod groups;
 mod harness;
 mod history;
