@@ -187,6 +187,11 @@ impl Group {
         self.held.len()
     }
 
+    /// How many partitions are worked on: those that are being opened or drained are not.
+    pub fn working(&self) -> usize {
+        self.held.values().filter(|h| matches!(h.phase, Phase::Active)).count()
+    }
+
     /// Whether that assignment of a partition lives and is worked on.
     pub fn is_current(&self, partition: PartitionId, epoch: Epoch) -> bool {
         self.held.get(&partition).is_some_and(|h| h.epoch == epoch && matches!(h.phase, Phase::Active))

@@ -5,15 +5,19 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adaptive;
+pub mod breaker;
 pub mod budget;
 pub mod commit_map;
 pub mod delay;
 pub mod engine;
+pub mod gate;
 pub mod group;
 pub mod history;
 pub mod lanes;
 pub mod ledger;
 pub mod lifecycle;
+pub mod rate;
 pub mod retry;
 mod types;
 

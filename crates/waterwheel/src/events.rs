@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use waterwheel_core::breaker::BreakerState;
+
 use crate::error::KafkaError;
 use crate::failure::FailureClass;
 use crate::record::TopicPartition;
@@ -154,6 +156,11 @@ pub enum Event {
         partition: TopicPartition,
         /// How many.
         attempts: usize,
+    },
+    /// The circuit breaker opened, let probes through, or closed.
+    BreakerChanged {
+        /// What it lets through now.
+        state: BreakerState,
     },
     /// Handlers take long before they first wait: this shard runs them as tasks from now on.
     Spawning,

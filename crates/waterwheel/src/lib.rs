@@ -37,7 +37,8 @@
 //!
 //! A [`Client`] holds the checked configuration: brokers, [`config::Security`] (TLS, SASL), and every librdkafka property
 //! by name. [`Client::worker`] begins a [`WorkerBuilder`], which has all settings of a worker with their defaults: order,
-//! concurrency and memory, [`Retry`], [`DeadLetter`], time-outs, drain, [`Start`], [`Execution`].
+//! concurrency and memory, [`Retry`], [`DeadLetter`], time-outs, drain, [`Start`], [`Execution`]; and what holds starts back:
+//! [`Breaker`], [`RateLimit`], [`Adaptive`].
 //!
 //! A handler is any `Fn(Message<T>) -> impl Future<Output = Result<(), E>>`, or a type that implements [`Handler`]. `T` is
 //! a body that can [`Decode`] itself: [`Raw`], [`Utf8`], `Json<T>`, `Protobuf<M>`, [`Keyed`], an `Option` of these, or one of your own.
@@ -189,13 +190,17 @@ pub use subscription::Subscription;
 pub use table::{KeyWatch, MissedChanges, Table, TableChange, TableChanges, TableEntry, TableKeeper};
 pub use transactional::{Remedy, Transaction, TransactionFailure, TransactionalProducer, TransactionalProducerBuilder};
 pub use transform::{Outputs, Transform};
+pub use waterwheel_core::adaptive::{Adaptive, LimitReason};
+pub use waterwheel_core::breaker::{Breaker, BreakerState};
 pub use waterwheel_core::engine::{HoldReason, Place as RecordPlace, WorkStage};
 pub use waterwheel_core::lanes::Order;
+pub use waterwheel_core::rate::RateLimit;
 pub use waterwheel_core::retry::Retry;
 pub use witness::{Settled, Witness};
 pub use worker::{
-    BatchWorker, ExactlyOnce, HeadStatus, PartitionStatus, ReadyBatchWorker, ReadyTransformWorker, ReadyWorker,
-    RecordStatus, Report, RunError, Snapshot, TransformWorker, Worker, WorkerBuilder, WorkerHandle, WorkerState,
+    BatchWorker, BreakerStatus, ConcurrencyStatus, ExactlyOnce, HeadStatus, Limits, PartitionStatus, RateStatus,
+    ReadyBatchWorker, ReadyTransformWorker, ReadyWorker, RecordStatus, Report, RunError, Snapshot, TransformWorker,
+    Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 
 /// The benchmarks' way in. Not for use: it changes and goes without notice.
@@ -245,6 +250,11 @@ struct ExactlyOnceDoctests;
 #[doc = include_str!("../../../docs/hooks.md")]
 #[cfg(doctest)]
 struct HooksDoctests;
+
+/// Compiles the examples in docs/limits.md.
+#[doc = include_str!("../../../docs/limits.md")]
+#[cfg(doctest)]
+struct LimitsDoctests;
 
 /// Compiles the examples in docs/history.md.
 #[doc = include_str!("../../../docs/history.md")]

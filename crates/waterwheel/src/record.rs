@@ -311,6 +311,12 @@ impl Record {
     pub(crate) fn assignment(&self) -> &Arc<Assignment> {
         &self.batch.0.assignment
     }
+
+    /// The bytes of its key, value and headers.
+    pub(crate) fn bytes(&self) -> usize {
+        let e = self.entry();
+        length(e.key_len) + length(e.value_len) + e.headers_len as usize
+    }
 }
 
 impl fmt::Debug for Record {

@@ -236,6 +236,8 @@ fn held(row: &PartitionRow) -> &'static str {
         Some(HoldReason::Lease) => "no coordinator",
         Some(HoldReason::MapFull) => "commit map full",
         Some(HoldReason::Delayed) => "delayed",
+        Some(HoldReason::Breaker) => "breaker open",
+        Some(HoldReason::RateLimit) => "rate limit",
         None if row.owner.is_none() => "moves",
         None => "",
     }

@@ -4,6 +4,7 @@ mod fields;
 mod fill;
 mod instant;
 mod kafka;
+mod limits;
 mod registry;
 mod spec;
 mod stuck;

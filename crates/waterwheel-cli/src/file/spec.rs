@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use waterwheel::config::dead_letter_topic;
 
+use super::limits::LimitsSpec;
 use crate::body::BodyFormat;
 
 /// One `[[worker]]`.
@@ -47,6 +48,8 @@ pub(crate) struct WorkerSpec {
     pub(crate) handler: HandlerSpec,
     /// With [`HandlerSpec::Forward`] only.
     pub(crate) exactly_once: Option<ExactlyOnceSpec>,
+    /// Default: none.
+    pub(crate) limits: LimitsSpec,
 }
 
 impl WorkerSpec {

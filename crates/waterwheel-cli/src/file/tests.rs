@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use waterwheel::{Adaptive, Breaker, RateLimit};
 
+use super::limits::LimitsSpec;
 use super::spec::Backoff;
 use super::*;
 
@@ -110,8 +112,44 @@ timeout = "10s"
             timeout: Duration::from_secs(10),
         },
         exactly_once: None,
+        limits: LimitsSpec::default(),
     };
     assert_eq!(file.workers, [expected]);
+}
+
+#[test]
+fn limits_are_read_and_their_conflicts_explained() {
+    let file = |lines: &str| format!("{HEAD}{WORKER}{lines}\n");
+    let spec = |lines: &str| parse(&file(lines)).unwrap().workers.remove(0).limits;
+    let secs = Duration::from_secs;
+    let breaker = Breaker::consecutive(5).open_for(secs(20)).at_most(secs(60)).probes(3);
+    let text = "breaker = { failures = 5, open_for = \"20s\", at_most = \"1m\", probes = 3 }";
+    assert_eq!(spec(text), LimitsSpec { breaker: Some(breaker), ..LimitsSpec::default() });
+    let breaker = Breaker::failure_rate(0.5, secs(30)).least(20);
+    let text = "breaker = { failure_rate = 0.5, window = \"30s\", least = 20 }";
+    assert_eq!(spec(text), LimitsSpec { breaker: Some(breaker), ..LimitsSpec::default() });
+    let rate = RateLimit::records(1_000).and_bytes(10 << 20).burst(50).burst_bytes(1 << 20).group_wide();
+    let text =
+        "rate_limit = { records = 1000, bytes = \"10MiB\", burst = 50, burst_bytes = \"1MiB\", group_wide = true }";
+    assert_eq!(spec(text), LimitsSpec { rate: Some(rate), ..LimitsSpec::default() });
+    let text = "adaptive = { floor = 4, ceiling = 64, tolerate_failures = 0.3 }";
+    let adaptive = Adaptive::between(4, 64).tolerate_failures(0.3);
+    assert_eq!(spec(text), LimitsSpec { adaptive: Some(adaptive), ..LimitsSpec::default() });
+
+    for (lines, expected) in [
+        ("breaker = {}", "breaker.failures: is missing"),
+        ("breaker = { failures = 5, failure_rate = 0.5 }", "breaker.failure_rate: does not go with failures"),
+        ("breaker = { failures = 5, window = \"1s\" }", "breaker.window: has no effect with failures"),
+        ("breaker = { failures = 5, open_for = \"9s\", at_most = \"8s\" }", "breaker.at_most: is less than open_for"),
+        ("rate_limit = { burst = 5 }", "rate_limit.records: is missing"),
+        ("rate_limit = { records = 5, burst_bytes = \"1B\" }", "rate_limit.burst_bytes: has no effect without bytes"),
+        ("rate_limit = { bytes = \"0B\" }", "rate_limit.bytes: is zero"),
+        ("concurrency = 9\nadaptive = {}", "concurrency: has no effect with adaptive"),
+        ("adaptive = { floor = 9, ceiling = 8 }", "adaptive.ceiling: is below the floor, 9"),
+    ] {
+        let told = errors(&file(lines));
+        assert!(told.len() == 1 && told[0].contains(expected), "{lines}: {told:?}");
+    }
 }
 
 #[test]
@@ -157,7 +195,7 @@ fn a_bad_worker_says_where_and_what() {
     let table = [
         (
             "atempts = 3",
-            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, on_stall, start_when_healthy, time_attempts, on_drain_deadline, on_exhausted, after_dead_letter, retry, dead_letter, handler, exactly_once",
+            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, on_stall, start_when_healthy, time_attempts, on_drain_deadline, on_exhausted, after_dead_letter, retry, dead_letter, handler, exactly_once, breaker, rate_limit, adaptive",
         ),
         ("[worker.retry]\natempts = 3", "w.toml:9:1: worker.retry.atempts: unknown key; did you mean \"attempts\"?"),
         ("retry = { attempts = 0 }", "w.toml:8:11: worker.retry.attempts: is 0, out of range; from 1 to 1000000"),

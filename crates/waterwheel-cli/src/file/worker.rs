@@ -6,6 +6,7 @@ use waterwheel::config::{check_dead_letter, check_group, check_topic, check_topi
 
 use super::fields::Table;
 use super::instant::parse_instant;
+use super::limits;
 use super::spec::{
     Backoff, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OrderSpec, RetrySpec,
     StartSpec, TooLarge, WorkerSpec,
@@ -13,7 +14,7 @@ use super::spec::{
 use super::stuck::{after_dead_letter, on_stall};
 use crate::body::BodyFormat;
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 26] = [
     "name",
     "topics",
     "group",
@@ -37,8 +38,11 @@ const KEYS: [&str; 23] = [
     "dead_letter",
     "handler",
     "exactly_once",
+    "breaker",
+    "rate_limit",
+    "adaptive",
 ];
-const MAX_CONCURRENCY: u64 = 1_000_000;
+pub(super) const MAX_CONCURRENCY: u64 = 1_000_000;
 const MAX_IN_WORK: u64 = 100_000_000;
 
 /// The worker, or `None` when what it cannot do without is missing or wrong. Every mistake is noted either way.
@@ -72,6 +76,7 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
     let handler = handler(table);
     let value = value(table, handler.as_ref(), has_registry);
     let exactly_once = exactly_once(table, handler.as_ref());
+    let limits = limits::read(table, topics.as_deref());
     let group = group?;
     Some(WorkerSpec {
         name: name.unwrap_or_else(|| group.clone()),
@@ -97,6 +102,7 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
         after_dead_letter,
         handler: handler?,
         exactly_once,
+        limits,
     })
 }
 
@@ -187,7 +193,7 @@ fn at_least_one_byte(table: &Table<'_>, name: &str, default: &str) -> Option<u64
     Some(bytes)
 }
 
-fn positive(table: &Table<'_>, name: &str) -> Option<Duration> {
+pub(super) fn positive(table: &Table<'_>, name: &str) -> Option<Duration> {
     let duration = table.duration(name)?;
     if duration.is_zero() {
         table.fail(name, "is zero", "write a duration above zero, as \"1s\"");

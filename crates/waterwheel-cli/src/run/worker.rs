@@ -154,6 +154,15 @@ fn builder(spec: &WorkerSpec, client: &Client) -> WorkerBuilder {
     if let Some(letters) = &spec.dead_letter {
         builder = builder.dead_letter(dead_letter(letters));
     }
+    if let Some(breaker) = &spec.limits.breaker {
+        builder = builder.breaker(breaker.clone());
+    }
+    if let Some(rate) = &spec.limits.rate {
+        builder = builder.rate_limit(rate.clone());
+    }
+    if let Some(adaptive) = &spec.limits.adaptive {
+        builder = builder.adaptive(adaptive.clone());
+    }
     builder
 }
 

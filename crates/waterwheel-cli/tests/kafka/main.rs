@@ -20,6 +20,7 @@ mod delays;
 mod doctor;
 mod exactly_once;
 mod forgotten;
+mod gates;
 mod groups;
 mod harness;
 mod history;

@@ -21,15 +21,28 @@ impl<R: Records> Engine<R> {
     pub fn set_worker_partitions(&mut self, partitions: usize) {
         self.worker_partitions = partitions;
         self.share_out();
+        self.set_reserves();
+        for id in 0..self.partitions.len() {
+            self.update_hold(PartitionId(id as u32));
+        }
+        self.wake_starved();
+    }
+
+    /// Says how many attempts may run at once in the whole worker from now on. Those that run go on; the pool of credits
+    /// is its owner's affair.
+    pub fn set_concurrency(&mut self, concurrency: usize) {
+        self.settings.concurrency = concurrency;
+        self.set_reserves();
+        self.wake_starved();
+    }
+
+    fn set_reserves(&mut self) {
+        let partitions = self.worker_partitions;
         self.credits.set_reserve(reserve(self.settings.concurrency, partitions));
         self.reserves_lacking = true;
         for p in self.partitions.iter_mut().flatten() {
             self.credits.trim_reserve(&mut p.share);
         }
-        for id in 0..self.partitions.len() {
-            self.update_hold(PartitionId(id as u32));
-        }
-        self.wake_starved();
     }
 
     /// A partition is this shard's from now on. One that is there already is replaced, as if it had been lost.

@@ -112,6 +112,11 @@ impl<R: Records> Engine<R> {
         self.enqueue(id);
     }
 
+    /// Whether it is worth asking for the next record to run.
+    pub fn has_turns(&self, now: Now) -> bool {
+        self.may_start(now) && (!self.turn.is_empty() || !self.starved.is_empty() && self.credits.free() > 0)
+    }
+
     /// The next record to run, if one may. Partitions take turns.
     #[inline]
     pub fn next_start(&mut self, now: Now) -> Option<Start<'_, R>> {

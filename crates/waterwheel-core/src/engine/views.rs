@@ -54,6 +54,10 @@ pub enum HoldReason {
     MapFull,
     /// Its records are not due yet.
     Delayed,
+    /// The worker's circuit breaker is open, or waits for its probes. Told by whoever drives the engine.
+    Breaker,
+    /// The worker's rate limit is reached. Told by whoever drives the engine.
+    RateLimit,
 }
 
 /// One partition, as it is now.
@@ -210,6 +214,20 @@ impl<R: Records> Engine<R> {
     pub fn history(&self, slot: super::SlotId) -> Option<(u32, Option<i64>)> {
         let s = self.slots.get(slot)?;
         Some((self.attempts(s), self.first_failed_ms(s.partition, s.offset)))
+    }
+
+    /// When the attempt began that runs in a slot, and counts.
+    pub fn running_since(&self, slot: super::SlotId) -> Option<Now> {
+        match self.slots.get(slot)?.stage {
+            Stage::Running { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Whether an attempt runs in a slot, or is about to, also of an assignment that is over.
+    pub fn is_under_way(&self, slot: super::SlotId) -> bool {
+        let under_way = |stage| matches!(stage, Stage::Gathered { .. } | Stage::Running { .. } | Stage::Ghost { .. });
+        self.slots.get(slot).is_some_and(|s| under_way(s.stage))
     }
 
     /// Attempts begun at the record in a slot.

@@ -78,6 +78,10 @@ sometimes! {
     NotRun: "record not run, behind one of its key that failed in its batch",
     GatheredDropped: "partition leaves while records of it are gathered",
     BatchCutInPart: "batch of which a part was cut off",
+    // ---- the gate before starts
+    BreakerOpened: "breaker opened",
+    BreakerClosed: "breaker closed by its probes",
+    HeldForRate: "start held for the rate",
     // ---- dead letters
     Followed: "record followed a dead letter of its key",
     KeyReleased: "key released that followed a dead letter",

@@ -9,6 +9,7 @@ mod exactly_once_storms;
 mod faults;
 mod follow;
 mod kit;
+mod limits;
 mod lives;
 mod seeds;
 mod stalls;

@@ -51,6 +51,7 @@ impl<H: Handler<Raw>> LoneShard<H> {
             witness: None,
             hooks: None,
             spans: None,
+            gate: None,
         });
         let fetchable = Fetchable::default();
         let inbox = Mailbox::new();

@@ -5,6 +5,7 @@ mod commits;
 mod explaining;
 mod hooks;
 mod offered;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
@@ -30,6 +31,7 @@ use self::hooks::Hooked;
 pub(crate) use self::hooks::Hooks;
 pub(crate) use self::offered::Offer;
 use self::offered::Offered;
+use self::shares::Shares;
 use super::mailbox::Mailbox;
 use super::opening::{Found, Opened, Opener};
 use super::quiet::Quiet;
@@ -100,6 +102,8 @@ pub(crate) struct Coordinator<'a> {
     asked: Asked,
     hooked: Hooked,
     offered: Offered,
+    /// Where limits are those of the whole group.
+    shares: Option<Shares>,
     /// The partitions that are this member's, as it was told.
     owned: BTreeSet<TopicPartition>,
     names: Vec<TopicPartition>,
@@ -137,8 +141,11 @@ impl<'a> Coordinator<'a> {
         metadata: CommitMetadata,
         hooks: Hooks,
         in_transactions: bool,
+        topics: Vec<String>,
     ) -> Self {
+        let gate = common.gate.clone().filter(|gate| gate.is_group_wide());
         Self {
+            shares: gate.map(|gate| Shares::new(gate, topics)),
             common,
             group,
             membership,
@@ -202,6 +209,7 @@ impl<'a> Coordinator<'a> {
                 committed = self.offered.outcome() => self.transaction_ended(committed),
                 Some(starts) = self.hooked.assigned.next(), if !self.hooked.assigned.is_empty() => self.starts_named(starts),
                 Some(drained) = self.hooked.revoked.next(), if !self.hooked.revoked.is_empty() => self.revoked(drained),
+                total = shares::told(&mut self.shares) => self.share_told(total),
                 Some(found) = self.restarts.next(), if !self.restarts.is_empty() => self.restart(found),
                 () = sleep => self.group.tick(self.common.clock.now()),
             }
@@ -211,6 +219,7 @@ impl<'a> Coordinator<'a> {
             self.call_on_revoked();
             self.serve_commits();
             self.serve_offer();
+            self.share();
         }
         self.shards.iter().for_each(|shard| shard.post(ToShard::End));
         Ended { error: self.error, cut_off: self.cut_off }
@@ -295,6 +304,7 @@ impl<'a> Coordinator<'a> {
                 self.trouble.joined();
                 self.advance(Move::Assigned);
                 self.owned.extend(partitions.iter().cloned());
+                self.ask_for_total(Duration::ZERO);
                 self.notify(|current| Notification::Assigned { claimed: partitions.clone(), current });
                 self.tell(Event::Assigned { partitions });
                 self.partitions_changed();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use waterwheel_core::Now;
 
 use super::clock::Clock;
@@ -51,6 +51,15 @@ impl State {
     fn call(&self) -> MutexGuard<'_, Option<(Now, &'static str, bool)>> {
         self.call.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells everybody that something happened.
+pub(crate) fn tell(listeners: &broadcast::Sender<Event>, hooks: Option<&Hooking>, event: Event) {
+    if let Some(hooks) = hooks {
+        hooks.tell(Moment::Event(event.clone()));
+    }
+    // No listener is no mistake.
+    let _ = listeners.send(event);
 }
 
 impl Hooking {

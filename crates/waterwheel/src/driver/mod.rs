@@ -18,6 +18,7 @@ pub(crate) mod claims;
 pub(crate) mod clock;
 pub(crate) mod coordinator;
 pub(crate) mod delivery;
+pub(crate) mod gate;
 pub(crate) mod groupless;
 pub(crate) mod hooking;
 pub(crate) mod mailbox;

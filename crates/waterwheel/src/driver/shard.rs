@@ -6,6 +6,7 @@
 
 pub(crate) mod batches;
 pub(crate) mod deliveries;
+mod gated;
 pub(crate) mod handlers;
 mod letters;
 mod starts;
@@ -29,11 +30,13 @@ use waterwheel_core::engine::{
 };
 use waterwheel_core::{Epoch, Now, PartitionId};
 
+use self::gated::Gated;
 use self::transactor::Transactor;
 pub(crate) use self::views::HeadView;
 use super::attempt::{Done, Ending, Output};
 use super::clock::Clock;
-use super::hooking::Hooking;
+use super::gate::Gate;
+use super::hooking::{Hooking, tell};
 use super::mailbox::Mailbox;
 use super::outbound::{Letterbox, Sent};
 use super::pool::Pool;
@@ -45,7 +48,6 @@ use crate::error::{Error, KafkaError};
 use crate::events::Event;
 use crate::explain::{PartitionExplanation, Subject};
 use crate::failure::FailureClass;
-use crate::hooks::Moment;
 use crate::notifications::Notification;
 use crate::record::{Assignment, Batch, Record, TopicPartition};
 use crate::settings::{Execution, OnDrainDeadline};
@@ -174,6 +176,8 @@ pub(crate) struct Common {
     pub(crate) hooks: Option<Arc<Hooking>>,
     /// Who makes spans, and of which group.
     pub(crate) spans: Option<(Spans, Arc<str>)>,
+    /// What holds starts back; `None` where nothing does.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
 impl Common {
@@ -182,16 +186,13 @@ impl Common {
         let (tally, witness, hooks) = (self.tally.clone(), self.witness.clone(), self.hooks.clone());
         let (events, notifications) = (self.events.clone(), self.notifications.clone());
         let (clock, execution, on_drain_deadline) = (self.clock, self.execution, self.on_drain_deadline);
-        let spans = self.spans.clone();
-        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness, hooks, spans }
+        let (spans, gate) = (self.spans.clone(), self.gate.clone());
+        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness, hooks, spans, gate }
     }
 
     /// Tells everybody that something happened.
     pub(crate) fn tell(&self, event: Event) {
-        if let Some(hooks) = &self.hooks {
-            hooks.tell(Moment::Event(event.clone()));
-        }
-        self.tell_listeners(event);
+        tell(&self.events, self.hooks.as_deref(), event);
     }
 
     /// The same, but for hooks.
@@ -291,6 +292,8 @@ pub(crate) struct Shard<W: Work> {
     dead_letters: Option<(Writer, Option<Arc<Letterbox>>)>,
     /// Where its attempts make records, and it commits by itself.
     transactor: Option<Box<Transactor>>,
+    /// What holds its starts back, if anything does.
+    gated: Option<Box<Gated>>,
     sends: FuturesUnordered<BoxFuture<'static, (SlotId, (Sent, u16))>>,
     /// A send was added that was not polled yet, and so wakes nobody.
     unpolled: bool,
@@ -331,6 +334,7 @@ impl<W: Work> Shard<W> {
             ended: false,
             dead_letters,
             transactor,
+            gated: common.gate.clone().map(|gate| Box::new(Gated::new(gate, number))),
             sends: FuturesUnordered::new(),
             assignments: HashMap::new(),
             counts: Counts::default(),
@@ -613,7 +617,9 @@ impl<W: Work> Shard<W> {
     /// Sees to it that the task is woken when the engine's next timer is due. Whether it is due already.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let of_transactor = self.transactor.as_ref().and_then(|t| t.next_timer());
-        let Some(at) = self.engine.next_timer().into_iter().chain(of_transactor).min() else { return false };
+        let of_gate = self.gated.as_ref().and_then(|gated| gated.wakes_at());
+        let timers = self.engine.next_timer().into_iter().chain(of_transactor).chain(of_gate);
+        let Some(at) = timers.min() else { return false };
         if self.sleeps_until != Some(at) {
             self.sleeps_until = Some(at);
             let deadline = tokio::time::Instant::from_std(self.common.clock.instant(at));
@@ -622,6 +628,9 @@ impl<W: Work> Shard<W> {
         let due = self.sleep.as_mut().poll(cx).is_ready();
         if due {
             self.sleeps_until = None;
+            if let Some(gated) = &mut self.gated {
+                gated.woken(at);
+            }
         }
         due
     }
@@ -650,7 +659,7 @@ impl<W: Work> Future for Shard<W> {
                 // what it was just granted: shards would pass that on to each other for ever.
                 this.yield_credits();
             }
-            let more = this.start_some();
+            let more = this.start_some(cx);
             this.act();
             let more = this.serve_transactor(cx) || more;
             if more {
@@ -666,6 +675,7 @@ impl<W: Work> Future for Shard<W> {
             if more || this.engine.stalled(this.now()) || this.poll_timer(cx) {
                 continue;
             }
+            this.make_way();
             this.common.pool.give(this.engine.surrender_credits());
             this.flush_counts();
             return Poll::Pending;

@@ -74,4 +74,6 @@ tally! {
     hook_moments_dropped,
     /// Calls of hooks that panicked, or did not end in time.
     hook_failures,
+    /// Times that the circuit breaker opened.
+    breaker_opened,
 }

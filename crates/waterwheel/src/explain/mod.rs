@@ -248,5 +248,7 @@ pub(crate) fn word_of(reason: HoldReason) -> &'static str {
         HoldReason::Lease => "lease",
         HoldReason::MapFull => "map_full",
         HoldReason::Delayed => "delayed",
+        HoldReason::Breaker => "breaker",
+        HoldReason::RateLimit => "rate_limit",
     }
 }

@@ -58,6 +58,8 @@ fn because(reason: HoldReason) -> &'static str {
         HoldReason::Draining => "it is being drained",
         HoldReason::Paused => "the worker is paused, or this partition",
         HoldReason::Lease => "the group's coordinator has not answered for too long",
+        HoldReason::Breaker => "the circuit breaker is open, or waits for its probes",
+        HoldReason::RateLimit => "the rate limit is reached",
         HoldReason::Delayed => "none of its records that are taken up is due yet",
         HoldReason::MapFull => "its commit map is full (on_map_full = hold)",
     }

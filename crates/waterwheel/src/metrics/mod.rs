@@ -5,6 +5,7 @@
 //! tables.
 
 mod clients;
+mod limits;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -107,7 +108,7 @@ table! {
     HEALTH: Gauge "waterwheel_health" ["check=worker,brokers,topics,group,commits,dead_letters,handlers,lag"]
         "0 ok, 1 warning, 2 critical.";
     ASSIGNED: Gauge "waterwheel_partitions_assigned" [""] "Partitions that it has.";
-    HELD: Gauge "waterwheel_partitions_paused" ["reason=bytes,dead_letter,draining,operator,lease,map_full,delayed"]
+    HELD: Gauge "waterwheel_partitions_paused" ["reason=bytes,dead_letter,draining,operator,lease,map_full,delayed,breaker,rate_limit"]
         "Partitions that yield no records, by why.";
     IN_FLIGHT: Gauge "waterwheel_records_in_flight" [""] "Records whose handlers run.";
     WAITING: Gauge "waterwheel_records_buffered" [""] "Records that wait for their key, their time or their next attempt.";
@@ -124,6 +125,15 @@ table! {
         "Age of the oldest record that was fetched and is not finished, by its own time; 0 where there is none.";
     HEAD_AGE: Gauge "waterwheel_consumer_head_age_seconds" ["topic, partition"]
         "For how long the lowest record that is not finished has held the commit; 0 where there is none.";
+    BREAKER_OPENED: Counter "waterwheel_breaker_opened_total" [""] "Times that the circuit breaker opened.";
+    BREAKER: Gauge "waterwheel_breaker_state" [""] "0 closed, 1 half-open, 2 open.";
+    RATE: Gauge "waterwheel_rate_limit" ["unit=records,bytes"]
+        "Records and bytes a second that this worker may start; its share, of a group-wide limit.";
+    LIMIT: Gauge "waterwheel_concurrency_limit" [""] "Handlers that may run at once, where that is adaptive.";
+    BASE_LATENCY: Gauge "waterwheel_concurrency_base_latency_seconds" [""]
+        "How long an attempt takes with nothing queued, as measured for the adaptive limit.";
+    LIMIT_MOVES: Counter "waterwheel_concurrency_limit_moves_total" ["reason=room,queue,failures,measuring,measured"]
+        "Times that the adaptive limit moved, by why.";
     CAUGHT_UP: Gauge "waterwheel_history_caught_up" [""] "1 once a history has caught up, 0 before.";
     REMAINING: Gauge "waterwheel_history_remaining" [""] "Offsets that a history has to go until then.";
 }
@@ -207,6 +217,7 @@ impl Publisher {
             (ABORTS, counts.transactions_aborted),
             (MAPS_CUT, counts.maps_cut),
             (REBALANCES, counts.assignments),
+            (BREAKER_OPENED, counts.breaker_opened),
         ];
         for (name, count) in plain {
             counter!(name, self.labels.clone()).absolute(count);
@@ -272,6 +283,8 @@ impl Publisher {
             HoldReason::Lease,
             HoldReason::MapFull,
             HoldReason::Delayed,
+            HoldReason::Breaker,
+            HoldReason::RateLimit,
         ] {
             let held = partitions.iter().filter(|p| p.held == Some(reason)).count();
             self.gauge(HELD, Some(("reason", word_of(reason))), number(held));

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use waterwheel_core::breaker::BreakerState;
 use waterwheel_core::engine::{HoldReason, WorkStage};
 pub use waterwheel_core::lifecycle::WorkerState;
 
+use super::limits::BreakerStatus;
 use crate::driver::coordinator::{Ask, Stopping, Wishes};
 use crate::driver::shard::Common;
 use crate::driver::tally::Counts;
@@ -256,6 +258,11 @@ impl WorkerHandle {
         if snapshot.parked > 0 {
             let text = format!("{} records have failed all their attempts and are parked", snapshot.parked);
             causes.push(Cause::critical(CheckKind::Handlers, text));
+        }
+        let is_closed = |breaker: &BreakerStatus| breaker.state == BreakerState::Closed;
+        if self.limits().breaker.is_some_and(|breaker| !is_closed(&breaker)) {
+            let text = "the circuit breaker is open: what handlers need seems to be missing";
+            causes.push(Cause::warning(CheckKind::Handlers, text));
         }
         for (reason, check, text) in [
             (HoldReason::DeadLetter, CheckKind::DeadLetters, "held because their dead letters cannot be written"),

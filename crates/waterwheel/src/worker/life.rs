@@ -15,6 +15,7 @@ use crate::config::ConfigError;
 use crate::connection::Client;
 use crate::driver::clock::{Clock, wall_ms};
 use crate::driver::coordinator::{Ask, Wishes};
+use crate::driver::gate::Gate;
 use crate::driver::hooking::Hooking;
 use crate::driver::pool::Pool;
 use crate::driver::shard::{Common, Work};
@@ -56,19 +57,22 @@ impl Built {
         let properties = builder.check()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = builder.shards.unwrap_or(cores).min(builder.concurrency);
-        let tally = Arc::new(Tally::default());
+        let clock = Clock::start(builder.client.backend().time());
+        let (tally, events) = (Arc::new(Tally::default()), broadcast::Sender::new(EVENTS));
         let hooks = Hooking::new(builder.watching.hooks(), builder.stall_after, tally.clone());
+        let gate = Gate::new(&builder.policies, &events, &hooks, &tally, clock.now());
         let common = Arc::new(Common {
-            clock: Clock::start(builder.client.backend().time()),
+            clock,
             pool: Pool::new(builder.concurrency, shards),
             tally,
-            events: broadcast::Sender::new(EVENTS),
+            events,
             notifications: broadcast::Sender::new(EVENTS),
             execution: builder.execution,
             on_drain_deadline: builder.on_drain_deadline,
             witness: builder.witness.clone(),
             hooks,
             spans: builder.watching.spans().map(|spans| (spans, builder.group_name().into())),
+            gate,
         });
         let wishes = Wishes { stopped: builder.start_stopped, ..Wishes::default() };
         let (asks, asks_in) = mpsc::channel(ASKS);

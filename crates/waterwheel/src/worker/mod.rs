@@ -7,6 +7,7 @@ mod handle;
 #[cfg(feature = "tower")]
 mod layers;
 mod life;
+mod limits;
 mod monitor;
 mod session;
 mod stalls;
@@ -18,12 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waterwheel_core::engine::Gather;
+use waterwheel_core::gate::Policies;
 use waterwheel_core::lanes::Order;
 use waterwheel_core::retry::Retry;
 
 pub use batches::{BatchWorker, ReadyBatchWorker};
 pub use handle::{HeadStatus, PartitionStatus, RecordStatus, Snapshot, WorkerHandle, WorkerState};
 pub(crate) use life::Built;
+pub use limits::{BreakerStatus, ConcurrencyStatus, Limits, RateStatus};
 pub use transforms::{ExactlyOnce, ReadyTransformWorker, TransformWorker};
 use watching::Watching;
 
@@ -88,6 +91,8 @@ pub struct WorkerBuilder {
     in_transactions: bool,
     exactly_once: Option<ExactlyOnce>,
     watching: Watching,
+    /// What holds starts back.
+    policies: Policies,
 }
 
 impl Client {
@@ -132,6 +137,7 @@ impl Client {
             in_transactions: false,
             exactly_once: None,
             watching: Watching::default(),
+            policies: Policies::default(),
         }
     }
 }
@@ -407,6 +413,7 @@ impl WorkerBuilder {
         too_small("in_work_records", self.in_work_records)?;
         too_small("in_work_bytes", self.in_work_bytes)?;
         too_small("shards", self.shards.unwrap_or(1))?;
+        self.check_limits()?;
         for (key, time) in [
             ("commit_every", self.commit_interval()),
             ("stall_after", self.stall_after),

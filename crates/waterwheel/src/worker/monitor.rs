@@ -95,6 +95,7 @@ impl Monitor {
             }
             publisher.counts(&self.handle.counts());
             publisher.state(self.handle.state());
+            self.handle.common.gate.iter().for_each(|gate| publisher.limits(&gate.view()));
             publisher.health(&self.handle.health_by(snapshot.as_ref()));
             publisher.poll_age(self.now().since(answered).as_secs_f64());
             let snapshot = snapshot.unwrap_or_default();
@@ -132,8 +133,7 @@ impl Monitor {
             }
             let (partition, offset, attempts) = name(record);
             tracing::warn!(%partition, offset, attempts, ?age, "a handler runs for longer than stall_after");
-            // No listener is no mistake.
-            let _ = self.handle.common.events.send(Event::Stalled { partition, offset, attempts, age });
+            self.handle.common.tell(Event::Stalled { partition, offset, attempts, age });
         }
         *told = now;
     }

@@ -60,7 +60,12 @@ impl Built {
         work: &mut impl FnMut() -> W,
     ) -> Result<impl Future<Output = SessionEnd> + 'a, KafkaError> {
         let Built { builder, properties, shards, transactional_id, asks, held, state, handle, .. } = self;
-        let common = Arc::new(handle.common.with(Pool::new(builder.concurrency, *shards)));
+        let gate = handle.common.gate.as_ref();
+        if let Some(gate) = gate {
+            gate.begin(handle.common.clock.now());
+        }
+        let concurrency = gate.and_then(|gate| gate.limit()).unwrap_or(builder.concurrency);
+        let common = Arc::new(handle.common.with(Pool::new(concurrency, *shards)));
         let backend = builder.client.backend().clone();
         let membership: Arc<dyn Membership> = match &builder.course {
             None => backend.membership(properties, &builder.topics)?,
@@ -86,7 +91,7 @@ impl Built {
         drop(admin.describe_topics(exact));
 
         let inbox = Mailbox::new();
-        let settings = engine_settings(builder, &common);
+        let settings = Settings { concurrency, ..engine_settings(builder, &common) };
         let mut tasks = Tasks::new();
         let mut attempts = Vec::new();
         let mailboxes: Vec<_> = (0..*shards).map(|_| Mailbox::new()).collect();
@@ -138,6 +143,7 @@ impl Built {
             builder.metadata,
             builder.hooks.clone(),
             builder.in_transactions,
+            builder.exact_topics(),
         );
         held.drain(..).for_each(|ask| coordinator.ask(ask));
         let trouble = handle.trouble.clone();

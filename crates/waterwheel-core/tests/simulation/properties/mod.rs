@@ -1,4 +1,4 @@
-//! The properties P1 to P18, and the reference by which they are judged: plain sets of what happened, which share no code
+//! The properties P1 to P19, and the reference by which they are judged: plain sets of what happened, which share no code
 //! with the core.
 //!
 //! | | holds | judged in |
@@ -21,6 +21,7 @@
 //! | P16 | a stop ends in time, with nothing held | `rest` |
 //! | P17 | no record starts before its time and the delay have passed; one from the future waits from when it came | `start` |
 //! | P18 | no record of a key starts behind its dead letter, where they follow it, until it is released | `start` |
+//! | P19 | nothing starts while a breaker is open, no more probes than are allowed, nothing beyond a rate | `world/gate` |
 //!
 //! (P9 and P13 speak of a caught-up signal; the core has none yet, so they are judged by the position it would go by.)
 //! I3, I4 and R2 name what the invariants and promises of `ARCHITECTURE.md` add.

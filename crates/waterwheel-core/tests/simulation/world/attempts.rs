@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use waterwheel_core::Records;
+use waterwheel_core::breaker::Trial;
 use waterwheel_core::engine::{CutReason, Outcome, SlotId, Verdict, Wish};
 
 use super::World;
@@ -19,6 +20,7 @@ impl World {
         records: &SimBatch,
         index: usize,
         attempt: u32,
+        trial: Option<Trial>,
     ) -> Checked {
         let (partition, epoch) = (records.partition, records.epoch);
         let (offset, serial, key) = (records.offset(index), records.serial(index), records.key_number(index));
@@ -33,6 +35,7 @@ impl World {
             let outcome = self.outcome();
             self.expect_failure(&place, outcome);
             let verdict = self.engine(id, shard).map(|e| e.finish_open(outcome, now));
+            self.tell_gate(id, now, trial, outcome, true);
             return self.follow(&place, outcome, verdict.unwrap_or(Verdict::Stale));
         }
         let hangs = self.rng.percent(self.setup.hanging);
@@ -41,7 +44,7 @@ impl World {
         }
         let slot = self.engine(id, shard).and_then(|e| e.park_open(now));
         let Some(slot) = slot else { return Err("I3: no slot for the open record".to_owned()) };
-        self.runs.push(Run { place, slot, since: now, hangs, cut: None, batch: None });
+        self.runs.push(Run { place, slot, since: now, hangs, cut: None, batch: None, trial });
         Ok(())
     }
 
@@ -83,6 +86,8 @@ impl World {
             self.saw(Seen::ZombieRuns);
         }
         self.expect_failure(&place, outcome);
+        let counts = self.engine(place.worker, place.shard).is_some_and(|e| e.running_since(run.slot).is_some());
+        self.tell_gate(place.worker, run.since, run.trial, outcome, counts);
         let verdict = self.engine(place.worker, place.shard).map(|e| e.ended(run.slot, outcome, now));
         // One that was stuck counts as having wished for what is set.
         let judged = match (run.cut, outcome, self.setup.engine.stall) {

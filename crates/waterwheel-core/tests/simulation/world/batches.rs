@@ -70,6 +70,7 @@ impl World {
             hangs,
             cut: None,
             batch: Some(number),
+            trial: None,
         });
         self.runs.extend(runs);
         Ok(())

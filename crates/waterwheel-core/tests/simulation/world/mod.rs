@@ -8,6 +8,7 @@ pub(crate) mod commits;
 pub(crate) mod coordinator;
 pub(crate) mod faults;
 pub(crate) mod fetch;
+pub(crate) mod gate;
 pub(crate) mod log;
 pub(crate) mod member;
 pub(crate) mod opening;

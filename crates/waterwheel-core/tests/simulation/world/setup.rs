@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use waterwheel_core::breaker::Breaker;
 use waterwheel_core::engine::{Exhausted, Gather, Settings, Stall, Wish};
 use waterwheel_core::group::{Committer, GroupSettings};
 use waterwheel_core::lanes::Order;
+use waterwheel_core::rate::RateLimit;
 use waterwheel_core::retry::Retry;
 
 use super::coordinator::Protocol;
@@ -47,6 +49,39 @@ pub(crate) struct Setup {
     pub(crate) transactional: u64,
     /// Records are gathered, and run in batches.
     pub(crate) gathers: bool,
+    /// Starts are held back by a breaker and a rate.
+    pub(crate) gates: Option<Gates>,
+}
+
+/// A breaker and a rate, as plain numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Gates {
+    pub(crate) failures: u32,
+    pub(crate) open_for: Duration,
+    pub(crate) probes: u32,
+    pub(crate) a_second: u64,
+    pub(crate) burst: u64,
+}
+
+impl Gates {
+    fn of(rng: &mut Rng) -> Self {
+        let (failures, probes) = (rng.range(1..=4) as u32, rng.range(1..=3) as u32);
+        Self {
+            failures,
+            open_for: ms(rng.range(5..=200)),
+            probes,
+            a_second: rng.range(300..=3_000),
+            burst: rng.range(1..=20),
+        }
+    }
+
+    pub(crate) fn breaker(&self) -> Breaker {
+        Breaker::consecutive(self.failures).open_for(self.open_for).probes(self.probes)
+    }
+
+    pub(crate) fn rate(&self) -> RateLimit {
+        RateLimit::records(self.a_second).burst(self.burst)
+    }
 }
 
 fn ms(n: u64) -> Duration {
@@ -67,6 +102,7 @@ impl Setup {
             wish: other.pick(&[Wish::Policy, Wish::DeadLetter, Wish::Park]),
         });
         let follow = other.percent(50);
+        let gates = (other.percent(30) && !gathers).then(|| Gates::of(&mut other));
         let dead_letter = rng.percent(60);
         let engine = Settings {
             order: rng.pick(&[Order::Key, Order::Key, Order::Key, Order::Key, Order::Partition, Order::None]),
@@ -114,6 +150,7 @@ impl Setup {
             hanging: rng.pick(&[0, 0, 2, 10]),
             transactional: rng.pick(&[0, 10, 50]),
             gathers,
+            gates,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the driver of a shard does: letters, turns, actions.
 
 use waterwheel_core::engine::{Action, CutReason, Engine, InWork, Resume, Start, WorkStage};
+use waterwheel_core::gate::Leave;
 use waterwheel_core::{Epoch, PartitionId};
 
 use super::World;
@@ -31,16 +32,23 @@ impl World {
             worker.tick_engine(shard, now);
         }
         self.act_shard(id, shard);
-        let mut more = true;
-        for _ in 0..self.rng.range(0..=8) {
+        let wanted = self.rng.range(0..=8) as u32;
+        let leave = self.leave_to_start(id, shard, wanted);
+        let (mut more, mut started) = (leave.is_some(), 0);
+        let none = Leave { starts: 0, bytes: 0, trial: None, stamp: 0 };
+        let leave = leave.unwrap_or(none);
+        while started < leave.starts && self.goes_on(id, &leave) {
             let start = self.engine(id, shard).and_then(|e| e.next_start(now));
             let Some(Start { records, index, attempt, .. }) = start else {
                 more = false;
                 break;
             };
             let records = records.clone();
-            self.start(id, shard, &records, index as usize, attempt)?;
+            started += 1;
+            self.check_gate(id, leave.trial)?;
+            self.start(id, shard, &records, index as usize, attempt, leave.trial)?;
         }
+        self.settle_leave(id, leave, started);
         self.act_shard(id, shard);
         if !more {
             self.borrow_or_fetch(id, shard);

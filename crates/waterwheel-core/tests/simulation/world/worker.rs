@@ -5,12 +5,14 @@ use std::num::NonZeroU128;
 use std::rc::Rc;
 use std::time::Duration;
 
+use waterwheel_core::breaker::Trial;
 use waterwheel_core::engine::{CommitPoint, CutReason, Engine, Resume, SlotId};
 use waterwheel_core::group::{Group, GroupSettings};
 use waterwheel_core::{Epoch, Now, PartitionId};
 
 use super::clock::Clock;
 use super::coordinator::{GroupEvent, MemberId};
+use super::gate::Gated;
 use super::log::{Committed, SimBatch};
 use super::setup::Setup;
 use crate::properties::{LifeId, WorkerId};
@@ -92,6 +94,8 @@ pub(crate) struct Run {
     pub(crate) cut: Option<CutReason>,
     /// Those of a batch end together.
     pub(crate) batch: Option<u64>,
+    /// It is a breaker's probe.
+    pub(crate) trial: Option<Trial>,
 }
 
 /// A record that waits for its batch.
@@ -161,6 +165,7 @@ pub(crate) struct Worker {
     pub(crate) shards: Vec<Shard>,
     /// Credits that no shard has.
     pub(crate) pool: usize,
+    pub(crate) gated: Option<Gated>,
     /// What the client has heard and not told yet, and when it heard it, by the worker's clock.
     pub(crate) heard: VecDeque<(Now, GroupEvent)>,
     pub(crate) opens: VecDeque<Opening>,
@@ -210,6 +215,7 @@ impl Worker {
             known_epoch: 0,
             shards: (0..setup.shards).map(shard).collect(),
             pool: setup.engine.concurrency,
+            gated: setup.gates.as_ref().map(|gates| Gated::new(gates, clock.reading(now))),
             heard: VecDeque::new(),
             opens: VecDeque::new(),
             lookups: VecDeque::new(),

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::AbortHandle;
+use waterwheel_core::breaker::Verdict as End;
 use waterwheel_core::engine::{CutReason, Outcome, SlotId, Verdict, Wish};
 use waterwheel_core::{Now, PartitionId};
 
+use super::gated::{better, end_of};
 use super::starts::{body_of, outcome_of, place};
 use super::{Common, Shard, Work};
 use crate::batch::{Batch, BatchHandler, Outcomes};
@@ -81,6 +83,7 @@ impl<T: Decode, H: BatchHandler<T>> Work for Batches<T, H> {
         let partition = record.assignment().id;
         let message = body_of::<T>(&record).map(|body| Message::new(record, attempt, first_failed_ms, body));
         let Some(slot) = shard.engine.gather_open(now) else { return };
+        shard.goes_on_in(slot);
         if message.is_err() {
             // Those behind it must not run before it is done with.
             shard.engine.close_lane(slot);
@@ -181,12 +184,18 @@ impl<T: Decode, H: BatchHandler<T>> Shard<Batches<T, H>> {
             )),
             false => outcomes,
         };
+        let attempts: Vec<_> = members.iter().filter_map(|(slot, _)| self.gated_attempt(*slot)).collect();
         let mut told = outcomes.of_each(shown).into_iter();
+        let mut best = End::Nothing;
         let (mut ends, mut failures) = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
         let mut finishing = Vec::new();
         for (slot, unshown) in members {
-            let failure = unshown.or_else(|| told.next()?.err());
             finishing.push(self.finishing(slot));
+            let failure = unshown.or_else(|| {
+                let told = told.next()?.err();
+                best = better(best, told.as_ref().map_or(End::Succeeded, end_of));
+                told
+            });
             ends.push((slot, failure.as_ref().map_or(Outcome::Ok, outcome_of)));
             // What is finished by its end is not there afterwards.
             failures.push(failure.and_then(|failure| {
@@ -194,6 +203,7 @@ impl<T: Decode, H: BatchHandler<T>> Shard<Batches<T, H>> {
                 Some((record, self.engine.history(slot).map_or(0, |(attempts, _)| attempts), failure))
             }));
         }
+        self.ended_together(&attempts, best, now);
         let verdicts = self.engine.ended_together(&ends, now);
         for ((verdict, failure), finishing) in verdicts.into_iter().zip(failures).zip(finishing) {
             match (verdict, failure) {

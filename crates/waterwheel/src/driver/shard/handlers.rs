@@ -92,7 +92,7 @@ impl<T: Decode, H: Attempts<T>> Work for Handlers<T, H> {
             }
             Poll::Ready(Err(failure)) => shard.fail_open(failure, attempt, now),
             Poll::Pending => {
-                if let Some(slot) = shard.engine.park_open(now) {
+                if let Some(slot) = shard.park_open(now) {
                     let attempt = shard.work.place.take(slot, shard.done.clone());
                     shard.work.keep(slot, spawn(attempt).abort_handle());
                 }
@@ -165,7 +165,7 @@ impl<T: Decode, H: Attempts<T>> Work for Handlers<T, H> {
 }
 
 fn spawn_unpolled<T: Decode, H: Attempts<T>>(shard: &mut Shard<Handlers<T, H>>, message: Message<T>, now: Now) {
-    let Some(slot) = shard.engine.park_open(now) else { return };
+    let Some(slot) = shard.park_open(now) else { return };
     let (handler, done) = (shard.work.handler.clone(), shard.done.clone());
     let task = if shard.common.execution == Execution::Blocking {
         let runtime = tokio::runtime::Handle::current();

@@ -4,8 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Context;
 
 use waterwheel_core::Now;
+use waterwheel_core::breaker::Verdict as End;
 use waterwheel_core::engine::{Outcome, SlotId, Start, Verdict, Wish};
 
+use super::gated::end_of;
 use super::{FromShard, Note, Shard, TURN, Work};
 use crate::body::{Decode, DecodeError};
 use crate::dead_letter::bounded;
@@ -28,8 +30,12 @@ pub(super) struct Concluded {
 
 impl<W: Work> Shard<W> {
     /// Starts up to [`TURN`] records; whether there may be more.
-    pub(super) fn start_some(&mut self) -> bool {
-        if self.transactor.as_ref().is_some_and(|t| t.is_full()) {
+    pub(super) fn start_some(&mut self, cx: &Context<'_>) -> bool {
+        let is_full = self.transactor.as_ref().is_some_and(|t| t.is_full());
+        if self.gated.is_some() {
+            return self.start_gated(!is_full, cx);
+        }
+        if is_full {
             return false;
         }
         let mut now = self.now();
@@ -56,6 +62,7 @@ impl<W: Work> Shard<W> {
             Err(failure) => failure,
         };
         let verdict = self.engine.finish_open(Outcome::Failed(failure.wish), now);
+        self.opened_as(&failure, now);
         self.follow(verdict, record, attempt, failure);
         None
     }
@@ -64,6 +71,7 @@ impl<W: Work> Shard<W> {
     pub(super) fn fail_open(&mut self, failure: Failure, attempt: u32, now: Now) {
         let record = self.engine.open_record().map(|(batch, index)| batch.record(index));
         let verdict = self.engine.finish_open(outcome_of(&failure), now);
+        self.opened_as(&failure, now);
         if let Some(record) = record {
             self.follow(verdict, &record, attempt, failure);
         }
@@ -79,16 +87,18 @@ impl<W: Work> Shard<W> {
             for Done { slot, ending } in ends.drain(..) {
                 W::end(self, slot, ending, now);
             }
+            self.tell_gate(now);
         }
         self.ends = ends;
         any
     }
 
     pub(super) fn end(&mut self, slot: SlotId, ending: Ending<W::Output>, now: Now) {
+        let attempt = self.gated_attempt(slot);
         let (outcome, failure) = match self.work.ended(slot, ending) {
             Ending::Result(Ok(output)) if W::Output::PRODUCES => {
                 match self.finish_with(slot, output.into_outputs(), now) {
-                    Ok(()) => return,
+                    Ok(()) => return self.ended_as(attempt, End::Succeeded, now),
                     Err(failure) => (outcome_of(&failure), failure),
                 }
             }
@@ -98,7 +108,7 @@ impl<W: Work> Shard<W> {
                     self.counts.succeeded += 1;
                     self.tell_finished(finishing, Finish::Ok);
                 }
-                return;
+                return self.ended_as(attempt, End::Succeeded, now);
             }
             Ending::Result(Err(failure)) => (outcome_of(&failure), failure),
             Ending::Cut => {
@@ -106,6 +116,7 @@ impl<W: Work> Shard<W> {
                 (Outcome::Cut, Failure::of_class(FailureClass::Timeout, Wish::Policy, text))
             }
         };
+        self.ended_as(attempt, end_of(&failure), now);
         let record = self.engine.record(slot).map(|(batch, index)| batch.record(index));
         let attempts = self.engine.history(slot).map_or(0, |(attempts, _)| attempts);
         let verdict = self.engine.ended(slot, outcome, now);
