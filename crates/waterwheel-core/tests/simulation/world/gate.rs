@@ -67,10 +67,21 @@ impl World {
         gated.is_none_or(|gated| gated.gate.stamp() == leave.stamp)
     }
 
-    pub(crate) fn settle_leave(&mut self, id: WorkerId, leave: Leave, started: u32) {
+    /// `lacks_credits`: it stays the first in the queue until it has looked for some.
+    pub(crate) fn settle_leave(&mut self, id: WorkerId, shard: usize, leave: Leave, started: u32, lacks_credits: bool) {
         let now = self.reading(id);
         if let Some(gated) = self.workers.get_mut(&id).and_then(|w| w.gated.as_mut()) {
             gated.gate.settle(leave, started, 0, now);
+            if lacks_credits {
+                gated.gate.stay_first(shard);
+            }
+        }
+    }
+
+    /// There are no credits for what the gate would let through.
+    pub(crate) fn make_way(&mut self, id: WorkerId, shard: usize) {
+        if let Some(gated) = self.workers.get_mut(&id).and_then(|w| w.gated.as_mut()) {
+            gated.gate.leave_queue(shard);
         }
     }
 

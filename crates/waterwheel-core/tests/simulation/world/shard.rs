@@ -48,10 +48,14 @@ impl World {
             self.check_gate(id, leave.trial)?;
             self.start(id, shard, &records, index as usize, attempt, leave.trial)?;
         }
-        self.settle_leave(id, leave, started);
+        let lacks_credits = leave.starts > 0 && !more && self.engine(id, shard).is_some_and(|e| e.wanted_credits() > 0);
+        self.settle_leave(id, shard, leave, started, lacks_credits);
         self.act_shard(id, shard);
         if !more {
-            self.borrow_or_fetch(id, shard);
+            let borrowed = self.borrow_or_fetch(id, shard);
+            if lacks_credits && !borrowed {
+                self.make_way(id, shard);
+            }
             if let Some(engine) = self.engine(id, shard) {
                 engine.stalled(now);
             }
@@ -71,9 +75,10 @@ impl World {
         }
     }
 
-    fn borrow_or_fetch(&mut self, id: WorkerId, shard: usize) {
+    /// Whether it has got credits.
+    fn borrow_or_fetch(&mut self, id: WorkerId, shard: usize) -> bool {
         let chunk = (self.setup.engine.concurrency / self.setup.shards / 4).max(1);
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else { return false };
         let engine = &mut worker.shards[shard].engine;
         let borrowed = engine.wanted_credits().min(chunk).min(worker.pool);
         worker.pool -= borrowed;
@@ -84,6 +89,7 @@ impl World {
         {
             worker.pool += worker.shards[shard].engine.surrender_credits();
         }
+        borrowed > 0
     }
 
     fn read(&mut self, id: WorkerId, shard: usize, letter: ToShard) -> Checked {
