@@ -162,8 +162,8 @@ fn within<T>(begun: &Begun, act: impl FnOnce() -> T) -> T {
 }
 
 pin_project! {
-    /// An attempt's future, as it is where nobody looks on: then it takes no more room than that, since the future's own
-    /// states tell which it is. (A pointer beside it would be a twelfth of what a record in work takes.)
+    /// An attempt's future, as it is where nobody looks on. It is kept in a place that may be empty, and whether it is takes
+    /// the room of which kind it is: so it takes no more. (A pointer beside it took a twelfth of what a record in work does.)
     #[project = Attempted]
     pub(crate) enum WatchedAttempt<F> {
         Bare {
@@ -241,7 +241,8 @@ mod tests {
     use crate::driver::attempt::Handling;
 
     fn sizes<A: Attempts<Raw>>(_: &A) -> [usize; 2] {
-        [size_of::<A::Future>(), size_of::<<Watched<A> as Attempts<Raw>>::Future>()]
+        // As they are kept: in a place that may be empty.
+        [size_of::<Option<A::Future>>(), size_of::<Option<<Watched<A> as Attempts<Raw>>::Future>>()]
     }
 
     #[test]
