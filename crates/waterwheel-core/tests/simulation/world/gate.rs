@@ -93,8 +93,8 @@ impl World {
         let passed = now.since(model.at).as_secs_f64() * gates.a_second as f64;
         (model.level, model.at) = ((model.level - passed).max(0.0) + 1.0, now);
         let level = model.level;
-        let fits = level <= gates.burst as f64 + 0.01;
-        ensure!(fits, "P19: {level} records begin at once, of {}", gates.burst);
+        let is_over = level > gates.burst as f64 + 0.01;
+        ensure!(!is_over, "P19: {level} records begin at once, of {}", gates.burst);
         if let Phase::Open { until } = model.phase {
             ensure!(now >= until, "P19: a record starts at {now}, the breaker is open until {until}");
             let Some(trial) = trial else {
