@@ -7,7 +7,8 @@ struct Held<R> {
     records: R,
     /// Records not yet done with: not fetched past, not finished, or waiting.
     alive: u32,
-    bytes: usize,
+    /// As many as count for the budget; what a batch has beyond 4 GiB does not.
+    bytes: u32,
     /// When its records came.
     arrived: Now,
 }
@@ -25,8 +26,9 @@ impl<R: Records> Batches<R> {
 
     /// Keeps a batch of which `alive` records need work. Returns its place and the bytes it holds.
     pub(super) fn insert(&mut self, records: R, alive: usize, arrived: Now) -> (u32, usize) {
-        let bytes = records.pinned_bytes();
-        let held = Some(Held { records, alive: alive as u32, bytes, arrived });
+        let counted = u32::try_from(records.pinned_bytes()).unwrap_or(u32::MAX);
+        let held = Some(Held { records, alive: alive as u32, bytes: counted, arrived });
+        let bytes = counted as usize;
         match self.vacant.pop() {
             Some(at) => {
                 self.held[at as usize] = held;
@@ -58,7 +60,7 @@ impl<R: Records> Batches<R> {
         if held.alive > 0 {
             return 0;
         }
-        let bytes = held.bytes;
+        let bytes = held.bytes as usize;
         *slot = None;
         self.vacant.push(at);
         bytes

@@ -202,17 +202,17 @@ impl Common {
     }
 }
 
-/// Why the record in a slot failed last.
+/// Why the record in a slot failed last. Small: many records may be noted.
 #[derive(Clone)]
 struct Note {
     class: FailureClass,
-    message: Option<String>,
+    message: Option<Box<str>>,
     parked: bool,
     without_value: bool,
-    /// The client that its letter was given to last, and how often it failed there. Small: many records may be noted.
+    /// The client that its letter was given to last, and how often it failed there.
     failed: (u16, u8),
-    /// The offset of the dead letter that it follows.
-    follows: Option<i64>,
+    /// The offset of the dead letter that it follows; in a box, since few do.
+    follows: Option<Box<i64>>,
 }
 
 /// What becomes of a record that may start.

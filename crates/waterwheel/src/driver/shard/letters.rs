@@ -40,10 +40,10 @@ impl<W: Work> Shard<W> {
         }
         let cause = Cause {
             class: note.class,
-            message: note.message.clone(),
+            message: note.message.clone().map(String::from),
             attempts,
             first_failed_ms: first_failed.unwrap_or_default(),
-            follows: note.follows,
+            follows: note.follows.as_deref().copied(),
         };
         let class = note.class;
         let mut letter = match writer.letter(&record, &cause, note.without_value) {
@@ -74,7 +74,7 @@ impl<W: Work> Shard<W> {
 
     /// A record goes to the dead-letter topic behind another one of its key.
     pub(super) fn follow_up(&mut self, slot: SlotId, behind: i64) {
-        let (class, follows) = (FailureClass::Followed, Some(behind));
+        let (class, follows) = (FailureClass::Followed, Some(Box::new(behind)));
         self.keep_note(
             slot,
             Note { class, message: None, parked: false, without_value: false, failed: (0, 0), follows },

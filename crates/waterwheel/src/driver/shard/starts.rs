@@ -138,7 +138,7 @@ impl<W: Work> Shard<W> {
         }
         let note = |parked| {
             let keeps = self.dead_letters.as_ref().is_some_and(|(writer, _)| writer.keeps_messages());
-            let message = keeps.then(|| text_of(&failure));
+            let message = keeps.then(|| text_of(&failure).into());
             Note { class, message, parked, without_value: false, failed: (0, 0), follows: None }
         };
         match verdict {
