@@ -151,7 +151,7 @@ fn a_secret_of_the_environment_is_used_and_never_repeated() {
     assert_eq!(code, Some(2));
     assert_eq!(
         printed,
-        "w.toml:4:2: kafka.sasl.mechanism: not a value it can have; one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, \
+        "w.toml:5:2: kafka.sasl.mechanism: not a value it can have; one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, \
          OAUTHBEARER, GSSAPI\n"
     );
 }

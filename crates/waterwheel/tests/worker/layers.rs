@@ -74,12 +74,15 @@ fn a_layer_that_is_not_ready_holds_its_attempt_only_and_what_it_fails_with_is_th
         let worker = worker.handler(boxed(gated(&diary, &gate))).layer(PickyLayer(Arc::default()));
         let running = start(worker.build().unwrap());
         let mut events = running.handle.events();
-        for class in [FailureClass::Handler, FailureClass::Panic] {
-            event(&mut events, "a dead letter of that class", |event| match event {
-                waterwheel::Event::DeadLettered { class: of, .. } => (of == class).then_some(()),
+        // In either order.
+        let mut missing = vec![FailureClass::Handler, FailureClass::Panic];
+        while !missing.is_empty() {
+            let class = event(&mut events, "a dead letter", |event| match event {
+                waterwheel::Event::DeadLettered { class, .. } => Some(class),
                 _ => None,
-            })
-            .await;
+            });
+            let class = class.await;
+            missing.retain(|of| *of != class);
         }
         eventually("the others", || diary.count() == 3).await;
         assert!(diary.done().iter().all(|seen| seen.key.as_deref() != Some("a")), "it is not ready");
