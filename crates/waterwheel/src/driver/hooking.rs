@@ -53,7 +53,7 @@ impl State {
     }
 }
 
-/// Tells everybody that something happened.
+/// Tells listeners, and hooks where there are any, that something happened.
 pub(crate) fn tell(listeners: &broadcast::Sender<Event>, hooks: Option<&Hooking>, event: Event) {
     if let Some(hooks) = hooks {
         hooks.tell(Moment::Event(event.clone()));

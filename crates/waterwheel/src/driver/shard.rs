@@ -197,8 +197,7 @@ impl Common {
 
     /// The same, but for hooks.
     pub(crate) fn tell_listeners(&self, event: Event) {
-        // No listener is no mistake.
-        let _ = self.events.send(event);
+        tell(&self.events, None, event);
     }
 }
 

@@ -1,8 +1,5 @@
 //! Key follow-up: what becomes of a key of which a record is a dead letter.
 
-use std::time::Duration;
-
-use tokio::sync::oneshot;
 use waterwheel_core::lanes::Order;
 
 use super::{WorkerBuilder, WorkerHandle};
@@ -44,15 +41,7 @@ impl WorkerHandle {
     /// the dead-letter topic stay there. False where the key follows none, or the worker does not have the partition or
     /// does not answer within five seconds. Dropping the future does not take it back.
     pub async fn release_key(&self, partition: &TopicPartition, key: Option<&[u8]>) -> bool {
-        if !self.has_tasks() {
-            return false;
-        }
-        let (done, answer) = oneshot::channel();
-        let ask = Ask::ReleaseKey { partition: partition.clone(), key: key.map(Into::into), done };
-        let asked = async {
-            self.asks.send(ask).await.ok()?;
-            answer.await.ok()
-        };
-        tokio::time::timeout(Duration::from_secs(5), asked).await.ok().flatten().unwrap_or(false)
+        let (partition, key) = (partition.clone(), key.map(Into::into));
+        self.asked(|done| Ask::ReleaseKey { partition, key, done }).await.unwrap_or(false)
     }
 }

@@ -178,7 +178,7 @@ impl WorkerHandle {
     }
 
     /// The answer to a question, if the worker runs and gives it in time.
-    async fn asked<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+    pub(super) async fn asked<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
         if !self.has_tasks() {
             return None;
         }
@@ -191,7 +191,7 @@ impl WorkerHandle {
     }
 
     /// Whether there is someone to answer for partitions and records.
-    pub(super) fn has_tasks(&self) -> bool {
+    fn has_tasks(&self) -> bool {
         self.state().has_session() || self.state() == WorkerState::Closing
     }
 
