@@ -1,7 +1,6 @@
 //! The library's admin: what it makes and says is so by Kafka's own tools; rights that are missing are told item by item.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 
 use waterwheel::admin::{
     Acl, AclFilter, AclTarget, Admin, ConfigChanges, ConfigResource, ConfigSource, DeleteBelow, Isolation, Mode,
@@ -10,14 +9,7 @@ use waterwheel::admin::{
 use waterwheel::config::Secret;
 use waterwheel::{Client, KafkaError, TopicPartition};
 
-use crate::support::{Cluster, Kafka, PATIENCE, topic_name, wait_until};
-
-/// Runs it in a runtime of its own.
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(PATIENCE * 2, test).await }).expect("it ends in time")
-}
+use crate::support::{Cluster, Kafka, PATIENCE, run, topic_name, wait_until};
 
 fn admin(kafka: &Kafka) -> Admin {
     let client = Client::new(kafka.bootstrap()).expect("an address");

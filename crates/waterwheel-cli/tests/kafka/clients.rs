@@ -1,6 +1,5 @@
 //! Clients at run time: what they tell, tokens, new passwords, topics elsewhere.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -11,13 +10,7 @@ use waterwheel::admin::{ScramChange, ScramMechanism};
 use waterwheel::config::{Secret, Security};
 use waterwheel::{Client, ClientEvent, ClientRole, Consumer, OAuthToken, ProducerRecord, Raw, Subscription};
 
-use crate::support::{Cluster, Kafka, PATIENCE, topic_name, wait_until};
-
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(PATIENCE * 2, test).await }).expect("it ends in time")
-}
+use crate::support::{Cluster, Kafka, PATIENCE, run, topic_name, wait_until};
 
 /// The first event that is wanted.
 async fn until<T>(events: &mut Subscription<ClientEvent>, mut wanted: impl FnMut(&ClientEvent) -> Option<T>) -> T {

@@ -6,23 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use waterwheel::{Client, Consumer, ConsumerBuilder, Delivery, Notification, Start, TopicPartition};
 
-use crate::support::{Bytes, Kafka, PATIENCE, topic_name};
+use crate::support::{Bytes, Kafka, aside, run, topic_name};
 
 fn member(kafka: &Kafka, group: &str, topic: &str) -> ConsumerBuilder {
     let client = Client::new(kafka.bootstrap()).expect("the address is right");
     client.consumer(group).topic(topic).with(|w| w.commit_every(Duration::from_millis(200)))
-}
-
-/// Runs it, for as long as a test may take.
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ended = runtime.expect("a runtime").block_on(async { tokio::time::timeout(PATIENCE * 2, test).await });
-    ended.expect("the test should have ended by now")
-}
-
-/// What blocks, in between: a client of its own that is not asynchronous.
-fn aside<T>(what: impl FnOnce() -> T) -> T {
-    tokio::task::block_in_place(what)
 }
 
 /// How often each place was finished, by topic and offset; shared by all members.

@@ -6,21 +6,9 @@ use std::time::Duration;
 
 use waterwheel::{Client, Consumer, ProducerRecord, Remedy, TransactionalProducer};
 
-use crate::support::{Bytes, Cluster, Kafka, PATIENCE, topic_name};
+use crate::support::{Bytes, Cluster, Kafka, aside, run, topic_name};
 
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Runs it, for as long as a test may take.
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ended = runtime.expect("a runtime").block_on(async { tokio::time::timeout(PATIENCE * 2, test).await });
-    ended.expect("the test should have ended by now")
-}
-
-/// What blocks, in between.
-fn aside<T>(what: impl FnOnce() -> T) -> T {
-    tokio::task::block_in_place(what)
-}
 
 fn client(kafka: &Kafka) -> Client {
     Client::new(kafka.bootstrap()).expect("the address is right")

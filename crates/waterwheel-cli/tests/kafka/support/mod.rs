@@ -33,6 +33,18 @@ pub(crate) fn is_whole() -> bool {
     whole
 }
 
+/// Runs a test, for as long as one may take.
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = runtime.expect("a runtime").block_on(async { tokio::time::timeout(PATIENCE * 2, test).await });
+    ended.expect("the test should have ended by now")
+}
+
+/// What blocks, in between: a client of its own that is not asynchronous.
+pub(crate) fn aside<T>(what: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(what)
+}
+
 /// A number that no other call in any test process of this machine gets at the same time.
 fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);

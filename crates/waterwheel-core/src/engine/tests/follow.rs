@@ -20,6 +20,13 @@ fn dead_lettered() -> Rig {
     rig
 }
 
+/// The next record becomes a dead letter, acknowledged.
+fn dead_letter_next(rig: &mut Rig) {
+    let slot = rig.start();
+    let Verdict::DeadLetter { slot } = rig.end(slot, GIVEN_UP) else { panic!("no dead letter") };
+    rig.engine.settled(slot, true, rig.now);
+}
+
 /// The record that is to follow now.
 fn followed(rig: &mut Rig, behind: i64) -> SlotId {
     assert_eq!(rig.start_all(), []);
@@ -72,24 +79,12 @@ fn one_that_follows_and_cannot_be_written_holds_its_key() {
 fn nothing_follows_where_it_is_not_set_or_there_is_no_key() {
     let mut rig = Rig::on_p0(Settings { follow: false, ..following() });
     rig.fetch("0a");
-    let Verdict::DeadLetter { slot } = ({
-        let slot = rig.start();
-        rig.end(slot, GIVEN_UP)
-    }) else {
-        panic!("none")
-    };
-    rig.engine.settled(slot, true, rig.now);
+    dead_letter_next(&mut rig);
     rig.fetch("1a");
     assert_eq!(rig.run_all(|_| Outcome::Ok), [(1, 1)]);
     let mut rig = Rig::on_p0(following());
     rig.fetch("0");
-    let Verdict::DeadLetter { slot } = ({
-        let slot = rig.start();
-        rig.end(slot, GIVEN_UP)
-    }) else {
-        panic!("none")
-    };
-    rig.engine.settled(slot, true, rig.now);
+    dead_letter_next(&mut rig);
     rig.fetch("1");
     assert_eq!(rig.run_all(|_| Outcome::Ok), [(1, 1)]);
 }
