@@ -20,7 +20,7 @@ use crate::worker::WorkerHandle;
 /// wait, and call everything that the worker's handle has; the worker waits for it nowhere. What it has not been told yet waits
 /// in a queue of 8,192 moments; when that is full, further moments are dropped and counted
 /// ([`Counts::hook_moments_dropped`](crate::Counts)). A call that panics ends by that, and one that takes longer than
-/// [`stall_after`](crate::WorkerBuilder::stall_after), or 10 s if that is more, is told once; both by
+/// [`stall_after`](crate::WorkerBuilder::stall_after) or 10 s, whichever is less, is told once; both by
 /// [`Event::HookFailed`]. When the worker has ended it waits for at most two seconds until the hook has been told all that
 /// there was. What is to act in the path of records is a layer (feature `tower`) or the handler itself.
 ///
