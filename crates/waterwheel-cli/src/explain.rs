@@ -49,12 +49,17 @@ struct Subject {
 fn subject(text: &str) -> Result<Subject, String> {
     let mut parts = text.split(':');
     let topic = parts.next().unwrap_or_default().to_owned();
-    let partition = parts.next().map(|part| part.parse().map_err(|_| format!("{part:?} is not a partition")));
-    let offset = parts.next().map(|part| part.parse().map_err(|_| format!("{part:?} is not an offset")));
+    let partition = parts.next().map(|part| number(part).ok_or_else(|| format!("{part:?} is not a partition")));
+    let offset = parts.next().map(|part| number(part).ok_or_else(|| format!("{part:?} is not an offset")));
     if topic.is_empty() || parts.next().is_some() {
         return Err("write it as orders, orders:3, or orders:3:4711".to_owned());
     }
     Ok(Subject { topic, partition: partition.transpose()?, offset: offset.transpose()? })
+}
+
+/// A number from 0 on.
+fn number<N: std::str::FromStr + Default + PartialOrd>(text: &str) -> Option<N> {
+    text.parse().ok().filter(|number| *number >= N::default())
 }
 
 /// Host and port of an `http` URL.
@@ -163,7 +168,7 @@ mod tests {
         assert_eq!(subject("orders"), of(None, None));
         assert_eq!(subject("orders:3"), of(Some(3), None));
         assert_eq!(subject("orders:3:4711"), of(Some(3), Some(4711)));
-        for wrong in ["", ":3", "orders:", "orders:x", "orders:3:", "orders:3:1:2"] {
+        for wrong in ["", ":3", "orders:", "orders:x", "orders:-1", "orders:3:", "orders:3:-1", "orders:3:1:2"] {
             assert!(subject(wrong).is_err(), "{wrong}");
         }
     }
@@ -193,6 +198,7 @@ mod tests {
         assert_eq!(parse(b"HTTP/1.1 404 Not Found\r\na: b\r\n\r\nno\n"), Some((404, "no\n".to_owned())));
         assert_eq!(parse(b"+PONG\r\n"), None);
     }
+
     /// A worker on a cluster in this process, whose handler never ends, behind its probes.
     #[tokio::test]
     async fn a_worker_that_runs_is_asked() {
@@ -214,7 +220,7 @@ mod tests {
         let asks = async {
             loop {
                 let (status, body) = ask(&at, "/explain?topic=orders&partition=0&offset=1").await.unwrap();
-                if status == 200 && body.contains("asked about: 1: waits behind 1 records of its key, first 0") {
+                if status == 200 && body.contains("asked about: 1: waits behind 1 record of its key, first 0") {
                     break;
                 }
                 tokio::task::yield_now().await;

@@ -1,7 +1,8 @@
 //! The commit map: what a commit says besides its offset, as the text that Kafka keeps with it.
 //!
 //! Which offsets *above* the committed one are already finished, so that nobody runs them again after a restart or a
-//! hand-over, and where up to 64 failing records stand, so that poison does not outlive its attempts by rebalances.
+//! hand-over, where up to 64 failing records stand, so that poison does not outlive its attempts by rebalances, and which
+//! keys follow a dead letter.
 //! `docs/commit-map.md` has the format byte by byte.
 //!
 //! Owner of **I13**: the decoded map marks a subset of what finished, never more, for all bytes that were not written for
@@ -11,6 +12,7 @@
 
 mod bits;
 mod codings;
+mod followed;
 mod head;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use std::num::NonZeroU128;
 use std::ops::Range;
 
 use codings::{Coding, Spans};
+pub use followed::{Followed, FollowedKey};
 use text::Form;
 
 /// The most failing records that a map carries.
@@ -98,6 +101,8 @@ pub struct Encoded {
     pub reach: i64,
     /// How many failing records it carries, the lowest offsets first.
     pub failing: usize,
+    /// How many keys it carries that follow a dead letter, the oldest letters first.
+    pub followed: usize,
     /// Whether finished offsets or failing records were left out.
     pub cut: bool,
 }
@@ -108,6 +113,7 @@ pub struct CommitMap {
     leader_epoch: Option<i32>,
     base: i64,
     failing: Vec<Failing>,
+    followed: Vec<Followed>,
     coding: Option<Coding>,
     /// The payload, of which `marks` are the coded finished offsets: a list of ranges could be 40 times the text.
     payload: Vec<u8>,
@@ -123,6 +129,11 @@ impl CommitMap {
     /// The failing records, ascending by offset.
     pub fn failing(&self) -> &[Failing] {
         &self.failing
+    }
+
+    /// The keys whose later records follow a dead letter, ascending by the letters' offsets.
+    pub fn followed(&self) -> &[Followed] {
+        &self.followed
     }
 
     /// The finished offsets: ascending ranges above the base that neither overlap nor touch.
@@ -179,37 +190,41 @@ impl std::error::Error for MapRefusal {}
 
 /// Writes the map for `head`: the smallest of several codings of `finished`, cut from the top if it exceeds `limit`.
 ///
-/// `finished` should ascend; what does not lie above the base and the range before it is left out. `failing` should ascend
-/// too; records below the base or out of order are left out. Failing records go first, then as much of the finished
-/// offsets as fits.
+/// `finished` should ascend; what does not lie above the base and the range before it is left out. `failing` and `followed`
+/// should ascend too; failing records below the base, and what is out of order, are left out. Followed keys go first, since
+/// nothing else tells of them, then failing records, then as much of the finished offsets as fits.
 pub fn encode(
     head: &MapHead,
     finished: impl IntoIterator<Item = Range<i64>>,
     failing: &[Failing],
+    followed: &[Followed],
     limit: Limit,
 ) -> Encoded {
     let capacity = limit.form().capacity(limit.units());
 
     let mut payload = head::write(head);
-    let fixed = payload.len() + head::COUNT + head::CHECKSUM;
-    let (written, failing_bytes) = head::write_failing(head.base, failing, capacity.saturating_sub(fixed));
-    let budget = capacity.saturating_sub(fixed + failing_bytes.len());
+    let room = capacity.saturating_sub(payload.len() + head::COUNT + head::CHECKSUM);
+    let (keys, followed_bytes) = followed::write(head.base, followed, room);
+    let room = room - followed_bytes.len();
+    let (written, failing_bytes) = head::write_failing(head.base, failing, room);
+    let budget = room - failing_bytes.len();
     let runs = codings::runs(finished.into_iter(), head.base, budget);
     let plan = codings::plan(&runs, budget);
 
     let cut = !plan.whole || written < failing.len();
     let reach = if plan.whole { i64::MAX } else { plan.reach };
-    if written == 0 && plan.coding.is_none() {
-        return Encoded { text: String::new(), units: 0, reach, failing: 0, cut };
+    if written == 0 && keys == 0 && plan.coding.is_none() {
+        return Encoded { text: String::new(), units: 0, reach, failing: 0, followed: 0, cut };
     }
     payload.push(written as u8);
     payload.extend(failing_bytes);
+    payload.extend(followed_bytes);
     codings::write(plan, &runs, &mut payload);
-    head::seal(&mut payload, plan.coding);
+    head::seal(&mut payload, plan.coding, keys > 0);
 
-    let text = text::write(limit.form(), &payload);
+    let text = text::write(limit.form(), head::version(payload[head::LENGTH]), &payload);
     let units = limit.form().units(payload.len());
-    Encoded { text, units, reach, failing: written, cut }
+    Encoded { text, units, reach, failing: written, followed: keys, cut }
 }
 
 /// The text of a map whose length and check sum fit, around a content of any bytes: what a reader has to withstand from a
@@ -219,16 +234,16 @@ pub fn sealed(limit: Limit, content: &[u8]) -> String {
     let mut payload = ((content.len() + head::LENGTH + head::CHECKSUM) as u32).to_le_bytes().to_vec();
     payload.extend(content);
     payload.extend(head::crc64(&payload).to_le_bytes());
-    text::write(limit.form(), &payload)
+    text::write(limit.form(), head::version(payload[head::LENGTH]), &payload)
 }
 
 /// Reads the metadata of a commit at `base` of the topic with id `topic_id`.
 ///
-/// Needs no more memory than the text has bytes, and 2 KiB for failing records.
+/// Needs no more memory than the text has bytes, 2 KiB for failing records, and 16 bytes for each followed key.
 pub fn decode(text: &str, topic_id: Option<NonZeroU128>, base: i64) -> Result<CommitMap, MapRefusal> {
-    let payload = text::read(text)?;
+    let (version, payload) = text::read(text)?;
     let mut body = head::open(&payload)?;
-    let (head, coding) = head::read(&mut body)?;
+    let head::Opening { head, coding, has_followed } = head::read(&mut body, version)?;
     if head.topic_id.is_some() && topic_id.is_some() && head.topic_id != topic_id {
         return Err(MapRefusal::OtherTopic);
     }
@@ -236,6 +251,7 @@ pub fn decode(text: &str, topic_id: Option<NonZeroU128>, base: i64) -> Result<Co
         return Err(MapRefusal::OtherBase { written: head.base });
     }
     let failing = head::read_failing(&mut body, base)?;
+    let followed = if has_followed { followed::read(&mut body, base)? } else { Vec::new() };
 
     let end = payload.len() - head::CHECKSUM;
     let marks = end - body.rest().len()..end;
@@ -244,5 +260,5 @@ pub fn decode(text: &str, topic_id: Option<NonZeroU128>, base: i64) -> Result<Co
         None if body.rest().is_empty() => {}
         None => return Err(MapRefusal::Malformed),
     }
-    Ok(CommitMap { leader_epoch: head.leader_epoch, base, failing, coding, payload, marks })
+    Ok(CommitMap { leader_epoch: head.leader_epoch, base, failing, followed, coding, payload, marks })
 }

@@ -29,11 +29,19 @@ impl Wait {
 /// Unix epoch. One that has no time does not wait; one from the future waits from when it came.
 pub fn wait(delay: Duration, written_ms: Option<i64>, arrived_ms: i64, now_ms: i64) -> Wait {
     let Some(written_ms) = written_ms else { return Wait { rest: Duration::ZERO, clocks_disagree: true } };
-    let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-    let due_ms = written_ms.min(arrived_ms).saturating_add(delay_ms);
-    let rest = Duration::from_millis(u64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(0));
     let clocks_disagree = written_ms > arrived_ms.saturating_add(TOLERANCE_MS);
-    Wait { rest: rest.min(delay), clocks_disagree }
+    let due_ms = written_ms.min(arrived_ms).saturating_add(millis(delay));
+    let rest = match u64::try_from(due_ms.saturating_sub(now_ms)) {
+        Ok(ms) if ms > 0 => Duration::from_millis(ms).min(delay),
+        _ => Duration::ZERO,
+    };
+    Wait { rest, clocks_disagree }
+}
+
+/// Whole milliseconds, without the 128 bits of [`Duration::as_millis`]: each record is looked at.
+fn millis(time: Duration) -> i64 {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1_000).saturating_add(i64::from(time.subsec_millis()))
 }
 
 #[cfg(test)]

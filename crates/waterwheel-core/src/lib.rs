@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod rate;
 pub mod retry;
+pub mod tiers;
 mod types;
 
 pub use types::{Epoch, Now, PartitionId, Records};

@@ -69,6 +69,11 @@ impl Retry {
         self
     }
 
+    /// How often a record is tried; `None` without end.
+    pub fn most(&self) -> Option<u32> {
+        self.attempts
+    }
+
     /// The longest wait.
     pub fn max(&self) -> Duration {
         self.max

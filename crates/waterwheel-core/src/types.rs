@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use crate::tiers::Carried;
+
 /// A partition's number within one worker: dense, and the same for as long as the worker lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId(pub u32);
@@ -39,6 +41,11 @@ impl Now {
     /// Time since the clock's start.
     pub fn since_start(self) -> Duration {
         Duration::from_nanos(self.nanos)
+    }
+
+    /// Whole milliseconds since the clock's start.
+    pub(crate) fn millis(self) -> i64 {
+        (self.nanos / 1_000_000) as i64
     }
 
     /// How long ago `earlier` was; zero where it lies ahead.
@@ -94,6 +101,11 @@ pub trait Records: Clone {
 
     /// The time of record `index` in milliseconds since the Unix epoch; `None` where it has none.
     fn time_ms(&self, index: usize) -> Option<i64>;
+
+    /// What record `index` says in its headers of earlier attempts, elsewhere. Asked in retry tiers only.
+    fn carried(&self, _index: usize) -> Carried {
+        Carried::default()
+    }
 
     /// The bytes that record `index` accounts for.
     fn size(&self, index: usize) -> usize;

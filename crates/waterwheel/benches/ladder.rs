@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use tokio::runtime::{Builder, Runtime};
-use waterwheel::bench::{LoneShard, Made, Settings, Source};
-use waterwheel::{Failure, Handler, Message, Order, Raw};
+use waterwheel::bench::{LoneShard, Made, Policies, Settings, Source, Stall, Wish};
+use waterwheel::{Adaptive, Breaker, Failure, Handler, Message, Order, RateLimit, Raw};
 
 /// Records of a batch, and batches of a round.
 const RECORDS: usize = 1_000;
@@ -68,6 +68,10 @@ fn dispatch(criterion: &mut Criterion, runtime: &Runtime) {
         let id = BenchmarkId::new("in place", format!("{order:?}").to_lowercase());
         round(&mut group, id, runtime, Settings { order, ..settings() }, 1, at_once);
     }
+    for (name, settings, policies) in idle_policies() {
+        let id = BenchmarkId::new("in place, idle", name);
+        held(&mut group, id, runtime, settings, &policies, 1, at_once);
+    }
     for partitions in [10, 100, 1_000] {
         let id = BenchmarkId::new("in place, partitions", partitions);
         round(&mut group, id, runtime, settings(), partitions, at_once);
@@ -76,6 +80,41 @@ fn dispatch(criterion: &mut Criterion, runtime: &Runtime) {
         let id = BenchmarkId::new("as tasks, at once", concurrency);
         round(&mut group, id, runtime, Settings { concurrency, ..settings() }, 1, after_one_turn);
     }
+    let (_, settings, policies) = idle_policies().pop().unwrap_or_default();
+    held(
+        &mut group,
+        BenchmarkId::new("as tasks, idle", "all policies"),
+        runtime,
+        settings,
+        &policies,
+        1,
+        after_one_turn,
+    );
+}
+
+/// Each policy, with nothing to do; the last one is all of them.
+fn idle_policies() -> Vec<(&'static str, Settings, Policies)> {
+    let delay = Some(Duration::from_millis(1));
+    let stall = Some(Stall { after: Duration::from_secs(3_600), wish: Wish::Park });
+    let breaker = Some(Breaker::consecutive(1_000));
+    let rate = Some(RateLimit::records(1 << 40).and_bytes(1 << 50));
+    let adaptive = Some(Adaptive::between(256, 1_000));
+    // Long after the records' times, which are their offsets.
+    let none = Settings { wall_start_ms: 1_700_000_000_000, ..settings() };
+    let open = Policies::default();
+    vec![
+        ("process delay", Settings { delay, ..none.clone() }, open.clone()),
+        ("stall", Settings { stall, ..none.clone() }, open.clone()),
+        ("follow", Settings { follow: true, dead_letter: true, ..none.clone() }, open.clone()),
+        ("breaker", none.clone(), Policies { breaker: breaker.clone(), ..open.clone() }),
+        ("rate limit", none.clone(), Policies { rate: rate.clone(), ..open.clone() }),
+        ("adaptive", none.clone(), Policies { adaptive: adaptive.clone(), ..open }),
+        (
+            "all policies",
+            Settings { delay, stall, follow: true, dead_letter: true, ..none },
+            Policies { breaker, rate, adaptive },
+        ),
+    ]
 }
 
 fn settings() -> Settings {
@@ -92,8 +131,21 @@ fn round<H: Handler<Raw>>(
     partitions: usize,
     handler: H,
 ) {
+    held(group, id, runtime, settings, &Policies::default(), partitions, handler);
+}
+
+/// The same, with what holds starts back.
+fn held<H: Handler<Raw>>(
+    group: &mut Group<'_>,
+    id: BenchmarkId,
+    runtime: &Runtime,
+    settings: Settings,
+    policies: &Policies,
+    partitions: usize,
+    handler: H,
+) {
     let (keys, value) = (keys(RECORDS * BATCHES), [b'v'; 100]);
-    let (mut shard, mut source) = runtime.block_on(async { LoneShard::new(settings, partitions, handler) });
+    let (mut shard, mut source) = runtime.block_on(async { LoneShard::held(settings, policies, partitions, handler) });
     let mut partition = 0;
     let mut make = |source: &mut Source| {
         let mut made = Made::default();

@@ -1,17 +1,23 @@
-//! Dead letters: the record as it was, and why it is there; written, and read again.
+//! Dead letters: the record as it was, and why it is there; written, and read again. And letters to retry tiers, which are
+//! the same but for where they go.
 
+mod carried;
 mod origin;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use self::carried::OriginalPlace;
+pub(crate) use self::carried::carried;
+use self::carried::own_headers;
 pub use self::origin::{DeadLetterOrigin, OriginError};
 
-use crate::client::{Header, Outgoing};
-use crate::config::names;
+use crate::client::Outgoing;
+use crate::config::{ConfigError, names};
 use crate::error::Error;
 use crate::failure::FailureClass;
 use crate::record::Record;
+use crate::retry_tiers::TierTopics;
 
 /// The longest error text in a header, in bytes.
 const ERROR_MESSAGE_LIMIT: usize = 1024;
@@ -68,6 +74,27 @@ mod header {
     pub(super) const FIRST_FAILED_AT: &str = "waterwheel-first-failed-at";
     pub(super) const FOLLOWS: &str = "waterwheel-follows-offset";
     pub(super) const VALUE_OMITTED: &str = "waterwheel-value-omitted";
+    pub(super) const TIER: &str = "waterwheel-retry-tier";
+
+    const OURS: [&str; 12] = [
+        TOPIC,
+        PARTITION,
+        OFFSET,
+        TIMESTAMP,
+        GROUP,
+        ERROR_CLASS,
+        ERROR_MESSAGE,
+        ATTEMPTS,
+        FIRST_FAILED_AT,
+        FOLLOWS,
+        VALUE_OMITTED,
+        TIER,
+    ];
+
+    /// Whether a letter of ours writes a header of that name.
+    pub(super) fn is_ours(name: &[u8]) -> bool {
+        OURS.iter().any(|ours| ours.as_bytes() == name)
+    }
 }
 
 /// Why a record became a dead letter.
@@ -81,24 +108,35 @@ pub(crate) struct Cause {
     pub(crate) follows: Option<i64>,
 }
 
-/// Makes dead letters for one worker.
+/// Where a letter goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum To {
+    /// To the dead-letter topic. `without_value`: the value is left out and its size told.
+    DeadLetters { without_value: bool },
+    /// To the retry tier of that number, written at that time, in milliseconds since the Unix epoch.
+    Tier { number: usize, written_ms: i64 },
+}
+
+/// Makes dead letters, and letters to retry tiers, for one worker.
 pub(crate) struct Writer {
-    settings: DeadLetter,
+    dead_letter: Option<DeadLetter>,
+    tiers: Option<Arc<TierTopics>>,
     group: String,
     topics: HashMap<Arc<str>, Arc<str>>,
 }
 
 impl Writer {
-    pub(crate) fn new(settings: DeadLetter, group: String) -> Self {
-        Self { settings, group, topics: HashMap::new() }
+    pub(crate) fn new(dead_letter: Option<DeadLetter>, tiers: Option<Arc<TierTopics>>, group: String) -> Self {
+        Self { dead_letter, tiers, group, topics: HashMap::new() }
     }
 
     pub(crate) fn keeps_messages(&self) -> bool {
-        self.settings.error_message
+        self.dead_letter.as_ref().is_some_and(|letters| letters.error_message)
     }
 
+    /// What happens to a dead letter that is too large. (One to a tier has to have its value: it is held.)
     pub(crate) fn too_large(&self) -> TooLarge {
-        self.settings.too_large
+        self.dead_letter.as_ref().map_or(TooLarge::Hold, |letters| letters.too_large)
     }
 
     /// The topic for dead letters of `topic`.
@@ -106,22 +144,31 @@ impl Writer {
         if let Some(known) = self.topics.get(topic) {
             return Ok(known.clone());
         }
-        let made: Arc<str> = names::dead_letter_topic(&self.settings.template, topic, &self.group)?.into();
+        let Some(letters) = &self.dead_letter else {
+            return Err(ConfigError::new("dead_letter", "there is none").into());
+        };
+        let made: Arc<str> = names::dead_letter_topic(&letters.template, topic, &self.group)?.into();
         self.topics.insert(topic.clone(), made.clone());
         Ok(made)
     }
 
-    /// The dead letter of a record: its key, value and headers byte for byte, and the headers that say where it was and
-    /// why it failed. `without_value`: the value is left out and its size told.
-    pub(crate) fn letter(&mut self, record: &Record, cause: &Cause, without_value: bool) -> Result<Outgoing, Error> {
-        let mut headers: Vec<Header> =
-            record.headers().map(|(name, value)| (name.into(), value.map(Into::into))).collect();
+    /// The letter about a record: its key, value and headers byte for byte, and the headers that say where it was and
+    /// why it failed. About one of a tier they say where it was first, in the place of those that it came with.
+    pub(crate) fn letter(&mut self, record: &Record, cause: &Cause, to: To) -> Result<Outgoing, Error> {
+        let place = OriginalPlace::of(record);
+        let source = record.assignment().tier.as_ref().map_or(&record.topic_partition().topic, |tier| &tier.source);
+        let tier = match to {
+            To::DeadLetters { .. } => None,
+            To::Tier { number, .. } => self.tiers.as_ref().and_then(|tiers| tiers.name(source, number)),
+        };
+        let tier = tier.map(|(topic, delay)| (topic.clone(), delay.to_owned()));
+        let mut headers = own_headers(record);
         let mut add =
             |name: &str, value: String| headers.push((name.as_bytes().into(), Some(value.into_bytes().into())));
-        add(header::TOPIC, record.topic().to_owned());
-        add(header::PARTITION, record.partition().to_string());
-        add(header::OFFSET, record.offset().to_string());
-        if let Some(timestamp) = record.timestamp_millis() {
+        add(header::TOPIC, place.partition.topic.to_string());
+        add(header::PARTITION, place.partition.partition.to_string());
+        add(header::OFFSET, place.offset.to_string());
+        if let Some(timestamp) = place.timestamp_millis {
             add(header::TIMESTAMP, timestamp.to_string());
         }
         add(header::GROUP, self.group.clone());
@@ -134,18 +181,24 @@ impl Writer {
         if let Some(offset) = cause.follows {
             add(header::FOLLOWS, offset.to_string());
         }
-        let value = record.value();
-        if without_value {
-            add(header::VALUE_OMITTED, value.map_or(0, <[u8]>::len).to_string());
-        }
-        Ok(Outgoing {
-            topic: self.topic(&record.topic_partition().topic)?,
-            partition: None,
-            key: record.key().map(Into::into),
-            value: value.filter(|_| !without_value).map(Into::into),
-            headers,
-            timestamp: record.timestamp_millis(),
-        })
+        let mut value = record.value();
+        let (topic, timestamp) = match (to, tier) {
+            (To::Tier { written_ms, .. }, Some((topic, delay))) => {
+                add(header::TIER, delay);
+                (topic, Some(written_ms))
+            }
+            (To::Tier { .. }, None) => {
+                return Err(ConfigError::new("retry_tiers", "there is none of that number").into());
+            }
+            (To::DeadLetters { without_value }, _) => {
+                if without_value {
+                    add(header::VALUE_OMITTED, value.take().map_or(0, <[u8]>::len).to_string());
+                }
+                (self.topic(source)?, place.timestamp_millis)
+            }
+        };
+        let (key, value) = (record.key().map(Into::into), value.map(Into::into));
+        Ok(Outgoing { topic, partition: None, key, value, headers, timestamp })
     }
 }
 

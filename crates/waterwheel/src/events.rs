@@ -1,5 +1,6 @@
 //! Events: what happened in a worker, for whoever listens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use waterwheel_core::breaker::BreakerState;
@@ -90,7 +91,18 @@ pub enum Event {
         /// What kind of failure.
         class: FailureClass,
     },
-    /// A dead letter could not be written. Its partition is held until it can.
+    /// A record has had its attempts here, and is in the topic of a retry tier, acknowledged: it comes again from there.
+    Tiered {
+        /// The record's partition.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: i64,
+        /// What kind of failure.
+        class: FailureClass,
+        /// The number of the tier, from 0.
+        tier: usize,
+    },
+    /// A dead letter, or a letter to a retry tier, could not be written. Its partition is held until it can.
     DeadLetterFailed {
         /// The record's partition.
         partition: TopicPartition,
@@ -138,12 +150,16 @@ pub enum Event {
         /// Why.
         error: KafkaError,
     },
-    /// The commit map did not fit: after a restart the records above that offset may run again.
+    /// The commit map did not fit: after a restart the records above that offset may run again, and so many keys that follow
+    /// a dead letter go on, those of the latest letters.
     MapCut {
         /// The partition.
         partition: TopicPartition,
-        /// What the map covers, exclusive.
+        /// What the map covers, exclusive; `i64::MAX` where it covers all that is finished.
         reach: i64,
+        /// The keys that follow a dead letter ([`AfterDeadLetter::Follow`](crate::AfterDeadLetter::Follow)) and that it had no
+        /// room for.
+        unfollowed: usize,
     },
     /// A commit failed; it is repeated.
     CommitFailed {
@@ -159,6 +175,8 @@ pub enum Event {
     },
     /// The circuit breaker opened, let probes through, or closed.
     BreakerChanged {
+        /// Whose it is, where each class of records has its own ([`WorkerBuilder::breaker_by`](crate::WorkerBuilder::breaker_by)).
+        class: Option<Arc<str>>,
         /// What it lets through now.
         state: BreakerState,
     },

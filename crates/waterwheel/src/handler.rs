@@ -7,6 +7,7 @@ use std::time::Instant;
 use futures_util::TryFutureExt;
 use futures_util::future::MapErr;
 
+use crate::dead_letter::OriginalPlace;
 use crate::failure::Failure;
 use crate::record::Record;
 
@@ -75,7 +76,7 @@ impl<T> Message<T> {
     }
 
     /// Which attempt this is, from 1. Attempts made by this group's earlier members count, as far as the commit map
-    /// carried them.
+    /// carried them, and those made before the record came to a retry tier.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -83,6 +84,12 @@ impl<T> Message<T> {
     /// When an attempt at this record failed first, in milliseconds since the Unix epoch.
     pub fn first_failed_ms(&self) -> Option<i64> {
         self.first_failed_ms
+    }
+
+    /// Where the record was before it came to a retry tier ([`RetryTiers`](crate::RetryTiers)): its topic, partition,
+    /// offset and time, which are the tier's of the record itself. Of one that is in no tier, where it is.
+    pub fn original_place(&self) -> OriginalPlace {
+        OriginalPlace::of(&self.record)
     }
 
     /// Until when this attempt may go on, once its partition is being drained; `None` before that.

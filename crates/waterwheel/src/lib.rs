@@ -37,7 +37,7 @@
 //!
 //! A [`Client`] holds the checked configuration: brokers, [`config::Security`] (TLS, SASL), and every librdkafka property
 //! by name. [`Client::worker`] begins a [`WorkerBuilder`], which has all settings of a worker with their defaults: order,
-//! concurrency and memory, [`Retry`], [`DeadLetter`], time-outs, drain, [`Start`], [`Execution`]; and what holds starts back:
+//! concurrency and memory, [`Retry`], [`RetryTiers`], [`DeadLetter`], time-outs, drain, [`Start`], [`Execution`]; and what holds starts back:
 //! [`Breaker`], [`RateLimit`], [`Adaptive`].
 //!
 //! A handler is any `Fn(Message<T>) -> impl Future<Output = Result<(), E>>`, or a type that implements [`Handler`]. `T` is
@@ -132,6 +132,7 @@ mod producer;
 mod record;
 #[cfg(feature = "schema-registry")]
 pub mod registry;
+mod retry_tiers;
 mod settings;
 pub mod signal;
 mod spans;
@@ -159,7 +160,7 @@ pub use body::{Decode, DecodeError, Encode, EncodeError, FromBytes, Keyed, Raw, 
 pub use client::{BrokerStatistics, ClientEvent, ClientRole, ClientStatistics, OAuthToken, PartitionStatistics};
 pub use connection::{Client, ClientBuilder};
 pub use consumer::{CommittedOffset, Consumer, ConsumerBuilder, ConsumerHandle, Lag, PartitionStream, Partitions};
-pub use dead_letter::{DeadLetter, DeadLetterOrigin, OriginError, TooLarge};
+pub use dead_letter::{DeadLetter, DeadLetterOrigin, OriginError, OriginalPlace, TooLarge};
 pub use driver::delivery::{Acker, Delivery};
 pub use driver::places::Watermarks;
 pub use driver::tally::Counts;
@@ -181,6 +182,7 @@ pub use producer::{
     ProducerBuilder, ProducerRecord, Purge, SendFailure, SendStage, StreamFailure, TraceParent,
 };
 pub use record::{Headers, Record, TopicPartition};
+pub use retry_tiers::RetryTiers;
 pub use settings::{
     AfterDeadLetter, CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start,
 };
@@ -208,7 +210,8 @@ pub use worker::{
 #[doc(hidden)]
 pub mod bench {
     pub use crate::driver::alone::{LoneShard, Made, Source};
-    pub use waterwheel_core::engine::Settings;
+    pub use waterwheel_core::engine::{Settings, Stall, Wish};
+    pub use waterwheel_core::gate::Policies;
 }
 
 /// The cluster in memory, for the crate `waterwheel-test`. Not for use: it changes and goes without notice.
@@ -255,6 +258,11 @@ struct HooksDoctests;
 #[doc = include_str!("../../../docs/limits.md")]
 #[cfg(doctest)]
 struct LimitsDoctests;
+
+/// Compiles the examples in docs/retry-tiers.md.
+#[doc = include_str!("../../../docs/retry-tiers.md")]
+#[cfg(doctest)]
+struct RetryTiersDoctests;
 
 /// Compiles the examples in docs/history.md.
 #[doc = include_str!("../../../docs/history.md")]

@@ -13,7 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use waterwheel_core::tiers::Carried;
 use waterwheel_core::{Epoch, PartitionId};
+
+use crate::dead_letter::carried;
 
 /// A partition of a topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +46,15 @@ impl fmt::Debug for TopicPartition {
     }
 }
 
+/// What retry tier a partition is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tier {
+    /// Its number, from 0.
+    pub(crate) number: usize,
+    /// The topic whose records come to it.
+    pub(crate) source: Arc<str>,
+}
+
 /// A partition held from one assign to its revoke.
 ///
 /// Shared by every batch fetched under it, so that a running handler can learn that its partition is being drained.
@@ -53,11 +65,17 @@ pub(crate) struct Assignment {
     pub(crate) partition: TopicPartition,
     /// `Some(deadline)` once the partition drains; written by the shard that owns the partition.
     pub(crate) drain: watch::Sender<Option<std::time::Instant>>,
+    /// What retry tier it is of.
+    pub(crate) tier: Option<Tier>,
 }
 
 impl Assignment {
     pub(crate) fn new(id: PartitionId, epoch: Epoch, partition: TopicPartition) -> Arc<Self> {
-        Arc::new(Self { id, epoch, partition, drain: watch::Sender::new(None) })
+        Self::of_tier(id, epoch, partition, None)
+    }
+
+    pub(crate) fn of_tier(id: PartitionId, epoch: Epoch, partition: TopicPartition, tier: Option<Tier>) -> Arc<Self> {
+        Arc::new(Self { id, epoch, partition, drain: watch::Sender::new(None), tier })
     }
 }
 
@@ -151,6 +169,10 @@ impl waterwheel_core::Records for Batch {
         time_of(self.0.entries[index].timestamp)
     }
 
+    fn carried(&self, index: usize) -> Carried {
+        carried(headers_of(&self.0, index))
+    }
+
     fn size(&self, index: usize) -> usize {
         let e = &self.0.entries[index];
         size_of::<Entry>() + length(e.key_len) + length(e.value_len) + e.headers_len as usize
@@ -180,6 +202,12 @@ fn time_of(timestamp: i64) -> Option<i64> {
 fn key_of(buffer: &Buffer, index: usize) -> Option<&[u8]> {
     let e = &buffer.entries[index];
     (e.key_len != NULL).then(|| &buffer.bytes[e.start as usize..][..e.key_len as usize])
+}
+
+fn headers_of(buffer: &Buffer, index: usize) -> Headers<'_> {
+    let e = &buffer.entries[index];
+    let start = e.start as usize + length(e.key_len) + length(e.value_len);
+    Headers { bytes: &buffer.bytes[start..][..e.headers_len as usize] }
 }
 
 /// Fills a [`Batch`], record by record in offset order.
@@ -291,9 +319,7 @@ impl Record {
 
     /// The headers in their order, duplicates kept. A value of `None` is a null value.
     pub fn headers(&self) -> Headers<'_> {
-        let e = self.entry();
-        let start = e.start as usize + length(e.key_len) + length(e.value_len);
-        Headers { bytes: &self.batch.0.bytes[start..][..e.headers_len as usize] }
+        headers_of(&self.batch.0, self.index as usize)
     }
 
     /// The value of the last header of that name, as Kafka's own clients look one up; `None` where there is none or it

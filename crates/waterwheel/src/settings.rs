@@ -66,7 +66,8 @@ pub enum OnMapFull {
     /// ([`Event::MapCut`](crate::Event::MapCut)).
     #[default]
     Continue,
-    /// The partition takes up no more records until the map fits: less runs again, and its oldest record holds it up.
+    /// The partition takes up no more records until the map fits: less runs again, and its oldest record holds it up. Keys
+    /// that follow a dead letter and find no room hold nothing up.
     Hold,
 }
 
@@ -105,7 +106,7 @@ pub enum AfterDeadLetter {
     #[default]
     Continue,
     /// They follow it to the dead-letter topic, in their order and without an attempt, until the key is released
-    /// ([`WorkerHandle::release_key`](crate::WorkerHandle::release_key)) or its partition goes to another member.
+    /// ([`WorkerHandle::release_key`](crate::WorkerHandle::release_key)); also over a hand-over and a restart.
     Follow,
 }
 

@@ -14,6 +14,11 @@ pub enum Settled {
     DeadLettered,
     /// It was skipped, as its handler or the policy asked.
     Skipped,
+    /// The topic of a retry tier acknowledged it: it comes again from there.
+    Tiered {
+        /// The number of the tier, from 0.
+        tier: usize,
+    },
 }
 
 /// Sees what a worker does. Every method is called where it happens and holds it up until it returns: keep them short. An

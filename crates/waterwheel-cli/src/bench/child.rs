@@ -59,14 +59,20 @@ impl Arm {
         path.file_name().unwrap_or(self.program()).to_string_lossy().into_owned()
     }
 
-    /// Starts it with `consume` and those options.
-    pub(super) fn consume(&self, options: &[(&str, String)]) -> Result<Child, Failure> {
+    /// Starts it with `consume`, those options and those that take no value.
+    pub(super) fn consume(&self, options: &[(&str, String)], flags: &[&str]) -> Result<Child, Failure> {
         let mut command = Command::new(self.program());
         command.args(&self.words[1..]).arg("consume");
         for (name, value) in options {
             command.arg(name).arg(value);
         }
-        command.args(&self.more).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
+        command
+            .args(flags)
+            .args(&self.more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| {
             Failure::new(Exit::Failed, format!("{} cannot be started: {error}", self.program().display()))
         })?;
@@ -164,7 +170,7 @@ mod tests {
 
     fn shell(script: &str) -> Child {
         let words = ["sh", "-c", script].map(OsString::from).to_vec();
-        Arm { words, more: Vec::new() }.consume(&[]).unwrap()
+        Arm { words, more: Vec::new() }.consume(&[], &[]).unwrap()
     }
 
     #[tokio::test]

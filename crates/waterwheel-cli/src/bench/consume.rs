@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use waterwheel::{AssignedConsumer, DeadLetter, Error, Failure, Message, Order, Raw, Retry, Start};
+use waterwheel::{
+    Adaptive, AfterDeadLetter, AssignedConsumer, Breaker, DeadLetter, Error, Failure, Message, OnStall, Order,
+    RateLimit, Raw, Retry, Start, WorkerBuilder,
+};
 
 use super::data::{Data, Spread};
 use super::forward::Forward;
@@ -63,6 +66,10 @@ pub(crate) struct Consume {
     /// It counts when the worker counts it: acknowledged, or committed
     #[arg(long, value_name = "TOPIC", conflicts_with_all = ["work_us", "tail_us", "tail_pct", "fail_pct", "dead_pct", "journal"])]
     forward: Option<String>,
+    /// With every policy set so that it has nothing to do: delay, stall, breaker, rates, adaptive concurrency, and with
+    /// --dead-letter keys that follow
+    #[arg(long, conflicts_with = "forward")]
+    idle_policies: bool,
     /// Copies and offsets in one transaction, each 100 ms
     #[arg(long, requires = "forward")]
     exactly_once: bool,
@@ -225,6 +232,9 @@ impl Consume {
         if let Some(topic) = &self.dead_letter {
             builder = builder.dead_letter(DeadLetter::topic(topic));
         }
+        if self.idle_policies {
+            builder = with_idle_policies(builder, self.concurrency, self.dead_letter.is_some());
+        }
         if let Some(lease) = self.lease_ms {
             builder = builder.lease(Duration::from_millis(lease));
         }
@@ -273,6 +283,17 @@ impl Consume {
         consumer.close().await.map_err(|e| e.error)?;
         Ok(finished)
     }
+}
+
+/// Every policy, none of which has anything to do for records that are older than a millisecond.
+fn with_idle_policies(builder: WorkerBuilder, concurrency: usize, follow: bool) -> WorkerBuilder {
+    let builder = builder
+        .process_delay(Duration::from_millis(1))
+        .on_stall(OnStall::TimeOut)
+        .breaker(Breaker::consecutive(1_000))
+        .rate_limit(RateLimit::records(1 << 40).and_bytes(1 << 50))
+        .adaptive(Adaptive::between(concurrency, concurrency.saturating_mul(2)));
+    if follow { builder.after_dead_letter(AfterDeadLetter::Follow) } else { builder }
 }
 
 impl Task {

@@ -138,7 +138,10 @@ async fn topics(admin: &Admin, subjects: &Subjects, findings: &mut Findings) -> 
                         "make it",
                     );
                 } else {
-                    let remedy = "make it, unless the brokers make topics by themselves";
+                    let remedy = match uses.contains(&Use::Tiers) {
+                        true => format!("waterwheel topic create {name} --execute"),
+                        false => "make it, unless the brokers make topics by themselves".to_owned(),
+                    };
                     findings.add(check, Level::Warning, "there is no such topic, and records go there", remedy);
                 }
             }

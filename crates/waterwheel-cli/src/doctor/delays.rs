@@ -19,7 +19,7 @@ pub(super) async fn look(admin: &Admin, subjects: &Subjects, findings: &mut Find
         // A topic that is missing, or may not be described, is told as that.
         if let Some(kept) = config.ok().as_deref().and_then(retention).filter(|kept| *kept <= *delay) {
             let said = format!("keeps records for {}, and they start after {}", about(kept), about(*delay));
-            let remedy = "raise retention.ms, or make process_delay shorter";
+            let remedy = "raise retention.ms, or make the delay shorter";
             findings.add(format!("topic {topic}"), Level::Warning, said, remedy);
         }
     }

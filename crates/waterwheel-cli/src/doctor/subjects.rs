@@ -1,4 +1,4 @@
-//! What is asked about: the topics, groups and dead-letter topics of workers.
+//! What is asked about: the topics, groups, dead-letter topics and retry tiers of workers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,13 +26,15 @@ pub(super) enum Use {
     Reads,
     Writes,
     DeadLetters,
+    /// Reads what it writes there itself.
+    Tiers,
 }
 
 impl Use {
     /// What it has to be allowed.
     pub(super) fn operation(self) -> Operation {
         match self {
-            Self::Reads => Operation::Read,
+            Self::Reads | Self::Tiers => Operation::Read,
             Self::Writes | Self::DeadLetters => Operation::Write,
         }
     }
@@ -63,6 +65,12 @@ impl Subjects {
         for topic in &worker.topics {
             // Checked with the file.
             let _ = self.reads(topic, dead_letter.map(|template| (worker.group.as_str(), template)));
+            let delays = worker.retry_tiers.iter().flat_map(|tiers| tiers.delays());
+            for (tier, delay) in worker.tiers_of(topic).into_iter().zip(delays) {
+                self.uses(&tier, Use::Tiers);
+                self.uses(&tier, Use::Writes);
+                self.delays.insert(tier, *delay);
+            }
         }
         if !worker.process_delay.is_zero() {
             for topic in worker.topics.iter().filter(|topic| !topic.starts_with('^')) {

@@ -11,19 +11,30 @@ use super::worker::{MAX_CONCURRENCY, positive};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LimitsSpec {
     pub(crate) breaker: Option<Breaker>,
+    /// Each class has its own; `None`: there is one for all.
+    pub(crate) breaker_by: Option<By>,
     pub(crate) rate: Option<RateLimit>,
     pub(crate) adaptive: Option<Adaptive>,
+}
+
+/// What says which class a record is of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum By {
+    Topic,
+    /// The value of the header of that name.
+    Header(String),
 }
 
 const MOST: u64 = 1_000_000_000;
 
 pub(super) fn read(table: &Table<'_>, topics: Option<&[String]>) -> LimitsSpec {
-    LimitsSpec { breaker: breaker(table), rate: rate(table, topics), adaptive: adaptive(table) }
+    let (breaker, breaker_by) = breaker(table).unzip();
+    LimitsSpec { breaker, breaker_by: breaker_by.flatten(), rate: rate(table, topics), adaptive: adaptive(table) }
 }
 
-fn breaker(table: &Table<'_>) -> Option<Breaker> {
+fn breaker(table: &Table<'_>) -> Option<(Breaker, Option<By>)> {
     let section = table.table("breaker")?;
-    section.known(&["failures", "failure_rate", "window", "least", "open_for", "at_most", "probes"]);
+    section.known(&["failures", "failure_rate", "window", "least", "open_for", "at_most", "probes", "by"]);
     let window = positive(&section, "window");
     let mut breaker = match (section.has("failures"), section.has("failure_rate")) {
         (true, true) => {
@@ -54,7 +65,19 @@ fn breaker(table: &Table<'_>) -> Option<Breaker> {
         }
         breaker = breaker.at_most(at_most);
     }
-    Some(breaker.probes(section.integer("probes", 1..=1_000).unwrap_or(1) as u32))
+    let by = section.string("by").and_then(|text| by(&section, &text));
+    Some((breaker.probes(section.integer("probes", 1..=1_000).unwrap_or(1) as u32), by))
+}
+
+fn by(section: &Table<'_>, text: &str) -> Option<By> {
+    match text.strip_prefix("header:") {
+        Some(name) if !name.is_empty() => Some(By::Header(name.to_owned())),
+        None if text == "topic" => Some(By::Topic),
+        _ => {
+            section.fail("by", format!("is {text:?}"), "write \"topic\", or \"header:\" and a header's name");
+            None
+        }
+    }
 }
 
 fn rate(table: &Table<'_>, topics: Option<&[String]>) -> Option<RateLimit> {

@@ -10,6 +10,7 @@ mod spec;
 mod stuck;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use waterwheel::config::{ConfigError, Shown, find_cycle, read_text_file};
 use waterwheel::registry::Registry;
 
 pub(crate) use instant::parse_instant;
+pub(crate) use limits::By;
 pub(crate) use spec::{
     AfterDeadLetter, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec,
     RetrySpec, StartSpec, TooLarge, WorkerSpec,

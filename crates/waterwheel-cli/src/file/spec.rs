@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use waterwheel::RetryTiers;
 use waterwheel::config::dead_letter_topic;
 
 use super::limits::LimitsSpec;
@@ -45,6 +46,8 @@ pub(crate) struct WorkerSpec {
     pub(crate) on_exhausted: OnExhausted,
     /// Default: continue.
     pub(crate) after_dead_letter: AfterDeadLetter,
+    /// Default: none.
+    pub(crate) retry_tiers: Option<RetryTiers>,
     pub(crate) handler: HandlerSpec,
     /// With [`HandlerSpec::Forward`] only.
     pub(crate) exactly_once: Option<ExactlyOnceSpec>,
@@ -53,7 +56,14 @@ pub(crate) struct WorkerSpec {
 }
 
 impl WorkerSpec {
-    /// Where records go from each topic that is named (patterns are not followed): dead letters and copies.
+    /// The topics of the retry tiers of a topic, which the worker reads and writes.
+    pub(crate) fn tiers_of(&self, topic: &str) -> Vec<String> {
+        let tiers = self.retry_tiers.as_ref();
+        // Names that cannot be made are refused with the file.
+        tiers.and_then(|tiers| tiers.topics(topic, &self.group).ok()).unwrap_or_default()
+    }
+
+    /// Where records go from each topic that is named (patterns are not followed): dead letters, retry tiers and copies.
     pub(super) fn routes(&self) -> Vec<(String, String)> {
         let mut routes = Vec::new();
         for topic in self.topics.iter().filter(|topic| !topic.starts_with('^')) {
@@ -62,6 +72,7 @@ impl WorkerSpec {
             {
                 routes.push((topic.clone(), to));
             }
+            routes.extend(self.tiers_of(topic).into_iter().map(|to| (topic.clone(), to)));
             if let HandlerSpec::Forward { topic: to } = &self.handler {
                 routes.push((topic.clone(), to.clone()));
             }

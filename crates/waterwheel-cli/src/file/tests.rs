@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use waterwheel::{Adaptive, Breaker, RateLimit};
+use waterwheel::{Adaptive, Breaker, RateLimit, RetryTiers};
 
-use super::limits::LimitsSpec;
+use super::limits::{By, LimitsSpec};
 use super::spec::Backoff;
 use super::*;
 
@@ -106,6 +106,7 @@ timeout = "10s"
         on_stall: OnStall::Park,
         on_exhausted: OnExhausted::DeadLetter,
         after_dead_letter: AfterDeadLetter::Follow,
+        retry_tiers: None,
         handler: HandlerSpec::Exec {
             command: vec!["python3".into(), "charge.py".into()],
             processes: 4,
@@ -125,6 +126,10 @@ fn limits_are_read_and_their_conflicts_explained() {
     let breaker = Breaker::consecutive(5).open_for(secs(20)).at_most(secs(60)).probes(3);
     let text = "breaker = { failures = 5, open_for = \"20s\", at_most = \"1m\", probes = 3 }";
     assert_eq!(spec(text), LimitsSpec { breaker: Some(breaker), ..LimitsSpec::default() });
+    for (text, by) in [("topic", By::Topic), ("header:tenant", By::Header("tenant".to_owned()))] {
+        let told = spec(&format!("breaker = {{ failures = 5, by = \"{text}\" }}"));
+        assert_eq!((told.breaker, told.breaker_by), (Some(Breaker::consecutive(5)), Some(by)));
+    }
     let breaker = Breaker::failure_rate(0.5, secs(30)).least(20);
     let text = "breaker = { failure_rate = 0.5, window = \"30s\", least = 20 }";
     assert_eq!(spec(text), LimitsSpec { breaker: Some(breaker), ..LimitsSpec::default() });
@@ -138,18 +143,41 @@ fn limits_are_read_and_their_conflicts_explained() {
 
     for (lines, expected) in [
         ("breaker = {}", "breaker.failures: is missing"),
+        ("breaker = { failures = 5, by = \"key\" }", "breaker.by: is \"key\""),
+        ("breaker = { failures = 5, by = \"header:\" }", "breaker.by: is \"header:\""),
+        ("breaker = { failures = 0 }", "breaker.failures: is 0, out of range"),
+        ("breaker = { failures = 5, probes = 0 }", "breaker.probes: is 0, out of range"),
+        ("breaker = { failures = 5, open_for = \"0s\" }", "breaker.open_for: is zero"),
+        ("breaker = { failure_rate = 1.5 }", "breaker.failure_rate: is 1.5, out of range"),
         ("breaker = { failures = 5, failure_rate = 0.5 }", "breaker.failure_rate: does not go with failures"),
         ("breaker = { failures = 5, window = \"1s\" }", "breaker.window: has no effect with failures"),
         ("breaker = { failures = 5, open_for = \"9s\", at_most = \"8s\" }", "breaker.at_most: is less than open_for"),
         ("rate_limit = { burst = 5 }", "rate_limit.records: is missing"),
         ("rate_limit = { records = 5, burst_bytes = \"1B\" }", "rate_limit.burst_bytes: has no effect without bytes"),
         ("rate_limit = { bytes = \"0B\" }", "rate_limit.bytes: is zero"),
+        ("rate_limit = { records = 0 }", "rate_limit.records: is 0, out of range"),
+        ("rate_limit = { records = 5, burst = 0 }", "rate_limit.burst: is 0, out of range"),
+        ("rate_limit = { bytes = \"5B\", burst_bytes = \"0B\" }", "rate_limit.burst_bytes: is zero"),
+        ("rate_limit = { bytes = \"5B\", burst = 5 }", "rate_limit.burst: has no effect without records"),
+        ("on_stall = \"dead_letter\"", "on_stall: is dead_letter, but there is none; add [worker.dead_letter]"),
+        ("after_dead_letter = \"follow\"", "after_dead_letter: says follow, and there is no dead letter"),
+        (
+            "after_dead_letter = \"follow\"\norder = \"none\"\ndead_letter = {}",
+            "after_dead_letter: says follow, and order is none; leave one of them out",
+        ),
+        ("stall_after = \"0s\"", "stall_after: is zero"),
+        ("adaptive = { floor = 0 }", "adaptive.floor: is 0, out of range"),
+        ("adaptive = { tolerate_failures = 1.1 }", "adaptive.tolerate_failures: is 1.1, out of range"),
         ("concurrency = 9\nadaptive = {}", "concurrency: has no effect with adaptive"),
         ("adaptive = { floor = 9, ceiling = 8 }", "adaptive.ceiling: is below the floor, 9"),
     ] {
         let told = errors(&file(lines));
         assert!(told.len() == 1 && told[0].contains(expected), "{lines}: {told:?}");
     }
+    let pattern = file("rate_limit = { records = 5, group_wide = true }").replace("\"orders\"", "\"^orders-\"");
+    let expected = "rate_limit.group_wide: needs topics by their names";
+    let told = errors(&pattern);
+    assert!(told.len() == 1 && told[0].contains(expected) && told[0].ends_with("; name the topics"), "{told:?}");
 }
 
 #[test]
@@ -195,7 +223,7 @@ fn a_bad_worker_says_where_and_what() {
     let table = [
         (
             "atempts = 3",
-            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, on_stall, start_when_healthy, time_attempts, on_drain_deadline, on_exhausted, after_dead_letter, retry, dead_letter, handler, exactly_once, breaker, rate_limit, adaptive",
+            "w.toml:8:1: worker.atempts: unknown key; known here: name, topics, group, start, value, order, concurrency, in_work, in_work_bytes, process_delay, commit_every, drain_timeout, stall_after, on_stall, start_when_healthy, time_attempts, on_drain_deadline, on_exhausted, after_dead_letter, retry, retry_tiers, dead_letter, handler, exactly_once, breaker, rate_limit, adaptive",
         ),
         ("[worker.retry]\natempts = 3", "w.toml:9:1: worker.retry.atempts: unknown key; did you mean \"attempts\"?"),
         ("retry = { attempts = 0 }", "w.toml:8:11: worker.retry.attempts: is 0, out of range; from 1 to 1000000"),
@@ -241,6 +269,10 @@ fn a_bad_worker_says_where_and_what() {
         (
             "after_dead_letter = \"follow\"",
             "w.toml:8:1: worker.after_dead_letter: says follow, and there is no dead letter; add [worker.dead_letter]",
+        ),
+        (
+            "order = \"none\"\nretry_tiers = { delays = [\"5s\"] }",
+            "w.toml:9:1: worker.retry_tiers: is only for kind = \"exec\": what the other kinds cannot do is no failure of a record; leave it out",
         ),
         (
             "on_stall = \"dead_letter\"",
@@ -573,4 +605,60 @@ proptest! {
             }
         }
     }
+}
+
+/// Errors of a worker with programs and these retry tiers (line 8).
+fn tier_errors(tiers: &str) -> Vec<String> {
+    let exec = WORKER.replace("{ kind = \"print\" }", "{ kind = \"exec\", command = [\"true\"] }");
+    errors(&format!("{HEAD}{exec}retry_tiers = {{ {tiers} }}\n"))
+}
+
+#[test]
+fn retry_tiers_are_read_and_what_does_not_go_with_them_is_told() {
+    let sound = "delays = [\"5s\", \"1m\"], attempts = 20, allow_overtaking = true";
+    assert_eq!(tier_errors(sound), [""; 0]);
+    let exec = WORKER.replace("{ kind = \"print\" }", "{ kind = \"exec\", command = [\"true\"] }");
+    let worker = &parse(&format!("{HEAD}{exec}retry_tiers = {{ {sound} }}\n")).unwrap().workers[0];
+    let delays = [Duration::from_secs(5), Duration::from_secs(60)];
+    assert_eq!(worker.retry_tiers, Some(RetryTiers::new(delays).attempts(20).allow_overtaking()));
+    assert_eq!(worker.tiers_of("orders"), ["orders.g.retry.5s", "orders.g.retry.1m"]);
+    let table = [
+        (
+            "allow_overtaking = true",
+            "w.toml:8:1: worker.retry_tiers.delays: is missing; write delays = [\"5s\", \"1m\", \"10m\"]",
+        ),
+        (
+            "delays = [\"5s\"]",
+            "w.toml:8:1: worker.retry_tiers.allow_overtaking: is not set: later records of a key overtake one that waits in a tier, and order is kept; write allow_overtaking = true, or order = \"none\"",
+        ),
+        (
+            "delays = [\"5\"], allow_overtaking = true",
+            "w.toml:8:17: worker.retry_tiers.delays: duration \"5\" has no unit; write \"5s\" or \"5ms\"",
+        ),
+        (
+            "delays = [\"5s\", \"5000ms\"], allow_overtaking = true",
+            "w.toml:8:17: worker.retry_tiers.delays: 5s is there twice; name it once: the last tier is used again by itself",
+        ),
+        (
+            "delays = [\"5s\"], attempts = 5, allow_overtaking = true",
+            "w.toml:8:34: worker.retry_tiers.attempts: no record ever comes to a tier: its first visit has 5 attempts; allow more in all, or fewer in a visit",
+        ),
+        (
+            "delays = [\"5s\"], topic = \"{topic}.{delay}\", allow_overtaking = true",
+            "w.toml:8:34: worker.retry_tiers.topic: \"{group}\" is missing: tiers need names of their own; write \"{topic}.{group}.retry.{delay}\"",
+        ),
+    ];
+    for (tiers, wanted) in table {
+        assert_eq!(tier_errors(tiers), [wanted], "{tiers}");
+    }
+}
+
+#[test]
+fn a_tier_that_another_worker_copies_back_is_a_circle() {
+    let exec = WORKER.replace("{ kind = \"print\" }", "{ kind = \"exec\", command = [\"true\"] }");
+    let tiers = "retry_tiers = { delays = [\"5s\"], allow_overtaking = true }";
+    let back = "[[worker]]\nname = \"back\"\ntopics = [\"orders.g.retry.5s\"]\ngroup = \"h\"\nhandler = { kind = \"forward\", topic = \"orders\" }";
+    let found = errors(&format!("{HEAD}{exec}{tiers}\n{back}\n"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("orders -> orders.g.retry.5s -> orders"), "{found:?}");
 }

@@ -12,9 +12,10 @@ use super::spec::{
     StartSpec, TooLarge, WorkerSpec,
 };
 use super::stuck::{after_dead_letter, on_stall};
+use super::tiers;
 use crate::body::BodyFormat;
 
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 27] = [
     "name",
     "topics",
     "group",
@@ -35,6 +36,7 @@ const KEYS: [&str; 26] = [
     "on_exhausted",
     "after_dead_letter",
     "retry",
+    "retry_tiers",
     "dead_letter",
     "handler",
     "exactly_once",
@@ -75,6 +77,16 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
     let after_dead_letter = after_dead_letter(table, order);
     let handler = handler(table);
     let value = value(table, handler.as_ref(), has_registry);
+    let beside = tiers::Beside {
+        topics: topics.as_deref(),
+        group: group.as_deref(),
+        order,
+        attempts: retry.attempts,
+        dead_letter: dead_letter.as_ref(),
+        after_dead_letter,
+        handler: handler.as_ref(),
+    };
+    let retry_tiers = tiers::read(table, &beside);
     let exactly_once = exactly_once(table, handler.as_ref());
     let limits = limits::read(table, topics.as_deref());
     let group = group?;
@@ -100,6 +112,7 @@ pub(super) fn read(table: &Table<'_>, has_registry: bool) -> Option<WorkerSpec> 
         dead_letter,
         on_exhausted,
         after_dead_letter,
+        retry_tiers,
         handler: handler?,
         exactly_once,
         limits,

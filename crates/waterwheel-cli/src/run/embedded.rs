@@ -54,6 +54,7 @@ fn topics(workers: &[WorkerSpec]) -> BTreeSet<String> {
     for worker in workers {
         for topic in worker.topics.iter().filter(|topic| !topic.starts_with('^')) {
             topics.insert(topic.clone());
+            topics.extend(worker.tiers_of(topic));
             if let Some(letters) = &worker.dead_letter {
                 topics.extend(dead_letter_topic(&letters.topic, topic, &worker.group));
             }

@@ -101,6 +101,10 @@ impl Run {
                 Failure::new(Exit::Usage, message).hint("run the workers apart, each with a journal of its own")
             );
         }
+        if workers.iter().any(|worker| worker.retry_tiers.is_some()) {
+            let message = "--journal: a worker with [worker.retry_tiers] reads their topics, too, and lines name the partition only";
+            return Err(Failure::new(Exit::Usage, message).hint("leave it out; compare what is in the topics instead"));
+        }
         if workers.iter().any(|worker| worker.exactly_once.is_some()) {
             let message =
                 "--journal: attempts of a worker with [worker.exactly_once] may be void, and a journal cannot tell";

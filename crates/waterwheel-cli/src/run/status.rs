@@ -62,6 +62,9 @@ async fn line(worker: &Watched, rate: Option<f64>) -> String {
         }
     }
     line.push_str(&format!(", {} retries, {} dead letters", counts.retried, counts.dead_lettered));
+    if counts.tiered > 0 {
+        line.push_str(&format!(", {} to retry tiers", counts.tiered));
+    }
     line.extend(health.causes.iter().map(|cause| format!("; {}: {}", cause.level, cause.text)));
     if let Some(trouble) = worker.pool.as_ref().and_then(Pool::trouble) {
         line.push_str(&format!("; critical: {trouble}"));

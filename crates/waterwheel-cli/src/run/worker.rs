@@ -16,8 +16,8 @@ use super::forward::Forwarder;
 use super::print::Printer;
 use crate::body::{BodyCodec, Shown};
 use crate::file::{
-    AfterDeadLetter, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall, OrderSpec,
-    RetrySpec, StartSpec, TooLarge, WorkerSpec,
+    AfterDeadLetter, By, DeadLetterSpec, ExactlyOnceSpec, HandlerSpec, OnDrainDeadline, OnExhausted, OnStall,
+    OrderSpec, RetrySpec, StartSpec, TooLarge, WorkerSpec,
 };
 use crate::journal::{Journal, Journaled};
 
@@ -33,7 +33,8 @@ impl Work {
     pub(super) fn new(spec: &WorkerSpec, client: &Client, printer: Option<&Printer>) -> Result<Option<Self>, Error> {
         Ok(match &spec.handler {
             HandlerSpec::Exec { command, processes, timeout } => {
-                let several = spec.topics.len() > 1 || spec.topics.iter().any(|topic| topic.starts_with('^'));
+                let patterns = spec.topics.iter().any(|topic| topic.starts_with('^'));
+                let several = spec.topics.len() > 1 || patterns || spec.retry_tiers.is_some();
                 let (name, command) = (spec.name.clone(), command.clone());
                 Some(Work::Exec(Pool::new(name, command, *processes, *timeout, several)))
             }
@@ -154,8 +155,18 @@ fn builder(spec: &WorkerSpec, client: &Client) -> WorkerBuilder {
     if let Some(letters) = &spec.dead_letter {
         builder = builder.dead_letter(dead_letter(letters));
     }
+    if let Some(tiers) = &spec.retry_tiers {
+        builder = builder.retry_tiers(tiers.clone());
+    }
     if let Some(breaker) = &spec.limits.breaker {
-        builder = builder.breaker(breaker.clone());
+        let breaker = breaker.clone();
+        builder = match spec.limits.breaker_by.clone() {
+            None => builder.breaker(breaker),
+            Some(By::Topic) => builder.breaker_by(breaker, |record| Some(record.topic().into())),
+            Some(By::Header(name)) => {
+                builder.breaker_by(breaker, move |record| record.header(&name).map(String::from_utf8_lossy))
+            }
+        };
     }
     if let Some(rate) = &spec.limits.rate {
         builder = builder.rate_limit(rate.clone());

@@ -80,6 +80,31 @@ fn a_worker_files_connection_topics_and_groups_are_looked_at() {
 }
 
 #[test]
+fn a_delay_beyond_what_a_topic_keeps_is_a_warning() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let names = ["short", "long", "compact"].map(|name| topic_name(&format!("doctor-delay-{name}")));
+    let [short, long, compact] = &names;
+    kafka.create_topic(short, 1, &[("retention.ms", "60000")]);
+    kafka.create_topic(long, 1, &[("retention.ms", "3600000")]);
+    kafka.create_topic(compact, 1, &[("cleanup.policy", "compact"), ("retention.ms", "60000")]);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("worker.toml");
+    let text = format!(
+        "[kafka]\n\"bootstrap.servers\" = \"127.0.0.1:1\"\n[[worker]]\ntopics = {names:?}\ngroup = \"g\"\n\
+         process_delay = \"5m\"\nhandler = {{ kind = \"print\" }}\n"
+    );
+    std::fs::write(&file, text).expect("a file");
+    let mut process = Process::waterwheel(&["doctor", "-b", kafka.bootstrap(), "-o", "json", &file.to_string_lossy()]);
+    assert_eq!(process.wait(PATIENCE).code(), Some(0), "{}", process.stderr());
+    let found: Vec<Value> = serde_json::from_str(&process.stdout()).expect("JSON");
+    let warned: Vec<_> = found.iter().filter(|finding| finding["level"] == "warning").collect();
+    let [warned] = warned[..] else { panic!("{found:#?}") };
+    assert_eq!(warned["check"], format!("topic {short}"));
+    assert_eq!(warned["said"], "keeps records for 1m, and they start after 5m");
+    assert_eq!(warned["remedy"], "raise retention.ms, or make the delay shorter");
+}
+
+#[test]
 fn brokers_that_cannot_be_reached_end_it_with_7() {
     let (code, found) = doctor("127.0.0.1:1", &["--timeout", "2s"]);
     assert_eq!((code, level(&found, "connection")), (7, Some("critical")), "{found:?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Cluster, Kafka, Process, topic_name, wait_until};
+use crate::support::{Bytes, Cluster, Kafka, Process, topic_name, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -148,6 +148,50 @@ fn a_record_that_crashes_its_process_goes_to_the_dead_letters_alone() {
     // Two attempts were counted; at most one more was in company.
     let crashes = worker.read("log").lines().filter(|line| line.starts_with("crash")).count();
     assert!((2..=3).contains(&crashes), "{}", worker.read("log"));
+}
+
+/// It is followed by what the commit says of it: the member that saw the dead letter is gone without a word.
+#[test]
+fn a_key_that_follows_its_dead_letter_does_not_start_again_after_a_kill() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let worker = Worker::new(kafka, "follow");
+    let letters = format!("{}.dlt", worker.topic);
+    kafka.create_topic(&letters, 1, &[]);
+    let more = "after_dead_letter = \"follow\"\n[worker.dead_letter]\ntopic = \"{topic}.dlt\"";
+    let properties = worker.path("client.properties");
+    std::fs::write(&properties, "session.timeout.ms=6000\nheartbeat.interval.ms=1000\n").expect("it can be written");
+    let arguments = ["--command-config", properties.to_str().expect("UTF-8")];
+    let start = || worker.start(kafka.bootstrap(), &worker.exec(4, more), &arguments);
+    let produce = |status: &str| {
+        let key = |n: usize| if n.is_multiple_of(3) { "bad".to_owned() } else { format!("k{}", n % 7) };
+        let value = |n: usize| format!("{{\"status\": \"{}\"}}", if n == 0 { status } else { "ok" });
+        kafka.produce(&worker.topic, (0..60).map(|n| (Some(key(n)), value(n))));
+        let ends = kafka.ends(&worker.topic, 3);
+        wait_until(PATIENCE, "everything to be committed", || {
+            let committed = kafka.committed(&worker.group, &worker.topic, 3);
+            committed.iter().zip(&ends).all(|(c, end)| c.offset.unwrap_or(0) == *end)
+        });
+    };
+    let mut first = start();
+    produce("dead_letter");
+    first.signal(Signal::KILL);
+    first.wait(PATIENCE);
+    let mut second = start();
+    produce("ok");
+    assert_eq!(ended_by_term(&mut second), Some(0));
+
+    let tried = worker.read("log").lines().filter(|line| line.ends_with(" bad")).count();
+    assert_eq!(tried, 1, "the first one of its key, and no other");
+    let letters = kafka.read_all(&letters, 1);
+    let header = |letter: &Bytes, name: &str| {
+        let of_name = letter.headers.iter().find(|(key, _)| key == name);
+        of_name.and_then(|(_, value)| String::from_utf8(value.clone()?).ok()).unwrap_or_default()
+    };
+    let offset = |letter: &Bytes| header(letter, "waterwheel-original-offset").parse::<i64>().expect("a number");
+    let offsets: Vec<i64> = letters.iter().map(offset).collect();
+    assert!(offsets.len() == 40 && offsets.is_sorted_by(|a, b| a < b), "each once and in order: {offsets:?}");
+    let follow = |letter: &Bytes| header(letter, "waterwheel-follows-offset") == offsets[0].to_string();
+    assert!(letters[1..].iter().all(follow), "{letters:?}");
 }
 
 #[test]

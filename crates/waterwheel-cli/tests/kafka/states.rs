@@ -1,13 +1,11 @@
 //! Starting, stopping, health and probes on a real Kafka.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use waterwheel::{CheckKind, Client, DeadLetter, Error, Failure, HealthLevel, Message, Raw, WorkerHandle, WorkerState};
 
-use crate::support::{Cluster, Kafka, PATIENCE, Process, Protocol, Trial, is_whole, topic_name, wait_for, wait_until};
+use crate::support::{Cluster, Kafka, PATIENCE, Probed, Protocol, Trial, is_whole, topic_name, wait_until};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
@@ -100,51 +98,33 @@ fn runtime_is_live(handle: &WorkerHandle) -> bool {
     runtime().block_on(handle.is_live())
 }
 
-/// Status and body of a request.
-fn get(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("the listener is there");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: ops\r\n\r\n").expect("a request is taken");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
-}
-
 #[test]
 fn a_run_serves_probes_and_metrics_of_its_workers() {
     let Some(kafka) = Kafka::shared() else { return };
     let topic = topic_name("states-ops");
     kafka.create_topic(&topic, 2, &[]);
     kafka.produce(&topic, (0..500).map(|n| (Some(format!("k{n}")), format!("v{n}"))));
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let file = dir.path().join("worker.toml");
     let text = format!(
         "[kafka]\n\"bootstrap.servers\" = \"{}\"\n[ops]\nlisten = \"127.0.0.1:0\"\n[[worker]]\nname = \"w\"\n\
          topics = [\"{topic}\"]\ngroup = \"g-{topic}\"\n[worker.handler]\nkind = \"print\"\n",
         kafka.bootstrap()
     );
-    std::fs::write(&file, text).expect("the temporary directory can be written to");
-    let mut process = Process::waterwheel(&["run", file.to_str().expect("UTF-8")]);
-    let address = wait_for(PATIENCE, "the listener", || {
-        process.stderr().lines().find_map(|line| Some(line.strip_prefix("ops: http://")?.to_owned()))
-    });
-    wait_until(PATIENCE, "it to be ready", || get(&address, "/readyz").0 == 200);
-    assert_eq!((get(&address, "/startupz").0, get(&address, "/livez").0), (200, 200));
+    let mut run = Probed::run(&text, &[]);
+    wait_until(PATIENCE, "it to be ready", || run.status("/readyz") == 200);
+    assert_eq!((run.status("/startupz"), run.status("/livez")), (200, 200));
     let lags = |text: &str| {
         let lags = text.lines().filter(|line| line.starts_with("waterwheel_consumer_lag{"));
         lags.map(|line| line.rsplit(' ').next().and_then(|lag| lag.parse::<f64>().ok())).collect::<Vec<_>>()
     };
-    wait_until(PATIENCE, "lag to be told, and to be none", || {
-        lags(&get(&address, "/metrics").1) == [Some(0.0), Some(0.0)]
-    });
-    let metrics = get(&address, "/metrics").1;
+    wait_until(PATIENCE, "lag to be told, and to be none", || lags(&run.get("/metrics").1) == [Some(0.0), Some(0.0)]);
+    let metrics = run.get("/metrics").1;
     let settled = format!("waterwheel_records_settled_total{{worker=\"w\",group=\"g-{topic}\",outcome=\"ok\"}} 500");
     assert!(metrics.contains(&settled), "{metrics}");
-    let (status, health) = get(&address, "/healthz");
+    let (status, health) = run.get("/healthz");
     let health: serde_json::Value = serde_json::from_str(&health).expect("JSON");
     assert_eq!((status, &health["status"]), (200, &"ok".into()), "{health:#}");
-    process.signal(Signal::TERM);
-    assert_eq!(process.wait(Duration::from_secs(20)).code(), Some(0), "{}", process.stderr());
+    run.process.signal(Signal::TERM);
+    assert_eq!(run.process.wait(Duration::from_secs(20)).code(), Some(0), "{}", run.process.stderr());
 }
 
 /// Stops and starts one member again and again while records come, beside another one. What is lost, comes twice or out of

@@ -29,7 +29,7 @@ pub(crate) fn ladder(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit map");
     let head = MapHead { topic_id: NonZeroU128::new(u128::MAX / 3), base: 0, leader_epoch: Some(7) };
     let finished: Vec<_> = half_finished().finished_above().collect();
-    let encode = || commit_map::encode(black_box(&head), finished.iter().cloned(), &[], Limit::KAFKA);
+    let encode = || commit_map::encode(black_box(&head), finished.iter().cloned(), &[], &[], Limit::KAFKA);
     let map = encode();
     assert!(!map.cut && map.units <= 4_096, "{} units", map.units);
     println!("commit map: a random half of {OFFSETS} offsets takes {} UTF-16 units", map.units);

@@ -13,8 +13,23 @@ pub(super) const CHECKSUM: usize = 8;
 const CODING_BITS: u8 = 0b0111;
 const HAS_TOPIC: u8 = 0b1000;
 const HAS_EPOCH: u8 = 0b1_0000;
+const HAS_FOLLOWED: u8 = 0b10_0000;
 
-/// The beginning of a payload; [`seal`] fills in its length and coding.
+/// The version of the format that a payload with these flags is of: readers of the first one know of no followed keys, and
+/// are to refuse the map rather than to do without them unnoticed.
+pub(super) fn version(flags: u8) -> char {
+    if flags & HAS_FOLLOWED == 0 { '1' } else { '2' }
+}
+
+/// How a payload begins.
+pub(super) struct Opening {
+    pub(super) head: MapHead,
+    /// How its finished offsets are coded.
+    pub(super) coding: Option<Coding>,
+    pub(super) has_followed: bool,
+}
+
+/// The beginning of a payload; [`seal`] fills in its length and the other flags.
 pub(super) fn write(head: &MapHead) -> Vec<u8> {
     let mut payload = vec![0; LENGTH];
     let topic = if head.topic_id.is_some() { HAS_TOPIC } else { 0 };
@@ -55,9 +70,10 @@ pub(super) fn write_failing(base: i64, failing: &[Failing], room: usize) -> (usi
     (count, bytes)
 }
 
-/// Fills in the coding and the length, and adds the check sum.
-pub(super) fn seal(payload: &mut Vec<u8>, coding: Option<Coding>) {
-    payload[LENGTH] |= coding.map_or(0, Coding::tag);
+/// Fills in the flags of what followed the beginning, and the length, and adds the check sum.
+pub(super) fn seal(payload: &mut Vec<u8>, coding: Option<Coding>, has_followed: bool) {
+    let followed = if has_followed { HAS_FOLLOWED } else { 0 };
+    payload[LENGTH] |= coding.map_or(0, Coding::tag) | followed;
     let len = (payload.len() + CHECKSUM) as u32;
     payload[..LENGTH].copy_from_slice(&len.to_le_bytes());
     payload.extend(crc64(payload).to_le_bytes());
@@ -73,10 +89,11 @@ pub(super) fn open(payload: &[u8]) -> Result<Bytes<'_>, MapRefusal> {
     Ok(Bytes(body))
 }
 
-/// What the map was written for, and how its offsets are coded.
-pub(super) fn read(body: &mut Bytes<'_>) -> Result<(MapHead, Option<Coding>), MapRefusal> {
+/// What the map was written for, and what is in it.
+pub(super) fn read(body: &mut Bytes<'_>, written: char) -> Result<Opening, MapRefusal> {
     let flags = body.byte()?;
-    if flags & !(CODING_BITS | HAS_TOPIC | HAS_EPOCH) != 0 {
+    // The check sum covers the flags, not the version.
+    if flags & !(CODING_BITS | HAS_TOPIC | HAS_EPOCH | HAS_FOLLOWED) != 0 || version(flags) != written {
         return Err(MapRefusal::Malformed);
     }
     let coding = match flags & CODING_BITS {
@@ -92,7 +109,8 @@ pub(super) fn read(body: &mut Bytes<'_>) -> Result<(MapHead, Option<Coding>), Ma
         0 => None,
         _ => Some(i32::try_from(body.signed()?).map_err(|_| MapRefusal::Malformed)?),
     };
-    Ok((MapHead { topic_id, base, leader_epoch }, coding))
+    let head = MapHead { topic_id, base, leader_epoch };
+    Ok(Opening { head, coding, has_followed: flags & HAS_FOLLOWED != 0 })
 }
 
 pub(super) fn read_failing(body: &mut Bytes<'_>, base: i64) -> Result<Vec<Failing>, MapRefusal> {
@@ -129,7 +147,7 @@ impl<'a> Bytes<'a> {
         Ok(byte)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], MapRefusal> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], MapRefusal> {
         let (array, rest) = self.0.split_first_chunk().ok_or(MapRefusal::Malformed)?;
         self.0 = rest;
         Ok(*array)
@@ -152,7 +170,7 @@ impl<'a> Bytes<'a> {
         Err(MapRefusal::Malformed)
     }
 
-    fn signed(&mut self) -> Result<i64, MapRefusal> {
+    pub(super) fn signed(&mut self) -> Result<i64, MapRefusal> {
         let folded = self.varint()?;
         Ok((folded >> 1) as i64 ^ -((folded & 1) as i64))
     }
@@ -167,8 +185,13 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
+/// How many bytes [`put`] takes.
+pub(super) fn varint_len(value: u64) -> usize {
+    (u64::BITS - value.leading_zeros()).div_ceil(7).max(1) as usize
+}
+
 /// A signed number folded (0, −1, 1, −2, …), then as [`put`].
-fn put_signed(bytes: &mut Vec<u8>, value: i64) {
+pub(super) fn put_signed(bytes: &mut Vec<u8>, value: i64) {
     put(bytes, ((value << 1) ^ (value >> 63)) as u64);
 }
 

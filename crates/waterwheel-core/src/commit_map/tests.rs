@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::codings::Coding;
 use super::head::{crc64, put};
 use super::text::{self, Form};
-use super::{CommitMap, Encoded, Failing, Limit, MAX_FAILING, MapHead, MapRefusal, decode, encode, sealed};
+use super::{CommitMap, Encoded, Failing, Followed, Limit, MAX_FAILING, MapHead, MapRefusal, decode, encode, sealed};
 
 const TOPIC: Option<NonZeroU128> = NonZeroU128::new(0x0123_4567_89AB_CDEF_0011_2233_4455_6677);
 const OTHER: Option<NonZeroU128> = NonZeroU128::new(8);
@@ -18,7 +18,11 @@ fn head(base: i64) -> MapHead {
 }
 
 fn written(base: i64, finished: &[Range<i64>], failing: &[Failing], limit: Limit) -> Encoded {
-    encode(&head(base), finished.iter().cloned(), failing, limit)
+    mapped(base, finished, failing, &[], limit)
+}
+
+fn mapped(base: i64, finished: &[Range<i64>], failing: &[Failing], followed: &[Followed], limit: Limit) -> Encoded {
+    encode(&head(base), finished.iter().cloned(), failing, followed, limit)
 }
 
 fn finished(map: &CommitMap) -> Vec<Range<i64>> {
@@ -93,10 +97,15 @@ fn failing_records(base: i64, max: usize) -> impl Strategy<Value = Vec<Failing>>
     })
 }
 
-fn maps() -> impl Strategy<Value = (i64, Vec<Range<i64>>, Vec<Failing>)> {
-    (bases(), run_sizes()).prop_flat_map(|(base, sizes)| {
+type Map = (i64, Vec<Range<i64>>, Vec<Failing>, Vec<Followed>);
+
+fn maps() -> impl Strategy<Value = Map> {
+    let followed = prop_oneof![Just(0usize), 0usize..20, 0usize..1200];
+    let followed = followed.prop_flat_map(|most| prop::collection::vec(super::followed::tests::keys(), 0..=most));
+    (bases(), run_sizes(), followed).prop_flat_map(|(base, sizes, mut followed)| {
         let ranges = ranges_above(base, &sizes);
-        failing_records(base, 70).prop_map(move |failing| (base, ranges.clone(), failing))
+        followed.sort();
+        failing_records(base, 70).prop_map(move |failing| (base, ranges.clone(), failing, followed.clone()))
     })
 }
 
@@ -114,8 +123,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn what_is_read_is_what_was_written_up_to_the_cut((base, ranges, failing) in maps(), limit in limits()) {
-        let map = written(base, &ranges, &failing, limit);
+    fn what_is_read_is_what_was_written_up_to_the_cut((base, ranges, failing, followed) in maps(), limit in limits()) {
+        let map = mapped(base, &ranges, &failing, &followed, limit);
         let (size, most) = match limit {
             Limit::Utf16(most) => (map.text.encode_utf16().count(), most),
             Limit::Bytes(most) => (map.text.len(), most),
@@ -125,35 +134,37 @@ proptest! {
         let covered = below(&ranges, map.reach);
         prop_assert_eq!(map.cut, covered != ranges || map.failing < failing.len());
         if map.text.is_empty() {
-            prop_assert!(covered.is_empty() && map.failing == 0);
+            prop_assert!(covered.is_empty() && map.failing == 0 && map.followed == 0);
             return Ok(());
         }
         let read = decode(&map.text, TOPIC, base).unwrap();
         prop_assert_eq!(finished(&read), covered);
         prop_assert_eq!(read.failing(), &failing[..map.failing]);
+        prop_assert_eq!(read.followed(), &followed[..map.followed]);
         prop_assert_eq!(read.leader_epoch(), Some(12));
     }
 
     #[test]
-    fn nothing_is_cut_that_fits((base, ranges, failing) in maps()) {
-        let map = written(base, &ranges, &failing, Limit::Utf16(usize::MAX));
+    fn nothing_is_cut_that_fits((base, ranges, failing, followed) in maps()) {
+        let map = mapped(base, &ranges, &failing, &followed, Limit::Utf16(usize::MAX));
         prop_assert_eq!(map.reach, i64::MAX);
         prop_assert_eq!(map.failing, failing.len().min(MAX_FAILING));
-        let again = written(base, &ranges, &failing, Limit::Utf16(map.units));
+        prop_assert_eq!(map.followed, followed.len());
+        let again = mapped(base, &ranges, &failing, &followed, Limit::Utf16(map.units));
         prop_assert_eq!(&again.text, &map.text);
         if map.units > 0 {
-            let less = written(base, &ranges, &failing, Limit::Utf16(map.units - 1));
-            prop_assert!(less.cut && less.units < map.units);
+            let less = mapped(base, &ranges, &failing, &followed, Limit::Utf16(map.units - 1));
+            prop_assert!((less.cut || less.followed < map.followed) && less.units < map.units);
         }
     }
 
     #[test]
     fn a_changed_map_marks_nothing(
-        (base, ranges, failing) in maps(), ascii in any::<bool>(), at in any::<prop::sample::Index>(),
+        (base, ranges, failing, followed) in maps(), ascii in any::<bool>(), at in any::<prop::sample::Index>(),
         to in any::<prop::sample::Index>(), c in any::<char>(), how in 0..6,
     ) {
         let limit = if ascii { Limit::Bytes(4096) } else { Limit::KAFKA };
-        let text = written(base, &ranges, &failing, limit).text;
+        let text = mapped(base, &ranges, &failing, &followed, limit).text;
         if text.is_empty() {
             return Ok(()); // nothing to say
         }
@@ -172,8 +183,8 @@ proptest! {
     }
 
     #[test]
-    fn a_map_for_another_base_or_topic_marks_nothing((base, ranges, failing) in maps(), other in bases()) {
-        let text = written(base, &ranges, &failing, Limit::KAFKA).text;
+    fn a_map_for_another_base_or_topic_marks_nothing((base, ranges, failing, followed) in maps(), other in bases()) {
+        let text = mapped(base, &ranges, &failing, &followed, Limit::KAFKA).text;
         if text.is_empty() {
             return Ok(()); // nothing to say
         }
@@ -184,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(text in any::<String>(), base in bases(), prefix in "(ww)?1?[~-]?") {
+    fn no_text_makes_the_reader_panic(text in any::<String>(), base in bases(), prefix in "(ww)?[12]?[~-]?") {
         prop_assert!(decode(&text, TOPIC, base).is_err());
         prop_assert!(decode(&(prefix + &text), TOPIC, base).is_err());
     }
@@ -193,7 +204,7 @@ proptest! {
     #[test]
     fn no_payload_makes_the_reader_panic_or_disagree_with_itself(
         bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(0xFF)], 0..200),
-        coding in 0u8..6, failing in prop_oneof![9 => Just(0u8), 1 => any::<u8>()], base in bases(),
+        coding in prop_oneof![0u8..6, 0x20u8..0x26], failing in prop_oneof![9 => Just(0u8), 1 => any::<u8>()], base in bases(),
     ) {
         let mut body = vec![coding];
         put(&mut body, ((base << 1) ^ (base >> 63)) as u64);
@@ -202,7 +213,7 @@ proptest! {
         for limit in [Limit::Utf16(0), Limit::Bytes(0)] {
             let text = sealed(limit, &body);
             let Ok(map) = decode(&text, TOPIC, base) else { continue };
-            prop_assert!(map.payload.capacity() <= text.len());
+            prop_assert!(map.payload.capacity() <= text.len() && map.followed.capacity() <= text.len() / 9);
             let mut at = base;
             for range in map.finished() {
                 prop_assert!(range.start > at && range.end > range.start);
@@ -241,7 +252,8 @@ fn metadata_that_is_no_map_of_ours_is_refused() {
         ("NUL", "\0".into(), MapRefusal::Foreign),
         ("the magic alone", "ww".into(), MapRefusal::Foreign),
         ("a word with our magic", "wwan-7".into(), MapRefusal::Foreign),
-        ("version 2", ok.replacen('1', "2", 1), MapRefusal::Version('2')),
+        ("version 3", ok.replacen('1', "3", 1), MapRefusal::Version('3')),
+        ("version 2 of a map without followed keys", ok.replacen('1', "2", 1), MapRefusal::Malformed),
         ("another form", ok.replacen('~', "=", 1), MapRefusal::Foreign),
         ("no payload", "ww1~".into(), MapRefusal::Length),
         ("three bytes", "ww1-AAAA".into(), MapRefusal::Length),
@@ -255,9 +267,11 @@ fn metadata_that_is_no_map_of_ours_is_refused() {
         ("padded base64", ascii.clone() + "=", MapRefusal::Alphabet),
         ("a surrogate pair", ok.clone() + "\u{1F980}", MapRefusal::Alphabet),
         ("an empty body", malformed(&[]), MapRefusal::Malformed),
-        ("an unknown flag", malformed(&[0x20, 200, 1, 0]), MapRefusal::Malformed),
+        ("an unknown flag", malformed(&[0x40, 200, 1, 0]), MapRefusal::Malformed),
         ("an unknown coding", malformed(&[5, 200, 1, 0]), MapRefusal::Malformed),
         ("a topic id of zero", malformed(&[&[8][..], &[0; 16], &[200, 1, 0]].concat()), MapRefusal::Malformed),
+        ("no followed keys, and said to be there", malformed(&[0x20, 200, 1, 0, 0]), MapRefusal::Malformed),
+        ("followed keys that are not there", malformed(&[0x20, 200, 1, 0, 2, 0, 1, 1, 1, 1]), MapRefusal::Malformed),
         ("65 failing", malformed(&[0, 200, 1, 65]), MapRefusal::Malformed),
         ("failing records that are not there", malformed(&[0, 200, 1, 2, 0, 0, 0, 0]), MapRefusal::Malformed),
         ("no coding and bytes", malformed(&[0, 200, 1, 0, 0]), MapRefusal::Malformed),
@@ -292,7 +306,7 @@ fn metadata_that_is_no_map_of_ours_is_refused() {
 #[test]
 fn a_topic_id_unknown_to_writer_or_reader_is_no_refusal() {
     let nameless = MapHead { topic_id: None, base: 3, leader_epoch: None };
-    let text = encode(&nameless, [5..6], &[], Limit::KAFKA).text;
+    let text = encode(&nameless, [5..6], &[], &[], Limit::KAFKA).text;
     let map = decode(&text, TOPIC, 3).unwrap();
     assert_eq!((finished(&map), map.leader_epoch()), (vec![5..6], None));
     assert!(decode(&written(3, &[5..6], &[], Limit::KAFKA).text, None, 3).is_ok());
@@ -302,14 +316,18 @@ fn a_topic_id_unknown_to_writer_or_reader_is_no_refusal() {
 fn the_bytes_are_as_the_documentation_says() {
     let head = MapHead { topic_id: None, base: 100, leader_epoch: Some(7) };
     let failing = [Failing { offset: 100, attempts: 3, first_failed_ms: 1000, next_try_ms: 3000 }];
-    let text = encode(&head, [105..110, 111..112], &failing, Limit::Bytes(200)).text;
-    let payload = text::read(&text).unwrap();
+    let text = encode(&head, [105..110, 111..112], &failing, &[], Limit::Bytes(200)).text;
+    let (version, payload) = text::read(&text).unwrap();
+    assert_eq!(version, '1');
     // Length, flags, base, leader epoch, one failing record, and a bitmap from 105 on: five ones, a zero, a one.
     let content = [25, 0, 0, 0, 0x11, 0xC8, 0x01, 14, 1, 0, 3, 0xD0, 0x0F, 0xA0, 0x1F, 4, 0b0101_1111];
     assert_eq!(payload[..17], content);
     assert_eq!(payload[17..], crc64(&content).to_le_bytes());
     assert_eq!(text, "ww1-ZAAAAEByB4QAAMA0PA6HE81ZbZlzVa37RB");
-    assert_eq!(encode(&head, [105..110, 111..112], &failing, Limit::KAFKA).text, "ww1~㐙㐀呄뀎㐐㑠㟴䏐錄櫎浙梮勷㐊");
+    assert_eq!(
+        encode(&head, [105..110, 111..112], &failing, &[], Limit::KAFKA).text,
+        "ww1~㐙㐀呄뀎㐐㑠㟴䏐錄櫎浙梮勷㐊"
+    );
 }
 
 #[test]
@@ -385,7 +403,7 @@ fn every_symbol_is_one_unit_and_has_a_character_of_its_own() {
             count -= 8;
         }
     }
-    let text = text::write(Form::Wide, &payload);
+    let text = text::write(Form::Wide, '1', &payload);
     let symbols: std::collections::BTreeSet<char> = text.chars().skip(4).collect();
     assert_eq!((symbols.len(), text.encode_utf16().count()), (1 << 15, 4 + (1 << 15)));
     assert!(symbols.iter().all(|c| ('\u{3400}'..='\u{9FFF}').contains(c) || ('\u{AC00}'..='\u{BFFF}').contains(c)));
@@ -413,7 +431,7 @@ fn cost_of_a_map() {
         text = written(0, &ranges, &[record(0)], Limit::KAFKA).text;
     });
     time("the same, from a ledger", &mut || {
-        text = encode(&head(0), ledger.finished_above(), &[record(0)], Limit::KAFKA).text;
+        text = encode(&head(0), ledger.finished_above(), &[record(0)], &[], Limit::KAFKA).text;
     });
     time("decode it", &mut || {
         assert!(decode(&text, TOPIC, 0).is_ok());

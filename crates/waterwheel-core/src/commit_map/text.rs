@@ -4,7 +4,6 @@ use super::MapRefusal;
 
 /// What every map begins with; its version and its form follow.
 const MAGIC: &str = "ww";
-const VERSION: char = '1';
 /// Characters before the payload.
 const PREFIX: usize = 4;
 
@@ -77,11 +76,11 @@ impl Form {
 }
 
 /// The payload as text: the bits of its bytes, lowest first, cut into symbols, the last one filled up with zeros.
-pub(super) fn write(form: Form, payload: &[u8]) -> String {
+pub(super) fn write(form: Form, version: char, payload: &[u8]) -> String {
     let bits = form.bits();
     let mut text = String::with_capacity(form.units(payload.len()) * if form == Form::Wide { 3 } else { 1 });
     text.push_str(MAGIC);
-    text.push(VERSION);
+    text.push(version);
     text.push(form.tag());
     let (mut held, mut count) = (0u32, 0);
     for &byte in payload {
@@ -99,17 +98,17 @@ pub(super) fn write(form: Form, payload: &[u8]) -> String {
     text
 }
 
-/// The payload of a text that is as long as the payload says, to the bit.
-pub(super) fn read(text: &str) -> Result<Vec<u8>, MapRefusal> {
+/// The version and the payload of a text that is as long as the payload says, to the bit.
+pub(super) fn read(text: &str) -> Result<(char, Vec<u8>), MapRefusal> {
     if text.is_empty() {
         return Err(MapRefusal::Empty);
     }
     let mut chars = text.strip_prefix(MAGIC).ok_or(MapRefusal::Foreign)?.chars();
-    match chars.next() {
-        Some(VERSION) => {}
+    let version = match chars.next() {
+        Some(known @ ('1' | '2')) => known,
         Some(digit) if digit.is_ascii_digit() => return Err(MapRefusal::Version(digit)),
         _ => return Err(MapRefusal::Foreign),
-    }
+    };
     let form = match chars.next() {
         Some('~') => Form::Wide,
         Some('-') => Form::Ascii,
@@ -137,5 +136,5 @@ pub(super) fn read(text: &str) -> Result<Vec<u8>, MapRefusal> {
         return Err(MapRefusal::Length);
     }
     payload.truncate(len);
-    Ok(payload)
+    Ok((version, payload))
 }

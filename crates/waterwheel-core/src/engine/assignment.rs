@@ -56,6 +56,9 @@ impl<R: Records> Engine<R> {
         let mut p = Partition::new(epoch, Ledger::new(resume.offset, resume.finished), self.settings.delay);
         p.failing = resume.failing.into_iter().map(|f| (f.offset, f)).collect();
         p.known_epoch = resume.leader_epoch;
+        if self.settings.follow {
+            p.go_on_following(self.settings.order, resume.followed);
+        }
         for (partition, lane) in self.ghosts.keys() {
             if *partition == id {
                 p.lanes.occupy(*lane);

@@ -7,6 +7,7 @@ use super::types::{Action, CutReason, Exhausted, Outcome, Verdict, Wish};
 use super::{Engine, Open, Timer, wall_ms};
 use crate::commit_map::Failing;
 use crate::lanes::{LaneKey, Order};
+use crate::tiers::Next;
 use crate::types::{Now, Records};
 
 impl<R: Records> Engine<R> {
@@ -119,11 +120,11 @@ impl<R: Records> Engine<R> {
         self.wake_starved();
     }
 
-    /// The dead letter of a record was acknowledged, or could not be written.
+    /// The dead letter of a record, or its copy in a tier, was acknowledged, or could not be written.
     pub fn settled(&mut self, slot: SlotId, written: bool, now: Now) -> Verdict {
         let Some(s) = self.slots.get_mut(slot) else { return Verdict::Stale };
         let Stage::Settling { tries } = s.stage else { return Verdict::Stale };
-        let (id, offset, lane) = (s.partition, s.offset, s.lane);
+        let (id, seed) = (s.partition, s.offset as u64);
         if let Some(p) = self.partitions[id.index()].as_deref_mut() {
             p.settling -= 1;
             if tries > 0 && written {
@@ -132,7 +133,7 @@ impl<R: Records> Engine<R> {
             }
         }
         if written {
-            self.begin_following(id, lane, offset);
+            self.begin_following(slot);
             self.finish_slot(slot);
             return Verdict::Finished;
         }
@@ -145,7 +146,7 @@ impl<R: Records> Engine<R> {
             p.unsettled += 1;
         }
         let tries = tries.saturating_add(1);
-        let after = self.settings.settle_retry.wait(tries, offset as u64);
+        let after = self.settings.settle_retry.wait(tries, seed);
         if let Some(s) = self.slots.get_mut(slot) {
             s.stage = Stage::SettleBackoff { tries };
         }
@@ -182,7 +183,7 @@ impl<R: Records> Engine<R> {
     /// Decides what follows a failed attempt.
     pub(super) fn failed(&mut self, slot: SlotId, wish: Wish, draining: bool, now: Now) -> Verdict {
         let wall_now = wall_ms(self.settings.wall_start_ms, now);
-        let Some(Slot { partition: id, offset, lane, .. }) = self.slots.get(slot).copied() else {
+        let Some(Slot { partition: id, offset, .. }) = self.slots.get(slot).copied() else {
             return Verdict::Stale;
         };
         let Some(p) = self.partition_mut(id) else { return Verdict::Stale };
@@ -191,21 +192,27 @@ impl<R: Records> Engine<R> {
         let failing = p.failing.entry(offset).or_insert(failing);
         failing.attempts = failing.attempts.saturating_add(1);
         let (attempts, seed) = (failing.attempts, offset as u64 ^ (u64::from(id.0) << 48));
-        let exhausted = self.settings.retry.is_exhausted(attempts);
+        let next = self.next_by_policy(slot, attempts);
         let last = match wish {
             Wish::DeadLetter => Some(Exhausted::DeadLetter),
             Wish::Park => Some(Exhausted::Park),
             Wish::Skip => Some(Exhausted::Skip),
             Wish::Stop => Some(Exhausted::Stop),
-            Wish::Policy | Wish::RetryAfter(_) if exhausted => Some(self.settings.exhausted),
-            Wish::Policy | Wish::RetryAfter(_) => None,
+            Wish::Policy | Wish::RetryAfter(_) => match next {
+                Next::Exhausted => Some(self.settings.exhausted),
+                Next::Tier(tier) => {
+                    self.settle(slot);
+                    return Verdict::Tier { slot, tier };
+                }
+                Next::Again => None,
+            },
         };
         match last {
             Some(Exhausted::Skip) => {
                 self.finish_slot(slot);
                 Verdict::Skipped
             }
-            Some(Exhausted::DeadLetter) if self.settings.dead_letter && !self.follows_enough(id, lane) => {
+            Some(Exhausted::DeadLetter) if self.settings.dead_letter && !self.follows_enough(slot) => {
                 self.settle(slot);
                 Verdict::DeadLetter { slot }
             }

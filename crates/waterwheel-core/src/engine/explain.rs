@@ -40,9 +40,9 @@ pub enum Place {
     Delayed(Duration),
     /// Its next attempt is due, and waits for a credit or for its partition's turn.
     Due,
-    /// Waits for its dead letter to be acknowledged.
+    /// Waits for its dead letter, or that to a retry tier, to be acknowledged.
     Settling,
-    /// Its dead letter could not be written, and is sent again in a moment.
+    /// That letter could not be written, and is sent again in a moment.
     Resending,
     /// Waits for records of its key.
     Queued {
@@ -122,6 +122,8 @@ pub struct Explained<R> {
     pub record: Option<RecordView<R>>,
     /// The key asked about; `None` where it has no records in work, or keys have no order.
     pub key: Option<KeyView<R>>,
+    /// The dead letter that the key asked about follows.
+    pub follows: Option<i64>,
 }
 
 /// Offsets of waiting records that are told.
@@ -157,8 +159,12 @@ impl<R: Records> Engine<R> {
                 (None, lane.and_then(|lane| self.look_at_key(id, p, lane, now)))
             }
         };
+        let follows = match subject {
+            Subject::Key(key) => p.follows(i64::MAX, self.settings.order, || Some(key)),
+            Subject::Partition | Subject::Offset(_) => None,
+        };
         let (fetched_to, set_aside) = (self.end_of(p), p.aside());
-        Some(Explained { view, fetched_to, set_aside, head: self.head(id, now), record, key })
+        Some(Explained { view, fetched_to, set_aside, head: self.head(id, now), record, key, follows })
     }
 
     fn head(&self, id: PartitionId, now: Now) -> Option<Head<R>> {
@@ -208,8 +214,11 @@ impl<R: Records> Engine<R> {
         } else {
             Place::Absent
         };
+        let (mut attempts, mut first_failed_ms) = (p.failures(offset), p.known(offset).map(|f| f.first_failed_ms));
+        if let Some(at) = record {
+            (attempts, first_failed_ms) = self.in_all(id, at, attempts, first_failed_ms);
+        }
         let record = record.and_then(|at| Some((self.batches.records(at.batch)?.clone(), at.index)));
-        let (attempts, first_failed_ms) = (p.failures(offset), p.known(offset).map(|f| f.first_failed_ms));
         RecordView { offset, place, attempts, first_failed_ms, slot: None, record }
     }
 

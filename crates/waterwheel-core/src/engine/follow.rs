@@ -1,31 +1,72 @@
-//! Key follow-up: later records of a lane of which one was dead-lettered go to the dead-letter topic behind it, in their
-//! order and without an attempt, until the lane is released. They settle as any dead letter does (I7).
+//! Key follow-up: later records of a key of which one was dead-lettered go to the dead-letter topic behind it, in their
+//! order and without an attempt, until the key is released. They settle as any dead letter does (I7). What is followed is in
+//! each commit point, so whoever has the partition next goes on with it.
 
-use super::slots::{Slot, Stage};
+use super::partition::Partition;
+use super::slots::{Slot, SlotId, Stage};
 use super::types::Action;
 use super::{Engine, Open};
-use crate::lanes::LaneKey;
+use crate::commit_map::{Followed, FollowedKey};
+use crate::lanes::Order;
 use crate::types::{Epoch, PartitionId, Records};
 
-/// Most lanes of a partition that are followed; a record whose lane would be one more is parked. About 40 bytes each.
+/// Most keys of a partition that are followed; a record whose key would be one more is parked. About 40 bytes each.
 pub(super) const FOLLOWED_LIMIT: usize = 10_000;
 
+impl Partition {
+    /// The offset of the dead letter that the record at `offset` follows. The letter itself does not, nor what is before it,
+    /// although the commit map may not have had room to say that they are finished.
+    pub(super) fn follows<'a>(&self, offset: i64, order: Order, key: impl FnOnce() -> Option<&'a [u8]>) -> Option<i64> {
+        if self.followed.is_empty() {
+            return None;
+        }
+        self.followed.get(&FollowedKey::of(order, key())?).copied().filter(|behind| *behind < offset)
+    }
+
+    /// Takes over what an earlier assignment followed, unless that was by another order.
+    pub(super) fn go_on_following(&mut self, order: Order, followed: Vec<Followed>) {
+        let is_of = |f: &Followed| match order {
+            Order::Key => f.key != FollowedKey::PARTITION,
+            Order::Partition => f.key == FollowedKey::PARTITION,
+            Order::None => false,
+        };
+        self.followed = followed.into_iter().filter(is_of).map(|f| (f.key, f.offset)).collect();
+    }
+
+    /// What is followed, by the letters' offsets.
+    pub(super) fn all_followed(&self) -> Vec<Followed> {
+        let mut all: Vec<Followed> =
+            self.followed.iter().map(|(key, offset)| Followed { offset: *offset, key: *key }).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
 impl<R: Records> Engine<R> {
-    /// A record was dead-lettered: those of its lane follow it from now on, unless it followed another one itself, whose lane may
-    /// have been released since.
-    pub(super) fn begin_following(&mut self, id: PartitionId, lane: Option<LaneKey>, offset: i64) {
+    /// What the record in a slot follows dead letters with.
+    fn followed_key(&self, slot: SlotId) -> Option<FollowedKey> {
+        let (records, index) = self.record(slot)?;
+        FollowedKey::of(self.settings.order, records.key(index as usize))
+    }
+
+    /// The record in a slot was dead-lettered: those of its key follow it from now on, unless it followed another one itself,
+    /// whose key may have been released since.
+    pub(super) fn begin_following(&mut self, slot: SlotId) {
         if self.settings.follow
-            && let (Some(lane), Some(p)) = (lane, self.partition_mut(id))
+            && let Some(Slot { partition: id, offset, .. }) = self.slots.get(slot).copied()
+            && let Some(key) = self.followed_key(slot)
+            && let Some(p) = self.partition_mut(id)
             && p.failures(offset) > 0
         {
-            p.followed.entry(lane).or_insert(offset);
+            p.followed.entry(key).or_insert(offset);
         }
     }
 
-    /// Whether no more lanes of a partition can be followed, and that one is not.
-    pub(super) fn follows_enough(&self, id: PartitionId, lane: Option<LaneKey>) -> bool {
-        let full = |p: &super::Partition| p.followed.len() >= FOLLOWED_LIMIT && p.follows(lane).is_none();
-        self.settings.follow && lane.is_some() && self.partition(id).is_some_and(full)
+    /// Whether no more keys of a partition can be followed, and that of the record in a slot is not.
+    pub(super) fn follows_enough(&self, slot: SlotId) -> bool {
+        let Some(key) = self.followed_key(slot).filter(|_| self.settings.follow) else { return false };
+        let p = self.slots.get(slot).and_then(|s| self.partition(s.partition));
+        p.is_some_and(|p| p.followed.len() >= FOLLOWED_LIMIT && !p.followed.contains_key(&key))
     }
 
     /// A record that was taken up goes to the dead-letter topic behind the one at `behind`.
@@ -44,16 +85,16 @@ impl<R: Records> Engine<R> {
 
     /// Records of that key start again. Whether they did not.
     pub fn release_key(&mut self, id: PartitionId, epoch: Epoch, key: Option<&[u8]>) -> bool {
-        let Some(lane) = self.settings.order.lane(key) else { return false };
-        let p = self.partition_mut(id).filter(|p| p.epoch == epoch);
-        p.is_some_and(|p| p.followed.remove(&lane).is_some())
+        let Some(key) = FollowedKey::of(self.settings.order, key) else { return false };
+        let Some(p) = self.partition_mut(id).filter(|p| p.epoch == epoch) else { return false };
+        let released = p.followed.remove(&key).is_some();
+        // The next commit is to say so, whether or not anything finishes until then.
+        p.dirty |= released;
+        released
     }
 
-    /// The offsets of the dead letters that later records of their lanes follow, in their order.
+    /// The offsets of the dead letters that later records of their keys follow, in their order.
     pub fn followed(&self, id: PartitionId) -> Vec<i64> {
-        let mut offsets: Vec<i64> =
-            self.partition(id).map(|p| p.followed.values().copied().collect()).unwrap_or_default();
-        offsets.sort_unstable();
-        offsets
+        self.partition(id).map(|p| p.all_followed().iter().map(|f| f.offset).collect()).unwrap_or_default()
     }
 }

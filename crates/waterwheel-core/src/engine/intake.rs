@@ -126,7 +126,13 @@ impl<R: Records> Engine<R> {
         let open = self.open.as_ref()?;
         let records = self.batches.records(open.batch)?;
         let first_failed_ms = if open.attempt == 1 { None } else { self.first_failed_ms(open.partition, open.offset) };
-        Some(Start { records, index: open.index, attempt: open.attempt, first_failed_ms })
+        let (index, mut start) =
+            (open.index, Start { records, index: open.index, attempt: open.attempt, first_failed_ms });
+        if self.settings.tiers.is_some() {
+            let at = Waiting { batch: open.batch, index };
+            (start.attempt, start.first_failed_ms) = self.in_all(open.partition, at, open.attempt, first_failed_ms);
+        }
+        Some(start)
     }
 
     fn open_next(&mut self, now: Now) -> bool {
@@ -212,8 +218,11 @@ impl<R: Records> Engine<R> {
             }
             if let Some((key, waiting)) = p.lanes.take_ready() {
                 p.waiting -= 1;
-                let offset = self.batches.records(waiting.batch).map_or(0, |r| r.offset(waiting.index as usize));
-                let (known, delay, behind) = (p.known(offset), p.delay, p.follows(Some(key)));
+                let (offset, behind) = self.batches.records(waiting.batch).map_or((0, None), |r| {
+                    let (offset, order) = (r.offset(waiting.index as usize), self.settings.order);
+                    (offset, p.follows(offset, order, || r.key(waiting.index as usize)))
+                });
+                let (known, delay) = (p.known(offset), p.delay);
                 self.refill(id, key);
                 let fresh = Open::fresh(id, waiting, offset, Some(key), true);
                 if let Some(behind) = behind {
@@ -286,7 +295,7 @@ impl<R: Records> Engine<R> {
                 continue;
             }
             let fresh = Open::fresh(id, waiting, offset, lane, false);
-            let behind = p.follows(lane);
+            let behind = p.follows(offset, self.settings.order, || records.key(index as usize));
             if behind.is_none() && !stays(known, wait) {
                 self.disagreed += u64::from(wait.is_some_and(|wait| wait.clocks_disagree));
                 self.open = Some(fresh);

@@ -36,6 +36,7 @@ mod gather;
 mod intake;
 mod partition;
 mod slots;
+mod tiers;
 mod types;
 mod views;
 
@@ -395,7 +396,7 @@ fn is_limit(stage: Option<Stage>, within: Option<Duration>, at: Now) -> bool {
 }
 
 fn wall_ms(wall_start_ms: i64, at: Now) -> i64 {
-    wall_start_ms.saturating_add(i64::try_from(at.since_start().as_millis()).unwrap_or(i64::MAX))
+    wall_start_ms.saturating_add(at.millis())
 }
 
 #[cfg(test)]

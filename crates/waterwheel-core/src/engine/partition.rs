@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::slots::SlotId;
 use crate::budget::Share;
-use crate::commit_map::Failing;
-use crate::lanes::{LaneKey, Lanes};
+use crate::commit_map::{Failing, FollowedKey};
+use crate::lanes::Lanes;
 use crate::ledger::Ledger;
 use crate::types::{Epoch, Now};
 
@@ -54,6 +54,8 @@ pub(super) struct Partition {
     pub(super) slotted: usize,
     /// Those of them that are not due yet.
     pub(super) delayed: usize,
+    /// Its number, if it is of a retry tier.
+    pub(super) tier: Option<usize>,
     /// How long after its own time a record may start first.
     pub(super) delay: Option<Duration>,
     /// How far the fetch went on without records behind what is in `backlog`.
@@ -79,8 +81,9 @@ pub(super) struct Partition {
     pub(super) known_epoch: Option<i32>,
     /// Where each leader epoch seen began: first offset, epoch.
     pub(super) leader_epochs: Vec<(i64, i32)>,
-    /// Lanes of which a record was dead-lettered, and its offset: what comes behind it follows it.
-    pub(super) followed: HashMap<LaneKey, i64>,
+    /// Keys of which a record was dead-lettered, and its offset: what comes behind it follows it. Here or in an earlier
+    /// assignment, of which the commit map told.
+    pub(super) followed: HashMap<FollowedKey, i64>,
     /// Something finished since [`Engine::commit_point`](super::Engine::commit_point) was last taken.
     pub(super) dirty: bool,
     /// The record that holds the commit, and when it was first seen to; see [`Engine::see_heads`](super::Engine::see_heads).
@@ -104,6 +107,7 @@ impl Partition {
             unsettled: 0,
             slotted: 0,
             delayed: 0,
+            tier: None,
             delay,
             skip_to: None,
             bytes: 0,
@@ -164,11 +168,6 @@ impl Partition {
     /// Whether the record at `offset` is to run alone: it failed before, or may have been what a batch failed by.
     pub(super) fn is_suspect(&self, offset: i64) -> bool {
         self.known(offset).is_some() || !self.suspects.is_empty() && self.suspects.contains(&offset)
-    }
-
-    /// The offset of the dead letter that records of that lane follow.
-    pub(super) fn follows(&self, lane: Option<LaneKey>) -> Option<i64> {
-        if self.followed.is_empty() { None } else { self.followed.get(&lane?).copied() }
     }
 
     /// How often the record at `offset` failed.

@@ -12,6 +12,7 @@ mod order;
 mod resume;
 mod spill;
 mod stalls;
+mod tiers;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::lanes::Order;
 use crate::retry::Retry;
+use crate::tiers::Carried;
 use crate::types::{Epoch, Now, PartitionId, Records};
 
 pub(super) const P0: PartitionId = PartitionId(0);
@@ -35,16 +37,22 @@ pub(super) const SIZE: usize = 100;
 pub(super) struct SimBatch {
     records: Rc<Vec<(i64, Option<Vec<u8>>)>>,
     written_ms: Option<i64>,
+    carried: Carried,
 }
 
 impl SimBatch {
     fn of(records: Vec<(i64, Option<Vec<u8>>)>) -> Self {
-        Self { records: Rc::new(records), written_ms: None }
+        Self { records: Rc::new(records), written_ms: None, carried: Carried::default() }
     }
 
     /// All of them of that time.
     pub(super) fn written(self, ms: i64) -> Self {
         Self { written_ms: Some(ms), ..self }
+    }
+
+    /// All of them with that in their headers.
+    pub(super) fn carrying(self, attempts: Option<u32>, first_failed_ms: Option<i64>) -> Self {
+        Self { carried: Carried { attempts, first_failed_ms }, ..self }
     }
 }
 
@@ -65,6 +73,10 @@ impl Records for SimBatch {
         self.written_ms
     }
 
+    fn carried(&self, _index: usize) -> Carried {
+        self.carried
+    }
+
     fn size(&self, _index: usize) -> usize {
         SIZE
     }
@@ -74,7 +86,7 @@ impl Records for SimBatch {
     }
 
     fn detach(&self, index: usize) -> Self {
-        Self { records: Rc::new(vec![self.records[index].clone()]), written_ms: self.written_ms }
+        Self { records: Rc::new(vec![self.records[index].clone()]), ..*self }
     }
 }
 

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::SlotId;
-use crate::commit_map::Failing;
+use crate::commit_map::{Failing, Followed};
 use crate::lanes::Order;
 use crate::retry::Retry;
+use crate::tiers::Tiers;
 use crate::types::{Epoch, PartitionId};
 
 /// What happens to a record that has had all its attempts.
@@ -38,6 +39,8 @@ pub struct Settings {
     pub follow: bool,
     /// When a dead letter that could not be written is tried again.
     pub settle_retry: Retry,
+    /// Where records go behind their attempts in one place; `None`: nowhere.
+    pub tiers: Option<Tiers>,
     /// How long after its own time a record may start first; `None`: at once.
     pub delay: Option<Duration>,
     /// How long an attempt may take; `None`: as long as it wants.
@@ -65,6 +68,7 @@ impl Default for Settings {
             dead_letter: false,
             follow: false,
             settle_retry: Retry::exponential(Duration::from_millis(500), Duration::from_secs(10)).forever(),
+            tiers: None,
             delay: None,
             handler_timeout: None,
             stall: None,
@@ -149,6 +153,14 @@ pub enum Verdict {
         /// Where the record waits.
         slot: SlotId,
     },
+    /// The driver has to write the record to the topic of that tier and to report with
+    /// [`Engine::settled`](super::Engine::settled), as for a dead letter.
+    Tier {
+        /// Where the record waits.
+        slot: SlotId,
+        /// The number of the tier, from 0.
+        tier: usize,
+    },
     /// The record is finished without success, as wished.
     Skipped,
     /// The worker has to stop; the record is not finished.
@@ -214,7 +226,7 @@ pub enum Action {
         /// The offset of the record that it follows.
         behind: i64,
     },
-    /// Write this record to the dead-letter topic once more.
+    /// Write this record to the dead-letter topic, or its tier, once more.
     Settle {
         /// Which.
         slot: SlotId,
@@ -259,6 +271,8 @@ pub struct Resume {
     pub finished: Vec<Range<i64>>,
     /// What has failed before.
     pub failing: Vec<Failing>,
+    /// Which keys follow a dead letter.
+    pub followed: Vec<Followed>,
     /// The leader epoch of the highest finished record.
     pub leader_epoch: Option<i32>,
 }

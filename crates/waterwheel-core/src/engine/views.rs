@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Engine;
 use super::partition::Phase;
 use super::slots::Stage;
-use crate::commit_map::Failing;
+use crate::commit_map::{Failing, Followed};
+use crate::lanes::Waiting;
 use crate::types::{Epoch, Now, PartitionId, Records};
 
 /// Records that failed and are kept in a commit map.
@@ -27,13 +28,15 @@ pub struct CommitPoint {
     pub marks_epoch: Option<i32>,
     /// Records that failed and are not finished, by offset; at most 64.
     pub failing: Vec<Failing>,
+    /// Keys that follow a dead letter, by its offset.
+    pub followed: Vec<Followed>,
 }
 
 impl CommitPoint {
     /// The point at that offset, above which nothing is finished.
     pub fn bare(epoch: Epoch, offset: i64) -> Self {
-        let (finished, failing) = (Vec::new(), Vec::new());
-        Self { epoch, offset, leader_epoch: None, finished, marks_epoch: None, failing }
+        let (finished, failing, followed) = (Vec::new(), Vec::new(), Vec::new());
+        Self { epoch, offset, leader_epoch: None, finished, marks_epoch: None, failing, followed }
     }
 }
 
@@ -42,7 +45,7 @@ impl CommitPoint {
 pub enum HoldReason {
     /// Its batches hold more bytes than its share.
     Bytes,
-    /// Its dead letters cannot be written.
+    /// Its dead letters, or letters to retry tiers, cannot be written.
     DeadLetter,
     /// It is being drained.
     Draining,
@@ -96,7 +99,7 @@ pub enum WorkStage {
     Delayed(Duration),
     /// It waits for its next attempt, for that long yet.
     Backoff(Duration),
-    /// It waits for its dead letter to be acknowledged.
+    /// It waits for its dead letter, or that to a retry tier, to be acknowledged.
     Settling,
 }
 
@@ -135,7 +138,8 @@ impl<R: Records> Engine<R> {
         let highest = failing.last().map_or(highest, |f| highest.max(f.offset));
         let marks_epoch = p.leader_epoch_at(highest).max(p.known_epoch);
         let (epoch, leader_epoch) = (p.epoch, p.leader_epoch_at(offset - 1));
-        Some(CommitPoint { epoch, offset, leader_epoch, finished, marks_epoch, failing })
+        let followed = p.all_followed();
+        Some(CommitPoint { epoch, offset, leader_epoch, finished, marks_epoch, failing, followed })
     }
 
     /// The partitions that the engine has.
@@ -187,7 +191,7 @@ impl<R: Records> Engine<R> {
                 Stage::Settling { .. } | Stage::SettleBackoff { .. } => WorkStage::Settling,
                 Stage::Ghost { .. } | Stage::Vacant => return None,
             };
-            Some(InWork { partition: s.partition, offset: s.offset, attempts: self.attempts(s), stage })
+            Some(InWork { partition: s.partition, offset: s.offset, attempts: self.history_of(s).0, stage })
         };
         self.slots.iter().filter_map(view).collect()
     }
@@ -210,10 +214,15 @@ impl<R: Records> Engine<R> {
         Some((self.batches.records(s.batch)?, s.index))
     }
 
-    /// How often the record in a slot was tried, and when it failed first (milliseconds since the Unix epoch).
+    /// How often the record in a slot was tried, in all tiers, and when it failed first (milliseconds since the Unix epoch).
     pub fn history(&self, slot: super::SlotId) -> Option<(u32, Option<i64>)> {
         let s = self.slots.get(slot)?;
-        Some((self.attempts(s), self.first_failed_ms(s.partition, s.offset)))
+        Some(self.history_of(s))
+    }
+
+    fn history_of(&self, s: &super::Slot) -> (u32, Option<i64>) {
+        let here = (self.attempts(s), self.first_failed_ms(s.partition, s.offset));
+        self.in_all(s.partition, Waiting { batch: s.batch, index: s.index }, here.0, here.1)
     }
 
     /// When the attempt began that runs in a slot, and counts.
@@ -230,7 +239,7 @@ impl<R: Records> Engine<R> {
         self.slots.get(slot).is_some_and(|s| under_way(s.stage))
     }
 
-    /// Attempts begun at the record in a slot.
+    /// Attempts begun here at the record in a slot.
     fn attempts(&self, s: &super::Slot) -> u32 {
         let failures = self.partition(s.partition).map_or(0, |p| p.failures(s.offset));
         failures + u32::from(s.runs())

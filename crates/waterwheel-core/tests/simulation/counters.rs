@@ -84,12 +84,16 @@ sometimes! {
     HeldForRate: "start held for the rate",
     // ---- dead letters
     Followed: "record followed a dead letter of its key",
+    FollowedResumed: "followed key resumed",
     KeyReleased: "key released that followed a dead letter",
     LetterRetried: "dead letter retried",
     LetterWhileRevoking: "dead letter under way at a revocation",
     LetterReplyLost: "dead letter written, reply lost",
     LetterLate: "dead letter acknowledged after its assignment ended",
     LetterDown: "dead-letter topic down",
+    Tiered: "record came to the retry tier",
+    TieredAgain: "record came to the last retry tier again",
+    Forged: "record started that claims attempts which it cannot have had",
     // ---- the log
     GapInUnfinished: "gap inside an unfinished range",
     ReadAgain: "records read again",

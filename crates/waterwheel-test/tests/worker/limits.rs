@@ -49,7 +49,7 @@ fn state(handle: &WorkerHandle) -> BreakerState {
 /// The next change of a breaker.
 async fn change(events: &mut Subscription<Event>) -> BreakerState {
     loop {
-        if let Event::BreakerChanged { state } = events.next().await.unwrap() {
+        if let Event::BreakerChanged { class: None, state } = events.next().await.unwrap() {
             return state;
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong in a test's support ends it")]
 
 mod cancel_safety;
+mod classes;
 mod delays;
 mod exactly_once;
 mod exactly_once_storms;
@@ -11,8 +12,10 @@ mod follow;
 mod kit;
 mod limits;
 mod lives;
+mod metrics;
 mod seeds;
 mod stalls;
 mod storms;
 mod support;
+mod tiers;
 mod transactions;

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn only_a_map_of_this_topic_and_offset_says_what_is_finished() {
         let head = commit_map::MapHead { topic_id: NonZeroU128::new(5), base: 10, leader_epoch: None };
-        let metadata = commit_map::encode(&head, [12..20, 25..26], &[], commit_map::Limit::KAFKA).text;
+        let metadata = commit_map::encode(&head, [12..20, 25..26], &[], &[], commit_map::Limit::KAFKA).text;
         let of = |offset, metadata: &str| Committed {
             partition: TopicPartition::new("orders", 0),
             offset,

@@ -53,35 +53,48 @@ pub fn check_group(name: &str) -> Result<(), ConfigError> {
 /// Refused: an unknown placeholder, a name that Kafka would not take, the topic itself. The error's key is
 /// `dead_letter.topic`.
 pub fn dead_letter_topic(template: &str, topic: &str, group: &str) -> Result<String, ConfigError> {
-    let refuse = |problem: String, remedy: &str| Err(ConfigError::new("dead_letter.topic", problem).remedy(remedy));
+    const KEY: &str = "dead_letter.topic";
+    let name = fill(KEY, template, "{topic}.{group}.dlt", &[("topic", topic), ("group", group)])?;
+    if name == topic {
+        let problem = format!("dead letters of \"{name}\" would go to \"{name}\" itself");
+        return Err(ConfigError::new(KEY, problem).remedy("name another topic, as \"{topic}.{group}.dlt\""));
+    }
+    Ok(name)
+}
+
+/// The topic of the retry tier of that delay, for records of `topic`. All three placeholders have to be in the template, so
+/// that no two tiers share a topic, nor two groups. The error's key is `retry_tiers.topic`.
+pub(crate) fn retry_topic(template: &str, topic: &str, group: &str, delay: &str) -> Result<String, ConfigError> {
+    const KEY: &str = "retry_tiers.topic";
+    let values = [("topic", topic), ("group", group), ("delay", delay)];
+    if let Some((missing, _)) = values.iter().find(|(name, _)| !template.contains(&format!("{{{name}}}"))) {
+        let problem = format!("\"{{{missing}}}\" is missing: tiers need names of their own");
+        return Err(ConfigError::new(KEY, problem).remedy("write \"{topic}.{group}.retry.{delay}\""));
+    }
+    fill(KEY, template, "{topic}.{group}.retry.{delay}", &values)
+}
+
+/// The topic's name that a template makes with these placeholders filled in.
+fn fill(key: &str, template: &str, example: &str, values: &[(&str, &str)]) -> Result<String, ConfigError> {
+    let refuse = |problem: String, remedy: String| Err(ConfigError::new(key, problem).remedy(remedy));
     let mut name = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
         name.push_str(before);
         let Some((placeholder, after)) = after.split_once('}') else {
-            return refuse("a brace is not closed".into(), "write \"{topic}.{group}.dlt\"");
+            return refuse("a brace is not closed".into(), format!("write \"{example}\""));
         };
-        match placeholder {
-            "topic" => name.push_str(topic),
-            "group" => name.push_str(group),
-            other => {
-                let problem = format!("unknown placeholder \"{{{}}}\"", other.escape_debug());
-                return refuse(problem, "there are {topic} and {group}");
-            }
-        }
+        let Some((_, value)) = values.iter().find(|(known, _)| *known == placeholder) else {
+            let problem = format!("unknown placeholder \"{{{}}}\"", placeholder.escape_debug());
+            let known: Vec<String> = values.iter().map(|(known, _)| format!("{{{known}}}")).collect();
+            return refuse(problem, format!("there are {}", known.join(" and ")));
+        };
+        name.push_str(value);
         rest = after;
     }
     name.push_str(rest);
-    if name == topic {
-        return refuse(
-            format!("dead letters of \"{name}\" would go to \"{name}\" itself"),
-            "name another topic, as \"{topic}.{group}.dlt\"",
-        );
-    }
-    match check_topic(&name) {
-        Ok(()) => Ok(name),
-        Err(error) => Err(error.with_key("dead_letter.topic")),
-    }
+    check_topic(&name).map_err(|error| error.with_key(key))?;
+    Ok(name)
 }
 
 /// Checks a dead-letter template against everything that a worker reads: names and patterns.

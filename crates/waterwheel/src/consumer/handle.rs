@@ -71,7 +71,8 @@ impl ConsumerHandle {
     }
 
     /// Goes on at another place in a partition, and commits it, as Kafka's `seek` and an offset reset in one: what was
-    /// delivered before is of no consequence any more, whether it is finished or not.
+    /// delivered before is of no consequence any more, whether it is finished or not. What is pulled after it has returned comes
+    /// from the new place.
     ///
     /// Waits until the partition is this consumer's, so put a time limit around it; dropping the future withdraws it.
     pub async fn seek(&self, partition: &TopicPartition, to: Start) -> Result<(), Error> {

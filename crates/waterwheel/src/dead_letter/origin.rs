@@ -51,24 +51,21 @@ impl DeadLetterOrigin {
     pub fn from_headers<'a>(
         headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     ) -> Result<Option<Self>, OriginError> {
-        let mut last = Last::default();
-        for (name, value) in headers {
-            last.take(name, value.unwrap_or_default());
-        }
+        let last = Last::of(headers);
         // The first that is written: what stands behind another one's is not this time's.
         if last.topic.is_none() {
             return Ok(None);
         }
         Ok(Some(Self {
             topic: text(header::TOPIC, last.topic)?.ok_or(OriginError(header::TOPIC))?,
-            partition: needed(header::PARTITION, last.partition)?,
-            offset: needed(header::OFFSET, last.offset)?,
-            timestamp_millis: number(header::TIMESTAMP, last.timestamp)?,
+            partition: last.partition()?.ok_or(OriginError(header::PARTITION))?,
+            offset: last.offset()?.ok_or(OriginError(header::OFFSET))?,
+            timestamp_millis: last.timestamp()?,
             group: text(header::GROUP, last.group)?.ok_or(OriginError(header::GROUP))?,
             error_class: last.error_class.and_then(FailureClass::named).ok_or(OriginError(header::ERROR_CLASS))?,
             error_message: text(header::ERROR_MESSAGE, last.error_message)?,
-            attempts: needed(header::ATTEMPTS, last.attempts)?,
-            first_failed_millis: needed(header::FIRST_FAILED_AT, last.first_failed_at)?,
+            attempts: last.attempts()?.ok_or(OriginError(header::ATTEMPTS))?,
+            first_failed_millis: last.first_failed_at()?.ok_or(OriginError(header::FIRST_FAILED_AT))?,
             follows_offset: number(header::FOLLOWS, last.follows)?,
             omitted_value_bytes: number(header::VALUE_OMITTED, last.value_omitted)?,
         }))
@@ -94,9 +91,9 @@ impl fmt::Display for OriginError {
 
 impl std::error::Error for OriginError {}
 
-/// The values of one time that a record became a dead letter.
+/// The values of one time that a record became a dead letter, or went to a retry tier.
 #[derive(Default)]
-struct Last<'a> {
+pub(super) struct Last<'a> {
     topic: Option<&'a [u8]>,
     partition: Option<&'a [u8]>,
     offset: Option<&'a [u8]>,
@@ -111,6 +108,35 @@ struct Last<'a> {
 }
 
 impl<'a> Last<'a> {
+    /// Those of the last time.
+    pub(super) fn of(headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Self {
+        let mut last = Self::default();
+        for (name, value) in headers {
+            last.take(name, value.unwrap_or_default());
+        }
+        last
+    }
+
+    pub(super) fn partition(&self) -> Result<Option<i32>, OriginError> {
+        number(header::PARTITION, self.partition)
+    }
+
+    pub(super) fn offset(&self) -> Result<Option<i64>, OriginError> {
+        number(header::OFFSET, self.offset)
+    }
+
+    pub(super) fn timestamp(&self) -> Result<Option<i64>, OriginError> {
+        number(header::TIMESTAMP, self.timestamp)
+    }
+
+    pub(super) fn attempts(&self) -> Result<Option<u32>, OriginError> {
+        number(header::ATTEMPTS, self.attempts)
+    }
+
+    pub(super) fn first_failed_at(&self) -> Result<Option<i64>, OriginError> {
+        number(header::FIRST_FAILED_AT, self.first_failed_at)
+    }
+
     fn take(&mut self, name: &[u8], value: &'a [u8]) {
         let Ok(name) = std::str::from_utf8(name) else { return };
         let field = match name {
@@ -144,15 +170,11 @@ fn number<T: FromStr>(name: &'static str, value: Option<&[u8]>) -> Result<Option
     value.map(|bytes| parse(bytes).ok_or(OriginError(name))).transpose()
 }
 
-fn needed<T: FromStr>(name: &'static str, value: Option<&[u8]>) -> Result<T, OriginError> {
-    number(name, value)?.ok_or(OriginError(name))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Cause, DeadLetter, Writer};
+    use super::super::{Cause, DeadLetter, To, Writer};
     use super::*;
     use crate::TopicPartition;
     use crate::record::{Assignment, BatchBuilder};
@@ -183,9 +205,9 @@ mod tests {
             }
             let place = TopicPartition::new("orders", 7);
             let record = batch.build(Assignment::new(PartitionId(0), Epoch(1), place), None).record(0);
-            let mut writer = Writer::new(DeadLetter::topic("letters"), "billing".to_owned());
+            let mut writer = Writer::new(Some(DeadLetter::topic("letters")), None, "billing".to_owned());
             let cause = Cause { class, message: message.clone(), attempts, first_failed_ms, follows };
-            let letter = writer.letter(&record, &cause, without_value).unwrap();
+            let letter = writer.letter(&record, &cause, To::DeadLetters { without_value }).unwrap();
             let headers: Vec<_> = letter.headers.iter().map(|(n, v)| (&n[..], v.as_deref())).collect();
             let before: Vec<_> = own.iter().map(|(n, v)| (&n[..], v.as_deref())).collect();
             prop_assert_eq!(&headers[..own.len()], &before[..]);

@@ -10,10 +10,12 @@ use std::task::{Context, Poll};
 
 use tokio::sync::broadcast;
 use waterwheel_core::engine::{Engine, Resume, Settings};
+use waterwheel_core::gate::Policies;
 use waterwheel_core::{Epoch, PartitionId};
 
 use super::attempt::Handling;
 use super::clock::Clock;
+use super::gate::{Gate, Listeners};
 use super::mailbox::Mailbox;
 use super::pool::Pool;
 use super::shard::handlers::Handlers;
@@ -40,18 +42,28 @@ pub struct LoneShard<H: Handler<Raw>> {
 impl<H: Handler<Raw>> LoneShard<H> {
     /// A shard with partitions 0 to `partitions`, and what makes their batches. Within a runtime.
     pub fn new(settings: Settings, partitions: usize, handler: H) -> (Self, Source) {
+        Self::held(settings, &Policies::default(), partitions, handler)
+    }
+
+    /// The same, with what holds starts back.
+    pub fn held(settings: Settings, policies: &Policies, partitions: usize, handler: H) -> (Self, Source) {
+        let (clock, tally, events) = (Clock::start(None), Arc::default(), broadcast::Sender::new(16));
+        let listeners = Listeners { events: events.clone(), hooks: None, tally: Arc::clone(&tally) };
+        let gate = Gate::new(policies, &listeners, clock.now());
         let common = Arc::new(Common {
-            clock: Clock::start(None),
-            pool: Pool::new(settings.concurrency, 1),
-            tally: Arc::default(),
-            events: broadcast::Sender::new(16),
+            clock,
+            pool: Arc::new(Pool::new(settings.concurrency, 1)),
+            tally,
+            events,
             notifications: broadcast::Sender::new(16),
             execution: Execution::Inline,
             on_drain_deadline: OnDrainDeadline::Cancel,
             witness: None,
             hooks: None,
             spans: None,
-            gate: None,
+            gate,
+            classes: None,
+            tiers: None,
         });
         let fetchable = Fetchable::default();
         let inbox = Mailbox::new();

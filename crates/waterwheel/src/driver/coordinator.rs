@@ -534,7 +534,9 @@ impl<'a> Coordinator<'a> {
                     self.epochs.insert(partition, epoch);
                     self.last_commits.forget(partition);
                     self.offered.assigned(partition, epoch, &resume);
-                    let assignment = Assignment::new(partition, epoch, self.names[partition.index()].clone());
+                    let name = self.names[partition.index()].clone();
+                    let tier = self.common.tiers.as_ref().and_then(|tiers| tiers.of(&name.topic)).cloned();
+                    let assignment = Assignment::of_tier(partition, epoch, name, tier);
                     let topic_id = self.topic_ids.get(&partition).copied().flatten();
                     self.shard(partition).post(ToShard::Assign { assignment, resume, topic_id });
                 }

@@ -12,12 +12,36 @@ use tokio::sync::broadcast;
 use waterwheel_core::Now;
 use waterwheel_core::adaptive::{LimitReason, Sample};
 use waterwheel_core::breaker::{BreakerState, Trial, Verdict};
+use waterwheel_core::engine::Wish;
 use waterwheel_core::gate::{self as core, Answer, Leave, Policies};
 
 use super::hooking::{Hooking, tell};
 use super::pool::Pool;
 use super::tally::{Counts, Tally};
 use crate::events::Event;
+use crate::failure::{Failure, FailureClass};
+
+/// Who hears of a worker's breakers.
+#[derive(Clone)]
+pub(crate) struct Listeners {
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) hooks: Option<Arc<Hooking>>,
+    pub(crate) tally: Arc<Tally>,
+}
+
+impl Listeners {
+    /// The worker's breaker, or that of a class, is in another state.
+    pub(crate) fn breaker_changed(&self, class: Option<Arc<str>>, state: BreakerState) {
+        if state == BreakerState::Open {
+            self.tally.add(&Counts { breaker_opened: 1, ..Counts::default() });
+        }
+        match &class {
+            None => tracing::warn!(state = state.name(), "the circuit breaker changed"),
+            Some(class) => tracing::warn!(state = state.name(), ?class, "the circuit breaker of a class changed"),
+        }
+        tell(&self.events, self.hooks.as_deref(), Event::BreakerChanged { class, state });
+    }
+}
 
 pub(crate) struct Gate {
     policies: Policies,
@@ -28,9 +52,7 @@ pub(crate) struct Gate {
     stamp: AtomicU64,
     /// The adaptive limit; read without the lock, once a turn.
     limit: AtomicUsize,
-    events: broadcast::Sender<Event>,
-    hooks: Option<Arc<Hooking>>,
-    tally: Arc<Tally>,
+    listeners: Listeners,
 }
 
 struct State {
@@ -59,13 +81,7 @@ pub(crate) struct LimitView {
 
 impl Gate {
     /// None where nothing is to be held back.
-    pub(crate) fn new(
-        policies: &Policies,
-        events: &broadcast::Sender<Event>,
-        hooks: &Option<Arc<Hooking>>,
-        tally: &Arc<Tally>,
-        now: Now,
-    ) -> Option<Arc<Self>> {
+    pub(crate) fn new(policies: &Policies, listeners: &Listeners, now: Now) -> Option<Arc<Self>> {
         let gate = || core::Gate::new(policies, now);
         policies.are_any().then(|| {
             let state = State { gate: gate(), wakers: Vec::new(), share: None, moves: Default::default() };
@@ -75,9 +91,7 @@ impl Gate {
                 is_shut: AtomicBool::new(false),
                 stamp: AtomicU64::new(0),
                 limit: AtomicUsize::new(0),
-                events: events.clone(),
-                hooks: hooks.clone(),
-                tally: tally.clone(),
+                listeners: listeners.clone(),
             };
             gate.begin(now);
             Arc::new(gate)
@@ -111,11 +125,7 @@ impl Gate {
         self.stamp.store(state.gate.stamp(), Ordering::Relaxed);
         if let Some(now) = after.filter(|_| after != before) {
             self.is_shut.store(now != BreakerState::Closed, Ordering::Relaxed);
-            if now == BreakerState::Open {
-                self.tally.add(&Counts { breaker_opened: 1, ..Counts::default() });
-            }
-            tracing::warn!(state = now.name(), "the circuit breaker changed");
-            tell(&self.events, self.hooks.as_deref(), Event::BreakerChanged { state: now });
+            self.listeners.breaker_changed(None, now);
         }
         let first = state.gate.first_waiting().filter(|first| asks != Some(*first));
         if let Some(waker) = first.and_then(|shard| state.wakers.get_mut(shard)?.take()) {
@@ -222,4 +232,11 @@ impl Gate {
             }),
         }
     }
+}
+
+/// What a failure says to a breaker. One that is the record's own fault says nothing of what the handler needs.
+pub(crate) fn end_of(failure: &Failure) -> Verdict {
+    let is_records = matches!(failure.class, FailureClass::Decode | FailureClass::Dropped)
+        || matches!(failure.wish, Wish::DeadLetter | Wish::Skip);
+    if is_records || failure.again.is_some() { Verdict::Nothing } else { Verdict::Failed }
 }

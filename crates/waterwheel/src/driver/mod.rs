@@ -15,6 +15,7 @@
 pub(crate) mod alone;
 pub(crate) mod attempt;
 pub(crate) mod claims;
+pub(crate) mod classes;
 pub(crate) mod clock;
 pub(crate) mod coordinator;
 pub(crate) mod delivery;

@@ -18,6 +18,7 @@ use crate::client::{Admin, Committed, Membership, OffsetSpec};
 use crate::error::KafkaError;
 use crate::events::Event;
 use crate::record::TopicPartition;
+use crate::retry_tiers::TierTopics;
 use crate::settings::{CommitMetadata, Start};
 
 /// Where a partition's work begins, or why it cannot.
@@ -42,6 +43,8 @@ pub(crate) struct Opener {
     pub(crate) membership: Arc<dyn Membership>,
     pub(crate) admin: Arc<dyn Admin>,
     pub(crate) start: Start,
+    /// Topics that begin at their first record, whatever that says: what is in them was begun before.
+    pub(crate) tiers: Option<Arc<TierTopics>>,
     pub(crate) metadata: CommitMetadata,
 }
 
@@ -73,7 +76,8 @@ impl Opener {
                 let resume = resume.map(|r| {
                     r.unwrap_or_else(|| {
                         // A topic made again begins at its start whatever the policy for a new group says.
-                        let start = if note.is_some() { Start::Earliest } else { this.start };
+                        let from_first = note.is_some() || this.is_tier(&name.topic);
+                        let start = if from_first { Start::Earliest } else { this.start };
                         unplaced.push((at, name.clone(), start));
                         Resume::default()
                     })
@@ -85,6 +89,10 @@ impl Opener {
             opened
         }
         .boxed()
+    }
+
+    fn is_tier(&self, topic: &str) -> bool {
+        self.tiers.as_ref().is_some_and(|tiers| tiers.of(topic).is_some())
     }
 
     /// What a partition is now: the first offset that it still has, and its topic's id, if the cluster tells.
@@ -175,6 +183,7 @@ fn resume_of(
                 offset,
                 finished: map.finished().collect(),
                 failing: map.failing().to_vec(),
+                followed: map.followed().to_vec(),
                 leader_epoch: map.leader_epoch(),
             };
             (Ok(Some(resume)), None)

@@ -34,6 +34,7 @@ use self::gated::Gated;
 use self::transactor::Transactor;
 pub(crate) use self::views::HeadView;
 use super::attempt::{Done, Ending, Output};
+use super::classes::Classes;
 use super::clock::Clock;
 use super::gate::Gate;
 use super::hooking::{Hooking, tell};
@@ -50,6 +51,7 @@ use crate::explain::{PartitionExplanation, Subject};
 use crate::failure::FailureClass;
 use crate::notifications::Notification;
 use crate::record::{Assignment, Batch, Record, TopicPartition};
+use crate::retry_tiers::TierTopics;
 use crate::settings::{Execution, OnDrainDeadline};
 use crate::spans::Spans;
 use crate::witness::{Settled, Witness};
@@ -113,6 +115,8 @@ pub(crate) enum ToShard {
     Pause,
     Resume,
     View(oneshot::Sender<View>),
+    /// All that was told before is done.
+    Answer(oneshot::Sender<()>),
     /// What is known of a partition, and of what is asked about in it.
     Explain {
         partition: PartitionId,
@@ -163,9 +167,10 @@ pub(crate) struct View {
 }
 
 /// What the shards of a worker share.
+#[derive(Clone)]
 pub(crate) struct Common {
     pub(crate) clock: Clock,
-    pub(crate) pool: Pool,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) notifications: broadcast::Sender<Notification>,
@@ -178,16 +183,16 @@ pub(crate) struct Common {
     pub(crate) spans: Option<(Spans, Arc<str>)>,
     /// What holds starts back; `None` where nothing does.
     pub(crate) gate: Option<Arc<Gate>>,
+    /// The breakers of classes of records.
+    pub(crate) classes: Option<Arc<Classes>>,
+    /// The topics of its retry tiers.
+    pub(crate) tiers: Option<Arc<TierTopics>>,
 }
 
 impl Common {
     /// The same with credits of its own, for another session.
     pub(crate) fn with(&self, pool: Pool) -> Self {
-        let (tally, witness, hooks) = (self.tally.clone(), self.witness.clone(), self.hooks.clone());
-        let (events, notifications) = (self.events.clone(), self.notifications.clone());
-        let (clock, execution, on_drain_deadline) = (self.clock, self.execution, self.on_drain_deadline);
-        let (spans, gate) = (self.spans.clone(), self.gate.clone());
-        Self { clock, pool, tally, events, notifications, execution, on_drain_deadline, witness, hooks, spans, gate }
+        Self { pool: Arc::new(pool), ..self.clone() }
     }
 
     /// Tells everybody that something happened.
@@ -208,8 +213,12 @@ struct Note {
     message: Option<Box<str>>,
     parked: bool,
     without_value: bool,
-    /// The client that its letter was given to last, and how often it failed there.
-    failed: (u16, u8),
+    /// The retry tier that it is on its way to, not to the dead-letter topic.
+    tier: Option<u8>,
+    /// The client that its letter was given to last.
+    client: u16,
+    /// How often it failed there.
+    failures: u8,
     /// The offset of the dead letter that it follows; in a box, since few do.
     follows: Option<Box<i64>>,
 }
@@ -408,6 +417,7 @@ impl<W: Work> Shard<W> {
                 ToShard::Resume => self.engine.resume(),
                 // Whoever asked may have gone.
                 ToShard::View(answer) => drop(answer.send(self.view(now))),
+                ToShard::Answer(answer) => drop(answer.send(())),
                 ToShard::Explain { partition, subject, answer } => {
                     drop(answer.send(self.explain(partition, &subject, now)));
                 }
@@ -429,6 +439,9 @@ impl<W: Work> Shard<W> {
             witness.assigned(&assignment.partition, epoch.0, offset);
         }
         self.engine.assign(id, epoch, resume, now);
+        if let Some(tier) = &assignment.tier {
+            self.engine.set_tier(id, epoch, tier.number);
+        }
         self.add(assignment.clone(), offset);
         W::assigned(self, &assignment);
         self.assignments.insert(id, assignment);
@@ -536,7 +549,7 @@ impl<W: Work> Shard<W> {
                     W::run(self, slots, now);
                 }
                 Action::Follow { slot, behind } => self.follow_up(slot, behind),
-                Action::Settle { slot } => self.send_dead_letter(slot),
+                Action::Settle { slot } => self.send_letter(slot),
                 Action::Reread { partition, epoch, offsets } => {
                     if let Err(error) = self.fetch.reread(partition, &offsets) {
                         let failure = FetchFailure::Failed(error);

@@ -37,6 +37,8 @@ tally! {
     retried,
     /// Records finished because the dead-letter topic acknowledged them.
     dead_lettered,
+    /// Records finished because the topic of the next retry tier acknowledged them; they come again from there.
+    tiered,
     /// Records given to the dead-letter topic untried, because an earlier one of their key is there.
     followed,
     /// Records finished by an explicit skip.
@@ -62,7 +64,7 @@ tally! {
     transactions_aborted,
     /// Commits of which the map had to be cut to fit.
     maps_cut,
-    /// Dead letters that could not be written at the first try.
+    /// Dead letters, and letters to retry tiers, that could not be written at the first try.
     dead_letter_failures,
     /// Times that partitions were assigned.
     assignments,

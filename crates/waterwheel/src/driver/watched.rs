@@ -8,9 +8,12 @@ use std::task::{Context, Poll};
 use metrics::Histogram;
 use pin_project_lite::pin_project;
 use waterwheel_core::Now;
+use waterwheel_core::breaker::Verdict;
 
 use super::attempt::{Attempts, Output};
+use super::classes::{Classes, Passed};
 use super::clock::Clock;
+use super::gate::end_of;
 use super::hooking::Hooking;
 use crate::batch::{Batch, Outcomes};
 use crate::body::Decode;
@@ -26,6 +29,8 @@ pub(crate) struct Watch {
     pub(crate) spans: Option<Spans>,
     pub(crate) group: Arc<str>,
     pub(crate) times: Option<Times>,
+    /// Breakers of classes, which decide whether an attempt begins.
+    pub(crate) classes: Option<Arc<Classes>>,
 }
 
 /// The histogram of attempts' times, taken from the program's recorder when the first attempt ends.
@@ -46,13 +51,19 @@ struct Begun {
     place: AttemptPlace,
     at: Now,
     span: Option<Span>,
+    passed: Option<Passed>,
     /// `None`: it was cut off, or panicked.
-    outcome: Option<AttemptOutcome>,
+    outcome: Option<(AttemptOutcome, Verdict)>,
 }
 
 impl Watch {
+    /// Whether an attempt may begin: what its class let through, if it has one.
+    fn pass<T>(&self, message: &Message<T>) -> Result<Option<Passed>, Failure> {
+        self.classes.as_ref().map_or(Ok(None), |classes| classes.pass(message.record()))
+    }
+
     /// An attempt begins, at the first of these messages and the others.
-    fn begin<T>(self: &Arc<Self>, messages: &[Message<T>]) -> Option<Begun> {
+    fn begin<T>(self: &Arc<Self>, messages: &[Message<T>], passed: Option<Passed>) -> Option<Begun> {
         let message = messages.first()?;
         let place = AttemptPlace {
             partition: message.topic_partition().clone(),
@@ -66,20 +77,26 @@ impl Watch {
         if let Some(hooks) = &self.hooks {
             hooks.tell(Moment::Before(place.clone()));
         }
-        Some(Begun { watch: self.clone(), place, at: self.clock.now(), span, outcome: None })
+        Some(Begun { watch: self.clone(), place, at: self.clock.now(), span, passed, outcome: None })
     }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        let Self { watch, place, at, span, outcome } = self;
+        let Self { watch, place, at, span, passed, outcome } = self;
         let took = watch.clock.now().since(*at);
         // One that unwinds is dropped by that.
         let ended = || match std::thread::panicking() {
-            true => AttemptOutcome::Failed(FailureClass::Panic),
-            false => AttemptOutcome::CutOff,
+            true => (AttemptOutcome::Failed(FailureClass::Panic), Verdict::Failed),
+            false => {
+                let cut_after = |classes: &Arc<Classes>| classes.cut_after(took);
+                (AttemptOutcome::CutOff, watch.classes.as_ref().map_or(Verdict::Nothing, cut_after))
+            }
         };
-        let outcome = outcome.unwrap_or_else(ended);
+        let (outcome, verdict) = outcome.unwrap_or_else(ended);
+        if let Some((classes, passed)) = watch.classes.as_ref().zip(passed.as_ref()) {
+            classes.ended(passed, verdict);
+        }
         if let Some(span) = span {
             span.end(match outcome {
                 AttemptOutcome::Ok => None,
@@ -100,6 +117,12 @@ impl Drop for Begun {
 pub(crate) trait Told {
     fn outcome(&self) -> AttemptOutcome;
 
+    /// The same to a breaker.
+    fn verdict(&self) -> Verdict;
+
+    /// That of an attempt that did not begin.
+    fn refused(failure: Failure) -> Self;
+
     /// What it makes gets that context of a trace.
     fn trace(&mut self, _traceparent: &str) {}
 }
@@ -107,6 +130,14 @@ pub(crate) trait Told {
 impl<O: Output> Told for Result<O, Failure> {
     fn outcome(&self) -> AttemptOutcome {
         self.as_ref().err().map_or(AttemptOutcome::Ok, |failure| AttemptOutcome::Failed(failure.class()))
+    }
+
+    fn refused(failure: Failure) -> Self {
+        Err(failure)
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.as_ref().err().map_or(Verdict::Succeeded, end_of)
     }
 
     fn trace(&mut self, traceparent: &str) {
@@ -119,6 +150,15 @@ impl<O: Output> Told for Result<O, Failure> {
 impl Told for Outcomes {
     fn outcome(&self) -> AttemptOutcome {
         self.first_failure().map_or(AttemptOutcome::Ok, |failure| AttemptOutcome::Failed(failure.class()))
+    }
+
+    fn refused(failure: Failure) -> Self {
+        Self::failed(failure)
+    }
+
+    /// A batch has records of many classes, and so none itself.
+    fn verdict(&self) -> Verdict {
+        Verdict::Nothing
     }
 }
 
@@ -140,8 +180,14 @@ impl<T: Decode, A: Attempts<T>> Attempts<T> for Watched<A> {
 
     #[inline]
     fn attempt(&self, message: Message<T>) -> Self::Future {
-        let begun = self.watch.as_ref().and_then(|watch| watch.begin(std::slice::from_ref(&message)));
-        WatchedAttempt::new(begun, || self.inner.attempt(message))
+        let Some(watch) = &self.watch else { return WatchedAttempt::new(None, || self.inner.attempt(message)) };
+        match watch.pass(&message) {
+            Ok(passed) => {
+                let begun = watch.begin(std::slice::from_ref(&message), passed);
+                WatchedAttempt::new(begun, || self.inner.attempt(message))
+            }
+            Err(failure) => WatchedAttempt::Refused { failure: Some(Box::new(failure)) },
+        }
     }
 }
 
@@ -151,7 +197,7 @@ pub(crate) fn watched_batch<T, F>(
     batch: Batch<T>,
     handle: impl FnOnce(Batch<T>) -> F,
 ) -> WatchedAttempt<F> {
-    let begun = watch.and_then(|watch| watch.begin(&batch));
+    let begun = watch.and_then(|watch| watch.begin(&batch, None));
     WatchedAttempt::new(begun, || handle(batch))
 }
 
@@ -172,6 +218,10 @@ pin_project! {
         },
         Seen {
             seen: Pin<Box<SeenAttempt<F>>>,
+        },
+        /// One that may not begin.
+        Refused {
+            failure: Option<Box<Failure>>,
         },
     }
 }
@@ -207,6 +257,9 @@ impl<F: Future<Output: Told>> Future for WatchedAttempt<F> {
         match self.project() {
             Attempted::Bare { inner } => inner.poll(cx),
             Attempted::Seen { seen } => seen.as_mut().poll(cx),
+            Attempted::Refused { failure } => {
+                failure.take().map_or(Poll::Pending, |f| Poll::Ready(F::Output::refused(*f)))
+            }
         }
     }
 }
@@ -220,7 +273,7 @@ impl<F: Future<Output: Told>> Future for SeenAttempt<F> {
         let Some(mut begun) = this.begun.take() else { return Poll::Pending };
         match within(&begun, || this.inner.poll(cx)) {
             Poll::Ready(mut told) => {
-                begun.outcome = Some(told.outcome());
+                begun.outcome = Some((told.outcome(), told.verdict()));
                 if let Some(traceparent) = begun.span.as_ref().and_then(Span::traceparent) {
                     told.trace(&traceparent);
                 }

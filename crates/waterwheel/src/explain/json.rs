@@ -53,10 +53,13 @@ fn partition(of: &PartitionExplanation) -> Value {
         let in_work: Vec<_> = in_work.iter().map(record).collect();
         value["key"] = json!({ "in_work": in_work, "queued": queued, "kept": kept, "first": first });
     }
+    if let Some(letter) = of.follows {
+        value["follows"] = letter.into();
+    }
     value
 }
 
-fn record(of: &RecordExplanation) -> Value {
+pub(super) fn record(of: &RecordExplanation) -> Value {
     let mut value = json!({
         "offset": of.offset,
         "attempts": of.attempts,
@@ -83,7 +86,11 @@ fn record(of: &RecordExplanation) -> Value {
     };
     value["stage"] = stage.into();
     if let Some(time) = time {
-        let name = if stage == "backoff" { "retry_in_seconds" } else { "since_seconds" };
+        let name = match of.place {
+            Place::Backoff(_) => "retry_in_seconds",
+            Place::Delayed(_) => "starts_in_seconds",
+            _ => "since_seconds",
+        };
         value[name] = time.as_secs_f64().into();
     }
     if let Some((behind, head)) = behind {

@@ -119,6 +119,9 @@ pub struct PartitionExplanation {
     pub record: Option<RecordExplanation>,
     /// The key asked about; `None` where it has no records in work here, or keys have no order.
     pub key: Option<KeyExplanation>,
+    /// The dead letter that the key asked about follows ([`AfterDeadLetter::Follow`](crate::AfterDeadLetter::Follow)), until it is
+    /// released.
+    pub follows: Option<i64>,
 }
 
 impl PartitionExplanation {
@@ -197,7 +200,7 @@ pub(crate) type Noted = Option<(FailureClass, bool)>;
 
 impl PartitionExplanation {
     pub(crate) fn new(partition: TopicPartition, of: Explained<Batch>, noted: impl Fn(SlotId) -> Noted) -> Self {
-        let Explained { view, fetched_to, set_aside, head, record, key } = of;
+        let Explained { view, fetched_to, set_aside, head, record, key, follows } = of;
         let record_of = |view: RecordView<Batch>| RecordExplanation::new(view, &noted);
         Self {
             partition,
@@ -218,6 +221,7 @@ impl PartitionExplanation {
                 let in_work = in_work.into_iter().map(record_of).collect();
                 KeyExplanation { in_work, queued, kept, first }
             }),
+            follows,
         }
     }
 }

@@ -47,7 +47,10 @@ impl Display for PartitionExplanation {
         if let Some(record) = &self.record {
             write!(f, "\n  asked about: {record}")?;
         }
-        self.key.iter().try_for_each(|key| write!(f, "\n  {key}"))
+        self.key.iter().try_for_each(|key| write!(f, "\n  {key}"))?;
+        self.follows
+            .iter()
+            .try_for_each(|letter| write!(f, "\n  the key follows its dead letter at {letter}, until it is released"))
     }
 }
 
@@ -68,9 +71,10 @@ fn because(reason: HoldReason) -> &'static str {
 impl Display for RecordExplanation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.offset)?;
-        let behind = |f: &mut Formatter<'_>, behind: usize, head: Option<i64>| match head {
-            Some(head) => write!(f, "waits behind {behind} records of its key, first {head}"),
-            None => write!(f, "waits behind {behind} records of its key"),
+        let behind = |f: &mut Formatter<'_>, behind: usize, head: Option<i64>| {
+            let plural = if behind == 1 { "" } else { "s" };
+            write!(f, "waits behind {behind} record{plural} of its key")?;
+            head.map_or(Ok(()), |head| write!(f, ", first {head}"))
         };
         match self.place {
             Place::Finished => write!(f, "finished"),
@@ -179,6 +183,7 @@ mod tests {
             held: Some(HoldReason::DeadLetter),
             record: Some(queued),
             key: Some(KeyExplanation { in_work: vec![failed], queued: 2, kept: 0, first: vec![4715, 4720] }),
+            follows: Some(4690),
         };
         let (worker, group) = ("packing".to_owned(), "billing".to_owned());
         Explanation { worker, group, state: WorkerState::Consuming, partitions: vec![partition] }
@@ -196,7 +201,8 @@ orders-3: the commit is held at 4711 for 2h 1m
   asked about: 4720: waits behind 2 records of its key, first 4711
   the key: 1 in work, 2 queued, 0 to be read again
     4711: next attempt in 1m 30s, 3 attempts, failed last by timeout, parked
-    then 4715, 4720";
+    then 4715, 4720
+  the key follows its dead letter at 4690, until it is released";
         assert_eq!(explanation().to_string(), text);
     }
 
@@ -206,6 +212,9 @@ orders-3: the commit is held at 4711 for 2h 1m
         let partition = &json["partitions"][0];
         assert_eq!((&json["state"], &partition["lag"]), (&"consuming".into(), &1169.into()));
         assert_eq!(partition["head"]["retry_in_seconds"], 90.0);
+        assert_eq!(partition["follows"], 4690);
+        let delayed = super::super::json::record(&record(1, Place::Delayed(Duration::from_secs(3))));
+        assert_eq!((&delayed["starts_in_seconds"], &delayed["since_seconds"]), (&3.0.into(), &serde_json::Value::Null));
         assert_eq!((&partition["record"]["stage"], &partition["record"]["behind"]), (&"queued".into(), &2.into()));
         assert_eq!((&partition["key"]["first"][1], &partition["held"]), (&4720.into(), &"dead_letter".into()));
     }

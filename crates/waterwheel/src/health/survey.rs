@@ -18,6 +18,8 @@ pub(crate) struct Survey {
     pub(crate) topics: Vec<String>,
     /// The dead-letter topics of those.
     pub(crate) dead_letters: Vec<String>,
+    /// The topics of their retry tiers.
+    pub(crate) tiers: Vec<String>,
 }
 
 /// What the cluster answered.
@@ -28,13 +30,15 @@ pub(crate) struct Surveyed {
     missing: Vec<String>,
     refused: Vec<KafkaError>,
     missing_dead_letters: Vec<String>,
+    missing_tiers: Vec<String>,
+    /// Of those, and of tiers.
     refused_dead_letters: Vec<KafkaError>,
 }
 
 impl Survey {
     /// Asks once; answers within [`PATIENCE`].
     pub(crate) async fn look(&self) -> Surveyed {
-        let names: Vec<String> = self.topics.iter().chain(&self.dead_letters).cloned().collect();
+        let names: Vec<String> = self.topics.iter().chain(&self.dead_letters).chain(&self.tiers).cloned().collect();
         let ask = async {
             // With patterns alone there is nothing to describe.
             if names.is_empty() {
@@ -53,8 +57,10 @@ impl Survey {
         for (at, (name, answer)) in names.into_iter().zip(described).enumerate() {
             let (missing, refused) = if at < self.topics.len() {
                 (&mut found.missing, &mut found.refused)
-            } else {
+            } else if at < self.topics.len() + self.dead_letters.len() {
                 (&mut found.missing_dead_letters, &mut found.refused_dead_letters)
+            } else {
+                (&mut found.missing_tiers, &mut found.refused_dead_letters)
             };
             match answer {
                 Ok(_) => {}
@@ -92,6 +98,7 @@ impl Surveyed {
         // Nothing stands still for it yet.
         let later = |cause: Option<Cause>| cause.map(|cause| Cause::warning(DeadLetters, cause.text));
         causes.extend(later(missing(DeadLetters, "dead-letter topics", &self.missing_dead_letters)));
+        causes.extend(later(missing(DeadLetters, "topics of retry tiers", &self.missing_tiers)));
         causes.extend(later(refused(DeadLetters, &self.refused_dead_letters)));
         causes
     }

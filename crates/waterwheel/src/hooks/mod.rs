@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use waterwheel_core::breaker::BreakerState;
 
 pub(crate) use self::moments::Moment;
 pub use self::moments::{AttemptEnd, AttemptOutcome, AttemptPlace, FetchedBatch, Finish};
@@ -64,8 +65,8 @@ pub trait Hook: Send + Sync + 'static {
         async {}
     }
 
-    /// A record needs no more work. Of a worker that works exactly once only those that were dead-lettered or skipped are
-    /// told: whether the others are finished, their transactions decide.
+    /// A record needs no more work. Of a worker that works exactly once only those that were dead-lettered, skipped or went to a
+    /// retry tier are told: whether the others are finished, their transactions decide.
     fn finished(
         &self,
         handle: &WorkerHandle,
@@ -122,6 +123,18 @@ pub trait Hook: Send + Sync + 'static {
         async {}
     }
 
+    /// The circuit breaker, or that of a class, opened, lets probes through, or closed; what it lets through now. See
+    /// [`WorkerBuilder::breaker`](crate::WorkerBuilder::breaker).
+    fn breaker_changed(
+        &self,
+        handle: &WorkerHandle,
+        class: Option<Arc<str>>,
+        state: BreakerState,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (handle, class, state);
+        async {}
+    }
+
     /// Every other [`Event`]: retries, lost partitions, gaps, commits that fail, and what else there will be. But for
     /// [`Event::HookFailed`].
     fn event(&self, handle: &WorkerHandle, event: Event) -> impl Future<Output = ()> + Send {
@@ -154,6 +167,7 @@ async fn call<H: Hook>(hook: &H, handle: &WorkerHandle, moment: Moment) {
         Moment::Event(Event::DeadLettered { partition, offset, class }) => {
             hook.dead_lettered(handle, partition, offset, class).await;
         }
+        Moment::Event(Event::BreakerChanged { class, state }) => hook.breaker_changed(handle, class, state).await,
         Moment::Event(event) => hook.event(handle, event).await,
         Moment::End => {}
     }

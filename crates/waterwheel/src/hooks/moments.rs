@@ -68,6 +68,8 @@ pub enum Finish {
     DeadLettered,
     /// It was skipped.
     Skipped,
+    /// The topic of a retry tier acknowledged it: it comes again from there.
+    Tiered,
 }
 
 /// Something that hooks are told.
@@ -97,6 +99,7 @@ impl Moment {
             Self::Event(Event::Assigned { .. }) => "assigned",
             Self::Event(Event::Revoked { .. }) => "revoked",
             Self::Event(Event::DeadLettered { .. }) => "dead_lettered",
+            Self::Event(Event::BreakerChanged { .. }) => "breaker_changed",
             Self::Event(_) => "event",
             Self::End => "end",
         }

@@ -5,18 +5,29 @@ use waterwheel_core::adaptive::LimitReason;
 use waterwheel_core::breaker::BreakerState;
 
 use super::{BASE_LATENCY, BREAKER, LIMIT, LIMIT_MOVES, Publisher, RATE, number};
+use crate::driver::classes::Classes;
 use crate::driver::gate::View;
 
+fn value_of(state: BreakerState) -> f64 {
+    match state {
+        BreakerState::Closed => 0.0,
+        BreakerState::HalfOpen => 1.0,
+        BreakerState::Open => 2.0,
+    }
+}
+
 impl Publisher {
+    /// The breakers of classes.
+    pub(crate) fn classes(&self, classes: &Classes) {
+        for (class, state, _) in classes.view() {
+            self.gauge(BREAKER, Some(("class", &class)), value_of(state));
+        }
+    }
+
     /// What holds starts back, where anything does.
     pub(crate) fn limits(&self, view: &View) {
         if let Some((state, _)) = view.breaker {
-            let value = match state {
-                BreakerState::Closed => 0.0,
-                BreakerState::HalfOpen => 1.0,
-                BreakerState::Open => 2.0,
-            };
-            self.gauge(BREAKER, None, value);
+            self.gauge(BREAKER, None, value_of(state));
         }
         if let Some((records, bytes, _)) = view.rates {
             for (unit, rate) in [("records", records), ("bytes", bytes)] {

@@ -73,12 +73,12 @@ table! {
     /// Every metric of a worker.
     METRICS;
     CONSUMED: Counter "messaging_client_consumed_messages_total" [""] "Records fetched.";
-    SENT: Counter "messaging_client_sent_messages_total" [""] "Dead letters that the broker acknowledged.";
+    SENT: Counter "messaging_client_sent_messages_total" [""] "Dead letters and letters to retry tiers that the broker acknowledged.";
     PROCESS: Histogram "messaging_process_duration_seconds" [""]
         "How long attempts took, where that is measured (`WorkerBuilder::time_attempts`).";
     ATTEMPTS: Counter "waterwheel_attempts_total" [""] "Handler runs begun.";
-    SETTLED: Counter "waterwheel_records_settled_total" ["outcome=ok,retried,dead_lettered,skipped"]
-        "Attempts by what became of their records; `retried` is followed by another attempt, the others finish the record.";
+    SETTLED: Counter "waterwheel_records_settled_total" ["outcome=ok,retried,tiered,dead_lettered,skipped"]
+        "Attempts by what became of their records; `retried` is followed by another attempt, the others finish the record; `tiered`: it comes again from a retry tier.";
     FOLLOWED: Counter "waterwheel_records_followed_total" [""]
         "Records given to the dead-letter topic untried, because an earlier one of their key is there.";
     UNDECODABLE: Counter "waterwheel_decode_failures_total" [""] "Records that could not be decoded.";
@@ -92,14 +92,14 @@ table! {
     CUT_OFF: Counter "waterwheel_attempts_cut_off_total" [""]
         "Attempts cut off at a drain's deadline, or because their partition was lost; their records come again.";
     DEAD_LETTER_FAILURES: Counter "waterwheel_dead_letter_write_failures_total" [""]
-        "Dead letters that could not be written at the first try.";
+        "Dead letters, and letters to retry tiers, that could not be written at the first try.";
     GAPS: Counter "waterwheel_offsets_gone_total" [""] "Offsets that were gone before they could be read (retention).";
     COMMITS: Counter "waterwheel_commits_total" [""] "Commits that the broker acknowledged.";
     COMMIT_FAILURES: Counter "waterwheel_commits_failed_total" [""] "Commit requests that failed; they are repeated.";
     ABORTS: Counter "waterwheel_transactions_aborted_total" [""]
         "Transactions of exactly-once workers that were aborted; their records came again.";
     MAPS_CUT: Counter "waterwheel_commit_maps_cut_total" [""]
-        "Commits whose map was cut to fit: more would run again after a restart.";
+        "Commits whose map was cut to fit: after a restart more would run again, or keys that follow a dead letter go on.";
     REBALANCES: Counter "waterwheel_rebalances_total" [""] "Times that the group gave partitions.";
     LEFT: Counter "waterwheel_partitions_left_total" ["kind=revoked,lost"]
         "Partitions given back after a drain, and partitions taken away.";
@@ -126,7 +126,7 @@ table! {
     HEAD_AGE: Gauge "waterwheel_consumer_head_age_seconds" ["topic, partition"]
         "For how long the lowest record that is not finished has held the commit; 0 where there is none.";
     BREAKER_OPENED: Counter "waterwheel_breaker_opened_total" [""] "Times that the circuit breaker opened.";
-    BREAKER: Gauge "waterwheel_breaker_state" [""] "0 closed, 1 half-open, 2 open.";
+    BREAKER: Gauge "waterwheel_breaker_state" ["class"] "0 closed, 1 half-open, 2 open; by class where each has its own.";
     RATE: Gauge "waterwheel_rate_limit" ["unit=records,bytes"]
         "Records and bytes a second that this worker may start; its share, of a group-wide limit.";
     LIMIT: Gauge "waterwheel_concurrency_limit" [""] "Handlers that may run at once, where that is adaptive.";
@@ -200,7 +200,7 @@ impl Publisher {
     pub(crate) fn counts(&self, counts: &Counts) {
         let plain = [
             (CONSUMED, counts.fetched),
-            (SENT, counts.dead_lettered),
+            (SENT, counts.dead_lettered + counts.tiered),
             (ATTEMPTS, counts.attempts),
             (FOLLOWED, counts.followed),
             (UNDECODABLE, counts.undecodable),
@@ -225,6 +225,7 @@ impl Publisher {
         let labelled = [
             (SETTLED, "outcome", "ok", counts.succeeded),
             (SETTLED, "outcome", "retried", counts.retried),
+            (SETTLED, "outcome", "tiered", counts.tiered),
             (SETTLED, "outcome", "dead_lettered", counts.dead_lettered),
             (SETTLED, "outcome", "skipped", counts.skipped),
             (LEFT, "kind", "revoked", counts.revoked),

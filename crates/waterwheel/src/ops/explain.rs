@@ -33,7 +33,15 @@ impl Probes {
         match form {
             Form::Json => response(status, "application/json", format!("{}\n", json!({ "workers": answers }))),
             Form::Text if answers.is_empty() => response(status, TEXT, "no worker runs here\n".to_owned()),
-            Form::Text => response(status, TEXT, answers.iter().map(|answer| format!("{answer}\n")).collect()),
+            Form::Text => {
+                let mut text: String = answers.iter().map(|answer| format!("{answer}\n")).collect();
+                let mut partitions = answers.iter().flat_map(|answer| &answer.partitions);
+                // Else nothing would be said of what was asked about.
+                if matches!(subject, Subject::Key { .. }) && partitions.all(|partition| partition.key.is_none()) {
+                    text.push_str("the key: nothing of it is in work here, or keys have no order\n");
+                }
+                response(status, TEXT, text)
+            }
         }
     }
 }

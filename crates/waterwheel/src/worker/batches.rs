@@ -64,6 +64,7 @@ impl<T: Decode, H: BatchHandler<T>> ReadyBatchWorker<T, H> {
     /// Checks the configuration. Nothing connects before [`BatchWorker::run`].
     pub fn build(self) -> Result<BatchWorker<T, H>, Error> {
         self.builder.refuse_exactly_once("batch handler")?;
+        self.builder.refuse_class_breaker("batch handler")?;
         let (Gather { max, .. }, concurrency) = (self.builder.gather, self.builder.concurrency);
         if max == 0 {
             return Err(ConfigError::new("batch_handler", "a batch has at least 1 record").remedy("raise max").into());

@@ -260,8 +260,15 @@ impl WorkerHandle {
             causes.push(Cause::critical(CheckKind::Handlers, text));
         }
         let is_closed = |breaker: &BreakerStatus| breaker.state == BreakerState::Closed;
-        if self.limits().breaker.is_some_and(|breaker| !is_closed(&breaker)) {
+        let limits = self.limits();
+        if limits.breaker.is_some_and(|breaker| !is_closed(&breaker)) {
             let text = "the circuit breaker is open: what handlers need seems to be missing";
+            causes.push(Cause::warning(CheckKind::Handlers, text));
+        }
+        let open = limits.classes.iter().filter(|(_, breaker)| !is_closed(breaker)).count();
+        if open > 0 {
+            let classes = if open == 1 { "1 class".to_owned() } else { format!("{open} classes") };
+            let text = format!("the circuit breaker of {classes} is open: what handlers need seems to be missing");
             causes.push(Cause::warning(CheckKind::Handlers, text));
         }
         for (reason, check, text) in [

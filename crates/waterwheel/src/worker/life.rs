@@ -13,9 +13,10 @@ use super::{Report, RunError, WorkerBuilder, WorkerHandle};
 use crate::client::{Admin, Properties};
 use crate::config::ConfigError;
 use crate::connection::Client;
+use crate::driver::classes::Classes;
 use crate::driver::clock::{Clock, wall_ms};
 use crate::driver::coordinator::{Ask, Wishes};
-use crate::driver::gate::Gate;
+use crate::driver::gate::{Gate, Listeners};
 use crate::driver::hooking::Hooking;
 use crate::driver::pool::Pool;
 use crate::driver::shard::{Common, Work};
@@ -60,10 +61,12 @@ impl Built {
         let clock = Clock::start(builder.client.backend().time());
         let (tally, events) = (Arc::new(Tally::default()), broadcast::Sender::new(EVENTS));
         let hooks = Hooking::new(builder.watching.hooks(), builder.stall_after, tally.clone());
-        let gate = Gate::new(&builder.policies, &events, &hooks, &tally, clock.now());
+        let listeners = Listeners { events: events.clone(), hooks: hooks.clone(), tally: tally.clone() };
+        let gate = Gate::new(&builder.policies, &listeners, clock.now());
+        let classes = builder.by_class().map(|by| Arc::new(Classes::new(by, clock, &listeners)));
         let common = Arc::new(Common {
             clock,
-            pool: Pool::new(builder.concurrency, shards),
+            pool: Arc::new(Pool::new(builder.concurrency, shards)),
             tally,
             events,
             notifications: broadcast::Sender::new(EVENTS),
@@ -73,6 +76,8 @@ impl Built {
             hooks,
             spans: builder.watching.spans().map(|spans| (spans, builder.group_name().into())),
             gate,
+            classes,
+            tiers: builder.tier_topics(),
         });
         let wishes = Wishes { stopped: builder.start_stopped, ..Wishes::default() };
         let (asks, asks_in) = mpsc::channel(ASKS);
@@ -211,7 +216,8 @@ impl Built {
         }
         let admin: Arc<dyn Admin> = self.builder.client.backend().admin(&self.properties)?;
         let (topics, dead_letters) = (self.builder.exact_topics(), self.builder.dead_letter_topics());
-        Ok(self.survey.get_or_init(|| Survey { admin, topics, dead_letters }).clone())
+        let tiers = self.builder.tier_names();
+        Ok(self.survey.get_or_init(|| Survey { admin, topics, dead_letters, tiers }).clone())
     }
 
     /// Waits for a wish. Whoever asks for a view meanwhile hears that there is none; what else is asked is for the next

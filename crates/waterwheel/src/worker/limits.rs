@@ -1,5 +1,7 @@
 //! Limits of a worker: its circuit breaker, rates and adaptive concurrency, as settings and as they are now.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use waterwheel_core::adaptive::{Adaptive, LimitReason};
@@ -8,6 +10,8 @@ use waterwheel_core::rate::RateLimit;
 
 use super::{WorkerBuilder, WorkerHandle};
 use crate::config::ConfigError;
+use crate::driver::classes::ByClass;
+use crate::record::Record;
 
 impl WorkerBuilder {
     /// Stops starting records after failures, until what handlers need seems to be there again. Default: never.
@@ -17,6 +21,50 @@ impl WorkerBuilder {
     pub fn breaker(mut self, breaker: Breaker) -> Self {
         self.policies.breaker = Some(breaker);
         self
+    }
+
+    /// The same for each class of records: one that is open holds up the keys of its own records, and no others. Default: none.
+    ///
+    /// `class_of` says which class a record is of (`None`: of none, it is always let through). It is asked for each attempt
+    /// at a record that could be decoded, and should answer at once and always the same; a panic in it is one of the handler.
+    /// What it says is in events, logs and metrics. Beyond 256 classes further ones share the breaker of the class `others`.
+    ///
+    /// A record that is held back waits as one in back-off does, and at most 1,024 of a partition do beside each other (or its
+    /// part of `in_work`): behind those the partition's records wait, whatever their class. Not for batch handlers.
+    ///
+    /// ```no_run
+    /// # fn build(client: waterwheel::Client) -> waterwheel::WorkerBuilder {
+    /// use waterwheel::Breaker;
+    ///
+    /// let tenants = client.worker("billing").topic("orders").breaker_by(Breaker::consecutive(5), |record| {
+    ///     record.header("tenant").map(String::from_utf8_lossy)
+    /// });
+    /// # tenants
+    /// # }
+    /// ```
+    pub fn breaker_by(
+        mut self,
+        breaker: Breaker,
+        class_of: impl for<'a> Fn(&'a Record) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+    ) -> Self {
+        self.class_breaker = Some((breaker, Arc::new(class_of)));
+        self
+    }
+
+    /// What the breakers of classes go by.
+    pub(super) fn by_class(&self) -> Option<ByClass> {
+        let (breaker, class_of) = self.class_breaker.clone()?;
+        let stall = self.stall().map(|stall| stall.after);
+        let timeout = self.handler_timeout.into_iter().chain(stall).min();
+        Some(ByClass { breaker, class_of, timeout })
+    }
+
+    pub(super) fn refuse_class_breaker(&self, what: &str) -> Result<(), ConfigError> {
+        if self.class_breaker.is_none() {
+            return Ok(());
+        }
+        let problem = format!("does not go with a {what}: it takes records of many classes at once");
+        Err(ConfigError::new("breaker_by", problem).remedy("use .breaker(..), which is one for all"))
     }
 
     /// Starts no more records or bytes a second than that, of this worker or of its whole group. Default: as many as can be.
@@ -37,6 +85,7 @@ impl WorkerBuilder {
         let policies = &self.policies;
         let mistakes = [
             policies.breaker.as_ref().and_then(Breaker::mistake),
+            self.class_breaker.as_ref().and_then(|(breaker, _)| breaker.mistake()),
             policies.rate.as_ref().and_then(RateLimit::mistake),
             policies.adaptive.as_ref().and_then(Adaptive::mistake),
         ];
@@ -69,6 +118,8 @@ impl WorkerBuilder {
 pub struct Limits {
     /// The circuit breaker, if there is one.
     pub breaker: Option<BreakerStatus>,
+    /// Those of classes of which there was a record in this session, by name.
+    pub classes: Vec<(Arc<str>, BreakerStatus)>,
     /// The rate limits, if there are any.
     pub rate: Option<RateStatus>,
     /// The adaptive concurrency, if it is that.
@@ -113,11 +164,15 @@ impl WorkerHandle {
     /// What the worker's breaker, rates and adaptive concurrency say now. Answers at once; while no session runs, as they
     /// were at its end.
     pub fn limits(&self) -> Limits {
-        let Some(gate) = &self.common.gate else { return Limits::default() };
-        let view = gate.view();
         let open_for = |until| self.common.clock.until(until);
+        let status = |(state, until): (_, Option<_>)| BreakerStatus { state, open_for: until.map(open_for) };
+        let classes = self.common.classes.iter().flat_map(|classes| classes.view());
+        let classes = classes.map(|(class, state, until)| (class, status((state, until)))).collect();
+        let Some(gate) = &self.common.gate else { return Limits { classes, ..Limits::default() } };
+        let view = gate.view();
         Limits {
-            breaker: view.breaker.map(|(state, until)| BreakerStatus { state, open_for: until.map(open_for) }),
+            breaker: view.breaker.map(status),
+            classes,
             rate: view.rates.map(|(records, bytes, share)| RateStatus { records, bytes, share }),
             concurrency: view.limit.map(|view| ConcurrencyStatus {
                 limit: view.limit,

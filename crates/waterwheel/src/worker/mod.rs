@@ -11,6 +11,7 @@ mod limits;
 mod monitor;
 mod session;
 mod stalls;
+mod tiers;
 mod transforms;
 mod watching;
 
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use waterwheel_core::breaker::Breaker;
 use waterwheel_core::engine::Gather;
 use waterwheel_core::gate::Policies;
 use waterwheel_core::lanes::Order;
@@ -36,6 +38,7 @@ use crate::config::{ConfigError, names};
 use crate::connection::Client;
 use crate::dead_letter::DeadLetter;
 use crate::driver::attempt::Handling;
+use crate::driver::classes::ClassOf;
 use crate::driver::coordinator::Hooks;
 use crate::driver::groupless::Course;
 use crate::driver::shard::handlers::Handlers;
@@ -44,6 +47,7 @@ use crate::driver::watched::Watched;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::record::TopicPartition;
+use crate::retry_tiers::RetryTiers;
 use crate::settings::{
     AfterDeadLetter, CommitMetadata, Execution, OnDrainDeadline, OnExhausted, OnGap, OnMapFull, OnStall, Start,
 };
@@ -65,6 +69,7 @@ pub struct WorkerBuilder {
     dead_letter: Option<DeadLetter>,
     on_exhausted: Option<OnExhausted>,
     after_dead_letter: AfterDeadLetter,
+    retry_tiers: Option<RetryTiers>,
     process_delay: Option<Duration>,
     handler_timeout: Option<Duration>,
     commit_every: Option<Duration>,
@@ -93,6 +98,7 @@ pub struct WorkerBuilder {
     watching: Watching,
     /// What holds starts back.
     policies: Policies,
+    class_breaker: Option<(Breaker, ClassOf)>,
 }
 
 impl Client {
@@ -113,6 +119,7 @@ impl Client {
             dead_letter: None,
             on_exhausted: None,
             after_dead_letter: AfterDeadLetter::Continue,
+            retry_tiers: None,
             process_delay: None,
             handler_timeout: None,
             commit_every: None,
@@ -138,6 +145,7 @@ impl Client {
             exactly_once: None,
             watching: Watching::default(),
             policies: Policies::default(),
+            class_breaker: None,
         }
     }
 }
@@ -354,8 +362,8 @@ impl WorkerBuilder {
         if self.course.is_none() {
             self.group = Some(self.client.group(self.group_name()));
         }
-        let letters = self.dead_letter_topics();
-        self.client = self.client.for_topics(self.topics.iter().chain(&letters).map(String::as_str))?;
+        let (letters, tiers) = (self.dead_letter_topics(), self.tier_names());
+        self.client = self.client.for_topics(self.topics.iter().chain(&letters).chain(&tiers).map(String::as_str))?;
         Ok(self)
     }
 
@@ -433,6 +441,7 @@ impl WorkerBuilder {
         }
         self.check_stalls()?;
         self.check_follow()?;
+        self.check_tiers()?;
         let mut properties = self.client.properties().clone();
         for (name, value) in &self.properties {
             crate::config::check_property(name, value)?;

@@ -96,6 +96,7 @@ impl Monitor {
             publisher.counts(&self.handle.counts());
             publisher.state(self.handle.state());
             self.handle.common.gate.iter().for_each(|gate| publisher.limits(&gate.view()));
+            self.handle.common.classes.iter().for_each(|classes| publisher.classes(classes));
             publisher.health(&self.handle.health_by(snapshot.as_ref()));
             publisher.poll_age(self.now().since(answered).as_secs_f64());
             let snapshot = snapshot.unwrap_or_default();

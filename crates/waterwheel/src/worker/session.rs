@@ -64,11 +64,14 @@ impl Built {
         if let Some(gate) = gate {
             gate.begin(handle.common.clock.now());
         }
+        if let Some(classes) = &handle.common.classes {
+            classes.begin();
+        }
         let concurrency = gate.and_then(|gate| gate.limit()).unwrap_or(builder.concurrency);
         let common = Arc::new(handle.common.with(Pool::new(concurrency, *shards)));
         let backend = builder.client.backend().clone();
         let membership: Arc<dyn Membership> = match &builder.course {
-            None => backend.membership(properties, &builder.topics)?,
+            None => backend.membership(properties, &[&builder.topics[..], &builder.tier_names()].concat())?,
             Some(course) => {
                 let (topics, course) = (builder.topics.clone(), course.clone());
                 Arc::new(Groupless::new(admin.clone(), topics, builder.start, course))
@@ -76,8 +79,9 @@ impl Built {
         };
         let fetcher = backend.fetcher(properties)?;
         // What works exactly once writes its letters in its transactions.
-        let letterbox = match &builder.dead_letter {
-            Some(_) if builder.exactly_once.is_none() => {
+        let writes = builder.dead_letter.is_some() || builder.retry_tiers.is_some();
+        let letterbox = match writes {
+            true if builder.exactly_once.is_none() => {
                 let properties = for_dead_letters(properties);
                 let backend = backend.clone();
                 let make = Box::new(move || backend.producer(&properties));
@@ -85,10 +89,10 @@ impl Built {
             }
             _ => None,
         };
-        let exact = builder.exact_topics();
+        let exact = [builder.exact_topics(), builder.tier_names()].concat();
         // So that both are connected by the time the group has answered.
         fetcher.warm(&exact);
-        drop(admin.describe_topics(exact));
+        drop(admin.describe_topics(exact.clone()));
 
         let inbox = Mailbox::new();
         let settings = Settings { concurrency, ..engine_settings(builder, &common) };
@@ -97,10 +101,9 @@ impl Built {
         let mailboxes: Vec<_> = (0..*shards).map(|_| Mailbox::new()).collect();
         let mut seats = Vec::new();
         for (number, mailbox) in mailboxes.iter().enumerate() {
-            let dead_letters = builder
-                .dead_letter
-                .clone()
-                .map(|d| (Writer::new(d, builder.group_name().to_owned()), letterbox.clone()));
+            let writer =
+                || Writer::new(builder.dead_letter.clone(), common.tiers.clone(), builder.group_name().to_owned());
+            let dead_letters = writes.then(|| (writer(), letterbox.clone()));
             let transactor = match builder.terms() {
                 Some(terms) => {
                     let id = format!("{transactional_id}-{number}");
@@ -126,7 +129,8 @@ impl Built {
             tasks.spawn(shard);
         }
         let group = Group::new(group_settings(builder, properties), common.clock.now());
-        let opener = Opener { membership: membership.clone(), admin, start: builder.start, metadata: builder.metadata };
+        let (start, tiers, metadata) = (builder.start, common.tiers.clone(), builder.metadata);
+        let opener = Opener { membership: membership.clone(), admin, start, tiers, metadata };
         let mut coordinator = Coordinator::new(
             common.clone(),
             group,
@@ -143,7 +147,7 @@ impl Built {
             builder.metadata,
             builder.hooks.clone(),
             builder.in_transactions,
-            builder.exact_topics(),
+            exact,
         );
         held.drain(..).for_each(|ask| coordinator.ask(ask));
         let trouble = handle.trouble.clone();
@@ -238,6 +242,7 @@ fn engine_settings(builder: &WorkerBuilder, common: &Common) -> Settings {
         exhausted,
         dead_letter: builder.dead_letter.is_some(),
         follow: builder.follows(),
+        tiers: builder.retry_tiers.as_ref().map(|tiers| tiers.of_engine(&builder.retry)),
         delay: builder.process_delay,
         handler_timeout: builder.handler_timeout,
         stall: builder.stall(),

@@ -1,7 +1,7 @@
 //! The examples of formats run to their ends, and say what they are to say.
 
-use std::path::PathBuf;
-use std::process::Command;
+#[path = "../built/mod.rs"]
+mod built;
 
 #[test]
 fn every_example_runs_and_ends() {
@@ -12,7 +12,7 @@ fn every_example_runs_and_ends() {
         ),
         ("encrypted_fields", "anna pays by card 4000 0000 0000 0002\n1 order charged\n"),
     ] {
-        let run = Command::new(built(example)).env_remove("SCHEMA_REGISTRY").output().unwrap();
+        let run = built::example(example).env_remove("SCHEMA_REGISTRY").output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
         let (mut said, mut expected): (Vec<_>, Vec<_>) = (out.lines().collect(), line.lines().collect());
         // Customers' orders go side by side.
@@ -20,16 +20,4 @@ fn every_example_runs_and_ends() {
         expected.sort_unstable();
         assert!(run.status.success() && said == expected, "{example}: {}\n{out}{err}", run.status);
     }
-}
-
-/// Where Cargo has put an example; it has built it together with this test, unless only this test was asked for.
-fn built(example: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(example);
-    if !path.exists() {
-        let build = ["build", "--quiet", "--features", "avro,protobuf,schema-registry", "--example", example];
-        let built = Command::new(env!("CARGO")).args(build).current_dir(env!("CARGO_MANIFEST_DIR")).status();
-        assert!(built.unwrap().success(), "{example} builds");
-    }
-    path
 }

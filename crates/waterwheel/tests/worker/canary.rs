@@ -1,5 +1,6 @@
 //! No secret and no payload in any output (promise R9), with everything logged that can be.
 
+use std::fmt::Debug;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +10,8 @@ use serde::Deserialize;
 use tracing_subscriber::fmt::MakeWriter;
 use waterwheel::config::{Secret, Security};
 use waterwheel::{
-    AttemptEnd, Client, DeadLetter, Event, Failure, Hook, Json, Message, ProducerRecord, Raw, Retry, Spans, Subject,
+    Adaptive, AfterDeadLetter, AttemptEnd, AttemptPlace, Breaker, Client, DeadLetter, Event, Failure, FailureClass,
+    FetchedBatch, Finish, Hook, Json, Message, ProducerRecord, RateLimit, Raw, Retry, Spans, Subject, TopicPartition,
     WorkerHandle,
 };
 
@@ -37,16 +39,42 @@ impl<'a> MakeWriter<'a> for Buffer {
     }
 }
 
-/// Prints all that a hook is told of attempts and events.
+/// Prints all that a hook is told.
 struct Prints(Box<dyn Fn(String) + Send + Sync>);
 
+impl Prints {
+    fn say(&self, told: impl Debug) {
+        (self.0)(format!("{told:?}"));
+    }
+}
+
 impl Hook for Prints {
+    async fn fetched(&self, _: &WorkerHandle, batch: FetchedBatch) {
+        self.say(batch);
+    }
+
+    async fn before_attempt(&self, _: &WorkerHandle, attempt: AttemptPlace) {
+        self.say(attempt);
+    }
+
     async fn after_attempt(&self, _: &WorkerHandle, end: AttemptEnd) {
-        (self.0)(format!("{end:?}"));
+        self.say(end);
+    }
+
+    async fn finished(&self, _: &WorkerHandle, partition: TopicPartition, offset: i64, how: Finish) {
+        self.say((partition, offset, how));
+    }
+
+    async fn dead_lettered(&self, _: &WorkerHandle, partition: TopicPartition, offset: i64, class: FailureClass) {
+        self.say((partition, offset, class));
+    }
+
+    async fn before_commit(&self, _: &WorkerHandle, offsets: Vec<(TopicPartition, i64)>) {
+        self.say(offsets);
     }
 
     async fn event(&self, _: &WorkerHandle, event: Event) {
-        (self.0)(format!("{event:?}"));
+        self.say(event);
     }
 }
 
@@ -73,7 +101,9 @@ fn no_credential_key_value_or_header_appears_in_any_log_error_event_or_debug_pri
         let with = |key: &str, value: &str| {
             ProducerRecord::to(&*topic).key(key).value(value).header("cnry-header-name", "cnry-header-value")
         };
-        send([with("cnry-key-1", bad), with("cnry-key-2", r#"{"amount":1}"#), with("cnry-key-3", "cnry-value-text")])
+        let sound = r#"{"amount":1}"#;
+        let follows = with("cnry-key-2", sound);
+        send([with("cnry-key-1", bad), with("cnry-key-2", sound), with("cnry-key-3", "cnry-value-text"), follows])
             .await;
 
         let client = Client::builder().brokers(cluster().bootstrap_servers()).property("debug", "all").build().unwrap();
@@ -88,17 +118,23 @@ fn no_credential_key_value_or_header_appears_in_any_log_error_event_or_debug_pri
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         let worker = client.worker(&group).spans(Spans::new(&provider)).hook(Prints(Box::new(print.clone())));
         let worker = worker.topic(&topic).retry(Retry::fixed(Duration::from_millis(1)).attempts(2));
+        let worker = worker.process_delay(Duration::from_millis(1)).time_attempts();
+        let worker = worker.breaker(Breaker::consecutive(2).open_for(Duration::from_millis(50)));
+        let worker = worker.rate_limit(RateLimit::records(1_000).and_bytes(1 << 20).group_wide());
+        let worker = worker.adaptive(Adaptive::between(4, 8)).after_dead_letter(AfterDeadLetter::Follow);
         let worker = worker.dead_letter(DeadLetter::topic(&letters)).handler(boxed(handler)).build().unwrap();
         print(format!("{client:?}"));
         let mut events = worker.handle().events();
         let running = start(worker);
-        eventually("three dead letters", || running.handle.counts().dead_lettered == 3).await;
-        print(format!("{:?} {:?}", running.handle.snapshot().await, running.handle.health().await));
+        eventually("all dead letters", || running.handle.counts().dead_lettered == 4).await;
+        assert_eq!(running.handle.counts().followed, 1);
+        let limits = running.handle.limits();
+        print(format!("{:?} {:?} {limits:?}", running.handle.snapshot().await, running.handle.health().await));
         let key = Subject::Key { topic: topic.clone(), partition: None, key: b"cnry-key-1".to_vec() };
         let why = running.handle.explain(key.clone()).await.unwrap();
         print(format!("{key:?} {why:?} {why} {}", serde_json::to_string(&why).unwrap()));
         let mut lettered = 0;
-        while lettered < 3 {
+        while lettered < 4 {
             event(&mut events, "an event", |e| {
                 lettered += i32::from(matches!(e, Event::DeadLettered { .. }));
                 print(format!("{e:?}"));
@@ -108,7 +144,7 @@ fn no_credential_key_value_or_header_appears_in_any_log_error_event_or_debug_pri
         }
         print(format!("{:?}", running.stop().await));
         let spans = exporter.get_finished_spans().unwrap();
-        assert!(spans.len() >= 5, "two attempts and three letters: {}", spans.len());
+        assert!(spans.len() >= 5, "two attempts and the letters: {}", spans.len());
         print(format!("{spans:?}"));
 
         // A handler that stops the worker: the error that ends it.

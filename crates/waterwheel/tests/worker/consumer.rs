@@ -165,6 +165,21 @@ fn marks_finish_what_was_delivered_below_them() {
 }
 
 #[test]
+fn nothing_of_before_is_pulled_after_a_seek() {
+    run(async {
+        let topic = topic(1);
+        fill(&topic, 100, |i| format!("k{i}")).await;
+        let mut consumer = consumer_on(&topic).start().unwrap();
+        // Others wait to be pulled behind each of these.
+        for offset in (0..100).cycle().step_by(37).take(30) {
+            consumer.seek(&p0(&topic), Start::Offset(offset)).await.unwrap();
+            assert_eq!(consumer.recv().await.expect("the consumer runs").offset(), offset);
+        }
+        consumer.close().await.unwrap();
+    });
+}
+
+#[test]
 fn a_seek_goes_on_elsewhere_and_late_ends_of_what_was_before_change_nothing() {
     run(async {
         let (topic, group) = (topic(1), unique("group"));

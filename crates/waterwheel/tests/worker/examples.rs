@@ -1,6 +1,7 @@
 //! The examples run to their ends, each on a cluster of its own, and say what they are to say.
 
-use std::process::Command;
+#[path = "../built/mod.rs"]
+mod built;
 
 #[test]
 fn every_example_runs_and_ends() {
@@ -16,13 +17,7 @@ fn every_example_runs_and_ends() {
         ("exactly_once", "4 orders, 0 transactions aborted"),
     ];
     for (example, line) in expected {
-        // Cargo has built it together with this test, unless only this test was asked for.
-        let run = Command::new(env!("CARGO"))
-            .args(["run", "--quiet", "--example", example])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env_remove("WATERWHEEL_BROKERS")
-            .output()
-            .unwrap();
+        let run = built::example(example).env_remove("WATERWHEEL_BROKERS").output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
         assert!(run.status.success() && out.contains(line), "{example}: {}\n{out}{err}", run.status);
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use waterwheel::{
-    AttemptEnd, AttemptPlace, DeadLetter, Event, Failure, FailureClass, FetchedBatch, Finish, Hook, HookFailure,
-    Message, Raw, Retry, Subject, TopicPartition, WorkerHandle, WorkerState,
+    AfterDeadLetter, AttemptEnd, AttemptPlace, Breaker, BreakerState, DeadLetter, Event, Failure, FailureClass,
+    FetchedBatch, Finish, Hook, HookFailure, Message, Raw, Retry, Subject, TopicPartition, WorkerHandle, WorkerState,
 };
 
 use crate::support::{boxed, event, eventually, fill, run, start, topic, unique, worker_on};
@@ -130,17 +130,19 @@ impl Caller {
         }
         let within = Duration::from_secs(10);
         let (_, _, _, _) = (handle.name(), handle.group(), handle.state(), handle.is_ready());
-        let (_, _) = (handle.counts(), handle.events());
+        let (_, _, _) = (handle.counts(), handle.events(), handle.limits());
         handle.pause();
         handle.resume();
         let _ = (handle.snapshot().await, handle.explain(Subject::Topic(self.topic.clone())).await);
         let _ = (handle.health().await, handle.is_live().await);
+        handle.release_key(&TopicPartition::new(&*self.topic, 0), Some(b"k1")).await;
         if handle.state() == WorkerState::Consuming {
+            handle.stop();
             assert!(handle.stop_and_wait(within).await, "a stop that is waited for in a hook ends");
             handle.start();
             assert!(handle.wait_for(WorkerState::Consuming, within).await);
         }
-        let all = 10;
+        let all = 11;
         if self.called.lock().unwrap().len() == all {
             handle.close();
             handle.close_now();
@@ -185,6 +187,10 @@ impl Hook for Caller {
         self.call("revoked", handle).await;
     }
 
+    async fn breaker_changed(&self, handle: &WorkerHandle, _: Option<Arc<str>>, _: BreakerState) {
+        self.call("breaker_changed", handle).await;
+    }
+
     async fn event(&self, handle: &WorkerHandle, _: Event) {
         self.call("event", handle).await;
     }
@@ -204,11 +210,31 @@ fn every_hook_may_call_every_method_of_the_handle() {
         };
         let caller = Caller { called: Arc::default(), topic: topic.clone() };
         let worker = worker_on(&topic).property("group.protocol", "consumer").retry(Retry::fixed(Duration::ZERO));
-        let worker = worker.dead_letter(DeadLetter::topic(unique("dlt"))).hook(caller.clone());
+        let worker = worker.dead_letter(DeadLetter::topic(unique("dlt"))).after_dead_letter(AfterDeadLetter::Follow);
+        let worker = worker.breaker(Breaker::consecutive(1).open_for(Duration::from_millis(10))).hook(caller.clone());
         let running = start(worker.handler(boxed(handler)).build().unwrap());
         running.ended().await.unwrap();
-        assert_eq!(caller.called.lock().unwrap().len(), 10, "{:?}", caller.called);
+        assert_eq!(caller.called.lock().unwrap().len(), 11, "{:?}", caller.called);
     });
+}
+
+/// The hook above calls every method that there is.
+#[test]
+fn no_method_of_the_handle_is_left_out() {
+    let (sources, tests) = (concat!(env!("CARGO_MANIFEST_DIR"), "/src/worker"), include_str!("hooks.rs"));
+    let mut methods = BTreeSet::new();
+    for file in std::fs::read_dir(sources).unwrap().flatten() {
+        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+        for block in text.split("\nimpl WorkerHandle {").skip(1) {
+            let block = block.split("\n}").next().unwrap();
+            let public = block.lines().filter_map(|line| line.trim().strip_prefix("pub "));
+            let named = public.filter_map(|line| line.trim_start_matches("async ").strip_prefix("fn "));
+            methods.extend(named.map(|line| line.split(['(', '<']).next().unwrap().to_owned()));
+        }
+    }
+    assert!(methods.len() >= 20 && methods.contains("release_key") && methods.contains("limits"), "{methods:?}");
+    let missing: Vec<_> = methods.iter().filter(|name| !tests.contains(&format!("handle.{name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// Panics when records are fetched, and never comes back from the first record that is finished.

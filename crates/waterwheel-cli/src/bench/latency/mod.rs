@@ -177,7 +177,7 @@ impl Latency {
         let shared = Shared::new(Mutex::new(pairs));
         let pipe = pipe::Pipe::open(shared.clone(), clock)
             .map_err(|error| Failure::new(Exit::Failed, format!("the pipe for the journal: {error}")))?;
-        let mut child = arm.consume(&[
+        let options = [
             ("--bootstrap", brokers.servers().to_owned()),
             ("--topic", topic.clone()),
             ("--group", group),
@@ -187,7 +187,8 @@ impl Latency {
             ("--count", "1000000000000".to_owned()),
             ("--work-us", self.work_us.to_string()),
             ("--journal", pipe.path().display().to_string()),
-        ])?;
+        ];
+        let mut child = arm.consume(&options, &[])?;
         let plain = waterwheel::ProducerRecord::to(&*topic).value(vec![b'x'; self.size]);
         let records = (0..self.keys).map(|key| plain.clone().key(format!("k{key}"))).collect();
         let ended = measurement.run(&mut child, &producer, records, &shared, clock, asked).await;

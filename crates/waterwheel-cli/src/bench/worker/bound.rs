@@ -41,7 +41,7 @@ mod tests {
     fn workload(mode: Mode, keys: u64, concurrency: usize, fail_pct: u64) -> Workload {
         let data = Data { partitions: 2, records: 1_000, size: 1, keys, spread: Spread::Even };
         let work = Duration::from_millis(10);
-        Workload { name: "w", data, mode, concurrency, work, fail_pct, series: None }
+        Workload { name: "w", data, mode, concurrency, work, fail_pct, idle_policies: false, series: None }
     }
 
     fn rounded(workload: &Workload, wait_us: f64) -> Option<u64> {

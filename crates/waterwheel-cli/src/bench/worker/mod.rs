@@ -181,7 +181,8 @@ impl Bench<'_> {
             ("--work-us", workload.work.as_micros().to_string()),
             ("--fail-pct", workload.fail_pct.to_string()),
         ];
-        let mut child = self.arm.consume(&options).map_err(Stop::Failed)?;
+        let flags: &[_] = if workload.idle_policies { &["--idle-policies"] } else { &[] };
+        let mut child = self.arm.consume(&options, flags).map_err(Stop::Failed)?;
         let ended = tokio::select! {
             ended = child.ended() => Some(ended),
             () = asked.reach(1) => None,

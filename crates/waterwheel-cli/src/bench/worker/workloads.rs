@@ -16,6 +16,8 @@ pub(super) struct Workload {
     pub(super) work: Duration,
     /// Percent of the records that fail the first time and are tried again after a second.
     pub(super) fail_pct: u64,
+    /// With every policy, none of which has anything to do.
+    pub(super) idle_policies: bool,
     /// The series that it is of, whose first one the others' costs are told against.
     pub(super) series: Option<&'static str>,
 }
@@ -30,7 +32,7 @@ const HOT_KEYS: Data = Data { spread: Spread::Zipf, ..data(24, 4_000, 100, 1_000
 
 const fn plain(name: &'static str, data: Data, mode: Mode, concurrency: usize, work_ms: u64) -> Workload {
     let work = Duration::from_millis(work_ms);
-    Workload { name, data, mode, concurrency, work, fail_pct: 0, series: None }
+    Workload { name, data, mode, concurrency, work, fail_pct: 0, idle_policies: false, series: None }
 }
 
 /// Of a series: key order.
@@ -43,8 +45,9 @@ const fn growth(series: &'static str, name: &'static str, data: Data, concurrenc
 /// In the series of records in work the handlers wait the longer the more there are, so that the records a second are of
 /// one size from 100 on: where fewer come at a time, each costs more, because less is done at each awakening. The longest
 /// of them last 10 s, of partitions 3 s, so that the start is no part of the figure.
-const ALL: [Workload; 23] = [
+const ALL: [Workload; 24] = [
     plain("key0", NO_WORK, Mode::Key, 1_000, 0),
+    Workload { idle_policies: true, ..plain("key0-policies", NO_WORK, Mode::Key, 1_000, 0) },
     plain("part0", NO_WORK, Mode::Partition, 8, 0),
     plain("unord0", NO_WORK, Mode::Unordered, 1_000, 0),
     plain("key1ms", SOME_WORK, Mode::Key, 1_000, 1),
@@ -109,7 +112,7 @@ mod tests {
         let names = |list: &str| chosen(list).unwrap().iter().map(|w| w.name).collect::<Vec<_>>();
         assert_eq!(names("key0"), ["key0"]);
         assert_eq!(names("part20ms, key0,part20ms"), ["part20ms", "key0"]);
-        assert_eq!((names("all").len(), names("growth").len(), names("growth,all,key0").len()), (11, 12, 23));
+        assert_eq!((names("all").len(), names("growth").len(), names("growth,all,key0").len()), (12, 12, 24));
         assert_eq!(
             chosen("key0,key7").unwrap_err(),
             "no workload is called \"key7\"; waterwheel help bench worker names them"

@@ -5,6 +5,7 @@ pub(crate) mod commits;
 mod hostile;
 mod inside;
 mod offsets;
+mod ops;
 mod process;
 mod produce;
 mod proxy;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use cluster::{Cluster, Kafka};
 pub(crate) use hostile::{Answer, Api, Hostile, TOPIC, fetched, topic};
+pub(crate) use ops::{OPS, Probed};
 pub(crate) use process::{Process, Size};
 pub(crate) use produce::{Bytes, Flow, Produced};
 pub(crate) use proxy::{Proxy, Way};

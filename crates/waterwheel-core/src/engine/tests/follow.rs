@@ -102,3 +102,66 @@ fn a_key_too_many_is_parked() {
     }
     assert_eq!((rig.engine.followed(P0).len() as i64, rig.frontier()), (many, many));
 }
+
+/// What the last commit point says, taken over by the next assignment.
+fn handed_over(rig: &mut Rig, settings: Settings) -> Rig {
+    let CommitPoint { offset, finished, failing, followed, .. } = rig.point();
+    let mut next = Rig::new(settings);
+    next.resume(P0, E1, Resume { offset, finished, failing, followed, leader_epoch: None });
+    next
+}
+
+#[test]
+fn the_next_owner_goes_on_following_until_the_key_is_released_there() {
+    let mut rig = dead_lettered();
+    rig.drain(ms(100));
+    let mut next = handed_over(&mut rig, following());
+    next.fetch("2a 3b");
+    assert_eq!(next.run_all(|_| Outcome::Ok), [(3, 1)]);
+    let actions = next.actions();
+    let [Action::Follow { slot, behind: 0 }] = actions[..] else { panic!("{actions:?}") };
+    next.engine.settled(slot, true, next.now);
+    assert_eq!(next.point().followed.len(), 1);
+    assert!(!next.engine.is_dirty(P0));
+    assert!(next.engine.release_key(P0, E1, Some(b"a")) && next.engine.is_dirty(P0), "to be committed, although idle");
+    assert_eq!(next.point().followed, []);
+    next.fetch("4a");
+    assert_eq!(next.run_all(|_| Outcome::Ok), [(4, 1)]);
+}
+
+/// The map had no room for the marks: the letter and what is before it run again, and do not follow it.
+#[test]
+fn a_letter_that_comes_again_does_not_follow_itself() {
+    let mut rig = Rig::on_p0(following());
+    rig.fetch("0b 1a");
+    let slots = rig.start_all();
+    let Verdict::DeadLetter { slot } = rig.end(slots[1].1, GIVEN_UP) else { panic!("no dead letter") };
+    rig.engine.settled(slot, true, rig.now);
+    let followed = rig.point().followed;
+    let mut next = Rig::new(following());
+    next.resume(P0, E1, Resume { offset: 0, followed, ..Resume::default() });
+    next.fetch("0a 1a 2a");
+    assert_eq!(next.run_all(|_| Outcome::Ok), [(0, 1), (1, 1)]);
+    assert!(matches!(next.actions()[..], [Action::Follow { behind: 1, .. }]));
+}
+
+#[test]
+fn what_is_followed_ends_with_the_setting_and_with_the_order_that_it_is_of() {
+    let by = |order| Settings { order, ..following() };
+    for (settings, kept) in [
+        (following(), 1),
+        (by(Order::Partition), 0),
+        (by(Order::None), 0),
+        (Settings { follow: false, ..following() }, 0),
+    ] {
+        assert_eq!(handed_over(&mut dead_lettered(), settings).point().followed.len(), kept);
+    }
+    let mut whole = Rig::on_p0(by(Order::Partition));
+    whole.fetch("0a");
+    dead_letter_next(&mut whole);
+    assert_eq!(handed_over(&mut whole, following()).point().followed, []);
+    let mut next = handed_over(&mut whole, by(Order::Partition));
+    next.fetch("1");
+    assert_eq!(next.run_all(|_| Outcome::Ok), []);
+    assert!(matches!(next.actions()[..], [Action::Follow { behind: 0, .. }]));
+}

@@ -56,7 +56,8 @@ fn a_failing_record_that_has_to_queue_keeps_its_attempts() {
 fn a_log_that_was_written_anew_makes_its_marks_void() {
     let mut rig = Rig::new(settings());
     let finished = vec![6..8, 9..12];
-    rig.resume(P0, E1, Resume { offset: 5, finished, failing: vec![failing(8, 1, 0)], leader_epoch: Some(3) });
+    let failing = vec![failing(8, 1, 0)];
+    rig.resume(P0, E1, Resume { offset: 5, finished, failing, leader_epoch: Some(3), ..Resume::default() });
     rig.engine.fetched(P0, E1, batch("5a 6b"), Some(3));
     rig.engine.fetched(P0, E1, batch("7c 8d 9e"), Some(4));
     assert_eq!(rig.run_all(|_| Outcome::Ok), [(5, 1), (7, 1), (8, 1), (9, 1)], "offset 6 is still what it was");
@@ -66,7 +67,8 @@ fn a_log_that_was_written_anew_makes_its_marks_void() {
 #[test]
 fn a_new_leader_above_the_marks_leaves_them_alone() {
     let mut rig = Rig::new(settings());
-    rig.resume(P0, E1, Resume { offset: 5, finished: vec![6..9], failing: vec![], leader_epoch: Some(3) });
+    let resume = Resume { offset: 5, finished: vec![6..9], leader_epoch: Some(3), ..Resume::default() };
+    rig.resume(P0, E1, resume);
     rig.engine.fetched(P0, E1, batch("5a 6b 7c 8d"), Some(3));
     rig.engine.fetched(P0, E1, batch("9e 10f"), Some(4));
     assert_eq!(rig.run_all(|_| Outcome::Ok), [(5, 1), (9, 1), (10, 1)]);
@@ -97,7 +99,8 @@ fn a_new_leader_does_not_make_a_failing_record_begin_again() {
     assert_eq!(rig.run_all(|offset| if offset == 0 { Outcome::Ok } else { FAILED }), [(0, 1), (1, 1)]);
     let point = rig.point();
     assert_eq!((point.offset, point.failing.len(), point.marks_epoch), (1, 1, Some(4)));
-    let resume = Resume { offset: 1, finished: vec![], failing: point.failing, leader_epoch: point.marks_epoch };
+    let CommitPoint { failing, marks_epoch: leader_epoch, .. } = point;
+    let resume = Resume { offset: 1, failing, leader_epoch, ..Resume::default() };
     rig.resume(P0, E2, resume);
     rig.engine.fetched(P0, E2, batch("1b"), Some(4));
     assert_eq!(rig.run_all(|_| Outcome::Ok), []);

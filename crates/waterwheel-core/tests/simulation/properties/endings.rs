@@ -27,6 +27,20 @@ impl World {
         let draining = life.deadline.is_some();
         let settings = &self.setup.engine;
         let last = settings.retry.is_exhausted(failed).then_some(settings.exhausted);
+        let by_policy = matches!(outcome, Outcome::Failed(Wish::Policy | Wish::RetryAfter(_)) | Outcome::Cut);
+        let last = match self.setup.tier.filter(|_| by_policy) {
+            None => last,
+            // P20: nothing comes to the tier that has had all its attempts, wherever it had them.
+            Some(tier) if self.attempts_before(place) + failed >= tier.attempts => Some(settings.exhausted),
+            Some(_) if last.is_some() => {
+                ensure!(
+                    matches!(verdict, Verdict::Tier { tier: 0, .. }),
+                    "P20: {place:?} after {failed} is {verdict:?}"
+                );
+                return Ok(());
+            }
+            Some(_) => None,
+        };
         let last = match outcome {
             Outcome::Ok => {
                 ensure!(verdict == Verdict::Finished, "I3: {place:?} ended well and is {verdict:?}");

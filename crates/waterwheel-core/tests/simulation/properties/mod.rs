@@ -1,4 +1,4 @@
-//! The properties P1 to P19, and the reference by which they are judged: plain sets of what happened, which share no code
+//! The properties P1 to P20, and the reference by which they are judged: plain sets of what happened, which share no code
 //! with the core.
 //!
 //! | | holds | judged in |
@@ -20,8 +20,9 @@
 //! | P15 | what was finished comes again only where a death, a cut drain or a cut map explains it | `start`, `point` |
 //! | P16 | a stop ends in time, with nothing held | `rest` |
 //! | P17 | no record starts before its time and the delay have passed; one from the future waits from when it came | `start` |
-//! | P18 | no record of a key starts behind its dead letter, where they follow it, until it is released | `start` |
+//! | P18 | no record of a key starts behind its dead letter, where they follow it, until it is released; over hand-overs as far as maps have room | `start`, `point`, `world/opening` |
 //! | P19 | nothing starts while a breaker is open, no more probes than are allowed, nothing beyond a rate | `world/gate` |
+//! | P20 | whatever its headers claim, a record has no attempts beyond the cap, and comes to the retry tier behind each visit below it | `start`, `endings` |
 //!
 //! (P9 and P13 speak of a caught-up signal; the core has none yet, so they are judged by the position it would go by.)
 //! I3, I4 and R2 name what the invariants and promises of `ARCHITECTURE.md` add.
@@ -34,6 +35,7 @@ pub(crate) mod start;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use waterwheel_core::Now;
 use waterwheel_core::engine::Resume;
@@ -53,6 +55,9 @@ macro_rules! ensure {
 pub(crate) use ensure;
 
 pub(crate) type WorkerId = u32;
+
+/// Keys that follow a dead letter, and its offset; `None` stands for the whole partition.
+pub(crate) type Follows = Rc<BTreeMap<Option<u8>, i64>>;
 
 /// An assignment: which worker, in which of its epochs.
 pub(crate) type LifeId = (WorkerId, u64);
@@ -91,14 +96,18 @@ pub(crate) struct Life {
     pub(crate) doubtful: bool,
     /// The highest frontier and the highest commit point that were seen.
     pub(crate) frontier: Cell<i64>,
-    /// Keys that follow a dead letter; `None` stands for the whole partition.
-    pub(crate) followed: BTreeSet<Option<u8>>,
+    /// Keys that follow a dead letter, and its offset; `None` stands for the whole partition.
+    pub(crate) followed: BTreeMap<Option<u8>, i64>,
+    /// The key of each dead letter that was ever followed in it.
+    pub(crate) letters: BTreeMap<i64, Option<u8>>,
     /// Records that followed one.
     pub(crate) followers: BTreeSet<i64>,
     /// When the records that it was given came.
     pub(crate) arrived: BTreeMap<i64, Now>,
     /// Records whose dead letter could not be written so far.
     pub(crate) unsettled: BTreeSet<i64>,
+    /// Records on their way to the retry tier.
+    pub(crate) tiered: BTreeSet<i64>,
     /// Below this, all that is visible is done.
     lowest: Cell<i64>,
 }
@@ -261,6 +270,9 @@ impl Model {
             }
         }
         let failed = resume.failing.iter().map(|f| (f.offset, (f.attempts, Now::default()))).collect();
+        // What its text could not say, or nobody could read, is not followed.
+        let follows = committed.filter(|_| !resume.followed.is_empty()).map(|c| BTreeMap::clone(&c.follows));
+        let followed = follows.unwrap_or_default();
         let life = Life {
             partition,
             from: resume.offset,
@@ -279,10 +291,12 @@ impl Model {
             acknowledged: None,
             doubtful: false,
             frontier: Cell::new(resume.offset),
-            followed: BTreeSet::new(),
+            letters: followed.iter().map(|(key, offset)| (*offset, *key)).collect(),
+            followed,
             followers: BTreeSet::new(),
             arrived: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            tiered: BTreeSet::new(),
             lowest: Cell::new(resume.offset),
         };
         self.lives.insert(id, life);

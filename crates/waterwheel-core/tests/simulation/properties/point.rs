@@ -1,11 +1,12 @@
 //! What may be committed: P1, P2, P6, P15.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use waterwheel_core::commit_map::{self, Encoded, MapHead};
 use waterwheel_core::engine::CommitPoint;
 
-use super::{Checked, LifeId, Model, ensure};
+use super::{Checked, Follows, LifeId, Model, ensure};
 use crate::world::log::Log;
 
 impl Model {
@@ -33,6 +34,9 @@ impl Model {
         let missing = life.finished.keys().rev().take(64).find(|o| !is_in(**o));
         ensure!(missing.is_none(), "P2: {p} commits {point:?}, and {missing:?} finished ({id:?})");
         life.pointed = life.finished.len();
+        let followed: BTreeSet<i64> = life.followed.values().copied().collect();
+        let told: BTreeSet<i64> = point.followed.iter().map(|f| f.offset).collect();
+        ensure!(told == followed, "P18: {p} commits that {told:?} are followed, of {followed:?} ({id:?})");
         let failing: Vec<_> = point.failing.iter().map(|f| (f.offset, f.attempts)).collect();
         for (offset, attempts) in failing {
             let known = self.lives[&id].failed.get(&offset).map_or(0, |(n, _)| *n);
@@ -67,6 +71,8 @@ impl Model {
         let finished: Vec<i64> = point.finished.iter().cloned().flatten().collect();
         let whole = marks == finished && read.failing() == point.failing;
         let part = finished.starts_with(&marks) && point.failing.starts_with(read.failing());
+        let follows = read.followed() == &point.followed[..map.followed];
+        ensure!(follows, "P18: the map of {point:?} says {:?}", read.followed());
         ensure!(if map.cut { part } else { whole }, "P2: the map of {point:?} says {marks:?}, {:?}", read.failing());
         Ok(())
     }
@@ -76,6 +82,14 @@ impl Model {
         let Some(life) = self.lives.get(&id) else { return BTreeMap::new() };
         let marked = point.finished.iter().cloned().flatten();
         marked.filter_map(|o| Some((o, *life.finished.get(&o).or_else(|| life.resumed.get(&o))?))).collect()
+    }
+
+    /// The first so many of the keys that a commit says are followed.
+    pub(crate) fn follows_of(&self, id: LifeId, point: &CommitPoint, count: usize) -> Follows {
+        let letters = self.lives.get(&id).map(|life| &life.letters);
+        let key = |offset| letters.and_then(|letters| letters.get(&offset)).copied();
+        let told = point.followed.iter().take(count);
+        Rc::new(told.filter_map(|f| Some((key(f.offset)?, f.offset))).collect())
     }
 
     /// A partition goes back after its drain and its last commit: P15.

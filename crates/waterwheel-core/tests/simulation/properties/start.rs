@@ -1,4 +1,4 @@
-//! What may start: P3, P4, P5, P10, P15, P17, P18, and one worker at a time (R2).
+//! What may start: P3, P4, P5, P10, P15, P17, P18, P20, and one worker at a time (R2).
 
 use waterwheel_core::PartitionId;
 use waterwheel_core::lanes::Order;
@@ -21,13 +21,14 @@ impl World {
         ensure!(offset >= life.from, "P15: {place:?} is committed and runs again");
         ensure!(life.resumed.get(&offset) != Some(&serial), "P15: {place:?} finished before and runs again");
         ensure!(!life.finished.contains_key(&offset), "P15: {place:?} finished and runs again");
-        let lane = self.lane_of(place).filter(|lane| life.followed.contains(lane));
-        ensure!(lane.is_none(), "P18: {place:?} starts behind a dead letter that it is to follow");
+        let letter = self.lane_of(place).and_then(|lane| life.followed.get(&lane)).filter(|letter| **letter < offset);
+        ensure!(letter.is_none(), "P18: {place:?} starts behind the dead letter {letter:?}, which it is to follow");
         let (failed, not_before) = life.failed.get(&offset).copied().unwrap_or_default();
         // What a map said of the record that was there before a log was cut off is of no account.
-        let other = self.logs[partition as usize].was_cut() && attempt == 1;
-        let fits = attempt == failed + 1 || other;
-        ensure!(fits, "I3: attempt {attempt} of {place:?} after {failed} that failed");
+        let before = self.attempts_before(place);
+        let other = self.logs[partition as usize].was_cut() && attempt == before + 1;
+        let fits = attempt == before + failed + 1 || other;
+        ensure!(fits, "I3: attempt {attempt} of {place:?} after {failed} that failed, and {before} before");
         ensure!(now >= not_before, "I3: {place:?} waits until {not_before}, and starts at {now}");
         let log = &self.logs[partition as usize];
         let before = log.visible(life.from).take_while(|o| *o < offset.min(life.horizon));
@@ -43,6 +44,9 @@ impl World {
         if failed == 0 {
             self.check_delay(place)?;
         }
+        if self.is_tier(partition) && place.claimed != Some(self.attempts_before(place)) {
+            self.saw(Seen::Forged);
+        }
         self.check_liberty(place)?;
         self.check_alone(place, batch.len().max(1))?;
         if skipped {
@@ -52,6 +56,19 @@ impl World {
             self.saw(Seen::RunAgain);
         }
         Ok(())
+    }
+
+    /// Whether a partition is the retry tier.
+    pub(crate) fn is_tier(&self, partition: u32) -> bool {
+        partition == 0 && self.setup.tier.is_some()
+    }
+
+    /// Attempts that a record has had before it came to the retry tier. P20: what it claims brings it no more attempts than
+    /// one that has had a visit, and leaves it one.
+    pub(crate) fn attempts_before(&self, place: &Place) -> u32 {
+        let Some(tier) = self.setup.tier.filter(|_| self.is_tier(place.partition)) else { return 0 };
+        let visit = self.setup.engine.retry.most().unwrap_or(u32::MAX);
+        place.claimed.unwrap_or(0).max(visit).min(tier.attempts - 1)
     }
 
     /// What orders a record: its key, or its partition; `None` where nothing does.
@@ -74,7 +91,9 @@ impl World {
 
     /// P17.
     fn check_delay(&mut self, place: &Place) -> Checked {
-        let (Some(delay), Some(worker)) = (self.setup.engine.delay, self.workers.get(&place.worker)) else {
+        let tier = self.setup.tier.filter(|_| self.is_tier(place.partition));
+        let delay = tier.map(|tier| tier.delay).or(self.setup.engine.delay);
+        let (Some(delay), Some(worker)) = (delay, self.workers.get(&place.worker)) else {
             return Ok(());
         };
         let entry = self.logs[place.partition as usize].entry(place.offset).filter(|e| e.serial == place.serial);

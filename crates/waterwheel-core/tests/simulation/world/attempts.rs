@@ -7,7 +7,7 @@ use waterwheel_core::breaker::Trial;
 use waterwheel_core::engine::{CutReason, Outcome, SlotId, Verdict, Wish};
 
 use super::World;
-use super::log::SimBatch;
+use super::log::{Said, SimBatch, What};
 use super::worker::{Place, Run, Send};
 use crate::counters::Seen;
 use crate::properties::{Checked, WorkerId, ensure};
@@ -24,7 +24,8 @@ impl World {
     ) -> Checked {
         let (partition, epoch) = (records.partition, records.epoch);
         let (offset, serial, key) = (records.offset(index), records.serial(index), records.key_number(index));
-        let place = Place { worker: id, shard, partition, epoch, offset, serial, key };
+        let claimed = records.claimed(index);
+        let place = Place { worker: id, shard, partition, epoch, offset, serial, key, claimed };
         self.note(format_args!("start {place:?} {attempt}"));
         if self.setup.gathers {
             return self.gather(place, attempt);
@@ -124,6 +125,12 @@ impl World {
         match verdict {
             Verdict::Skipped => self.finished(place, true),
             Verdict::DeadLetter { slot } => self.send(place.worker, place.shard, slot),
+            Verdict::Tier { slot, .. } => {
+                if let Some(life) = self.model.lives.get_mut(&place.life()) {
+                    life.tiered.insert(place.offset);
+                }
+                self.send(place.worker, place.shard, slot);
+            }
             Verdict::Stop => self.stop(place.worker, None)?,
             Verdict::Retry { after, .. } | Verdict::Parked { after, .. } => {
                 if let Some(life) = self.model.lives.get_mut(&place.life()) {
@@ -142,15 +149,25 @@ impl World {
         }
     }
 
+    /// The broker has the copy of a record for the retry tier.
+    fn put_in_tier(&mut self, place: &Place, made: u32) {
+        let written_ms = self.workers.get(&place.worker).map(|w| w.clock.wall_ms(w.clock.reading(self.now)));
+        let (serial, said) = (self.model.new_record(), Said { written_ms, claimed: Some(made) });
+        self.logs[0].append(place.key, What::Record, serial, said, false);
+        self.saw(if self.is_tier(place.partition) { Seen::TieredAgain } else { Seen::Tiered });
+    }
+
     // ---- dead letters --------------------------------------------------------------------------------------------
 
     pub(crate) fn send(&mut self, id: WorkerId, shard: usize, slot: SlotId) {
         let Some((records, index)) = self.engine(id, shard).and_then(|e| e.record(slot)) else { return };
         let index = index as usize;
         let (partition, epoch, key) = (records.partition, records.epoch, records.key_number(index));
-        let (offset, serial) = (records.offset(index), records.serial(index));
-        let place = Place { worker: id, shard, partition, epoch, offset, serial, key };
-        self.sends.push(Send { place, slot });
+        let (offset, serial, claimed) = (records.offset(index), records.serial(index), records.claimed(index));
+        let place = Place { worker: id, shard, partition, epoch, offset, serial, key, claimed };
+        let made = self.engine(id, shard).and_then(|e| e.history(slot)).map_or(0, |(attempts, _)| attempts);
+        let is_tiered = self.model.lives.get(&place.life()).is_some_and(|life| life.tiered.contains(&offset));
+        self.sends.push(Send { place, slot, tiered: is_tiered.then_some(made) });
     }
 
     /// The dead-letter topic answers, late or not; it may have the letter and not say so.
@@ -159,7 +176,7 @@ impl World {
         if self.workers.get(&send.place.worker).is_some_and(|w| w.frozen) {
             return Ok(());
         }
-        let Send { place, slot } = self.sends.swap_remove(at);
+        let Send { place, slot, tiered } = self.sends.swap_remove(at);
         let (written, answered) = match self.rng.below(10) {
             _ if self.calm => (true, true),
             _ if self.letters_down => (false, false),
@@ -176,6 +193,9 @@ impl World {
         }
         let verdict = self.engine(place.worker, place.shard).map(|e| e.settled(slot, answered, now));
         self.note(format_args!("settled {place:?} {answered} {verdict:?}"));
+        if let Some(made) = tiered.filter(|_| written) {
+            self.put_in_tier(&place, made);
+        }
         if written {
             self.finished(&place, answered && counts);
         }
@@ -191,7 +211,8 @@ impl World {
         if let (Some(lane), Some(life)) = (lane, self.model.lives.get_mut(&place.life()))
             && !life.followers.contains(&place.offset)
         {
-            life.followed.insert(lane);
+            life.followed.entry(lane).or_insert(place.offset);
+            life.letters.insert(place.offset, lane);
         }
         ensure!(finished == (answered && counts), "P8: {place:?} answered {answered}, counts {counts}: {verdict:?}");
         self.act_shard(place.worker, place.shard);

@@ -32,7 +32,13 @@ impl World {
             let revoking = worker.revoking;
             let topic_id = worker.topics.get(&p).copied();
             let head = MapHead { topic_id, base: point.offset, leader_epoch: point.marks_epoch };
-            let map = commit_map::encode(&head, point.finished.iter().cloned(), &point.failing, Limit::Utf16(limit));
+            let map = commit_map::encode(
+                &head,
+                point.finished.iter().cloned(),
+                &point.failing,
+                &point.followed,
+                Limit::Utf16(limit),
+            );
             ensure!(map.units <= limit, "P2: a map of {} for {limit}", map.units);
             let life = (id, point.epoch.0);
             self.model.check_text(life, &point, &head, &map)?;
@@ -44,9 +50,10 @@ impl World {
             }
             self.hold_while_full(id, p, point.epoch, map.cut);
             let marks = Rc::new(self.model.marks_of(life, &point));
+            let follows = self.model.follows_of(life, &point, map.followed);
             let (partition, offset, whole) = (p, point.offset, !map.cut);
             let (text, units, named) = (map.text, map.units, topic_id);
-            entries.push(Entry { partition, life, offset, text, units, named, marks, whole });
+            entries.push(Entry { partition, life, offset, text, units, named, marks, follows, whole });
         }
         let reaches = self.reaches(id);
         let sent_at = self.reading(id);
@@ -78,7 +85,7 @@ impl World {
         self.coordinator.committed(commit.member, self.now);
         let mut results = Vec::new();
         for entry in &commit.entries {
-            let Entry { partition: id, life, offset, text, units, marks, named, .. } = entry;
+            let Entry { partition: id, life, offset, text, units, marks, follows, named, .. } = entry;
             let p = id.0;
             if *units > self.setup.broker_limit {
                 self.saw(Seen::MapTooLarge);
@@ -106,8 +113,10 @@ impl World {
             }
             tainted |= *offset > log.end();
             let (offset, text, marks, by) = (*offset, text.clone(), marks.clone(), Some(*life));
+            let follows = follows.clone();
             let topic = log.topic;
-            log.committed = Some(Committed { offset, text, marks, by, topic, named: *named, tainted, garbled: false });
+            log.committed =
+                Some(Committed { offset, text, marks, follows, by, topic, named: *named, tainted, garbled: false });
             self.saw(if tainted { Seen::CommitOfCutLog } else { Seen::CommitApplied });
             results.push((*id, Ok(())));
         }

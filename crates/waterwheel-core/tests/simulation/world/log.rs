@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU128;
 use std::rc::Rc;
 
+use waterwheel_core::tiers::Carried;
 use waterwheel_core::{Epoch, Records};
 
-use crate::properties::LifeId;
+use crate::properties::{Follows, LifeId};
 
 /// What each record weighs.
 pub(crate) const SIZE: usize = 100;
@@ -32,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) serial: u32,
     /// The time that it has, in milliseconds since the Unix epoch.
     pub(crate) written_ms: Option<i64>,
+    /// What its headers say of earlier attempts.
+    pub(crate) claimed: Option<u32>,
     /// Of the open transaction.
     in_txn: bool,
 }
@@ -43,6 +46,8 @@ pub(crate) struct Committed {
     pub(crate) text: String,
     /// What the map marks, as its writer knew it: offset and record.
     pub(crate) marks: Rc<BTreeMap<i64, u32>>,
+    /// Which keys it says follow a dead letter, and its offset, as its writer knew them.
+    pub(crate) follows: Follows,
     pub(crate) by: Option<LifeId>,
     /// The topic that it is of, and the one that its map names.
     pub(crate) topic: NonZeroU128,
@@ -113,12 +118,13 @@ impl Log {
     }
 
     /// Appends a record, to a transaction if `in_txn`.
-    pub(crate) fn append(&mut self, key: Option<u8>, what: What, serial: u32, written_ms: Option<i64>, in_txn: bool) {
+    pub(crate) fn append(&mut self, key: Option<u8>, what: What, serial: u32, said: Said, in_txn: bool) {
         if in_txn && self.open.is_none() {
             self.open = Some(self.end());
         }
         let leader_epoch = self.leader_epoch;
-        self.entries.push(Entry { key, what, leader_epoch, serial, written_ms, in_txn });
+        let Said { written_ms, claimed } = said;
+        self.entries.push(Entry { key, what, leader_epoch, serial, written_ms, claimed, in_txn });
     }
 
     /// Ends the open transaction and writes its control record.
@@ -130,7 +136,7 @@ impl Log {
                 entry.what = What::Gone;
             }
         }
-        self.append(None, What::Control, 0, None, false);
+        self.append(None, What::Control, 0, Said::default(), false);
     }
 
     /// Deletes what is below `start`; what was committed there stays as it is.
@@ -159,8 +165,8 @@ impl Log {
     pub(crate) fn batch(&self, partition: u32, epoch: Epoch, offsets: &[i64]) -> SimBatch {
         let record = |o: &i64| {
             let entry = &self.entries[*o as usize];
-            let (key, serial, written_ms) = (entry.key.map(|k| [k]), entry.serial, entry.written_ms);
-            SimRecord { offset: *o, key, serial, written_ms }
+            let (key, serial) = (entry.key.map(|k| [k]), entry.serial);
+            SimRecord { offset: *o, key, serial, said: Said { written_ms: entry.written_ms, claimed: entry.claimed } }
         };
         SimBatch { partition, epoch, records: offsets.iter().map(record).collect() }
     }
@@ -171,7 +177,14 @@ struct SimRecord {
     offset: i64,
     key: Option<[u8; 1]>,
     serial: u32,
-    written_ms: Option<i64>,
+    said: Said,
+}
+
+/// What a record says of itself: its time, and earlier attempts.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Said {
+    pub(crate) written_ms: Option<i64>,
+    pub(crate) claimed: Option<u32>,
 }
 
 /// Records of one partition and assignment.
@@ -185,6 +198,11 @@ pub(crate) struct SimBatch {
 impl SimBatch {
     pub(crate) fn serial(&self, index: usize) -> u32 {
         self.records[index].serial
+    }
+
+    /// What its headers say of earlier attempts.
+    pub(crate) fn claimed(&self, index: usize) -> Option<u32> {
+        self.records[index].said.claimed
     }
 
     /// The key as a number; that of the empty key is 0.
@@ -209,7 +227,11 @@ impl Records for SimBatch {
     }
 
     fn time_ms(&self, index: usize) -> Option<i64> {
-        self.records[index].written_ms
+        self.records[index].said.written_ms
+    }
+
+    fn carried(&self, index: usize) -> Carried {
+        Carried { attempts: self.records[index].said.claimed, first_failed_ms: None }
     }
 
     fn size(&self, _index: usize) -> usize {

@@ -1,5 +1,7 @@
 //! Where a partition's work begins: what is committed, what its map says, what the log still has.
 
+use std::collections::BTreeSet;
+
 use waterwheel_core::commit_map::{self, MapRefusal};
 use waterwheel_core::engine::Resume;
 use waterwheel_core::{Epoch, PartitionId};
@@ -44,10 +46,17 @@ impl World {
         }
         match commit_map::decode(&committed.text, Some(topic), committed.offset) {
             Ok(map) => {
+                let follows: BTreeSet<i64> = map.followed().iter().map(|f| f.offset).collect();
+                let wrote = committed.follows.values().copied().collect();
+                ensure!(follows == wrote, "P18: the map of {p:?} says {follows:?}, of {:?}", committed.follows);
+                if !follows.is_empty() {
+                    self.saw(Seen::FollowedResumed);
+                }
                 let mut resume = Resume {
                     offset: committed.offset,
                     finished: map.finished().collect(),
                     failing: map.failing().to_vec(),
+                    followed: map.followed().to_vec(),
                     leader_epoch: map.leader_epoch(),
                 };
                 if resume.finished.last().is_some_and(|last| last.end > end) {

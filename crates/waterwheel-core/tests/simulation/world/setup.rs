@@ -8,6 +8,7 @@ use waterwheel_core::group::{Committer, GroupSettings};
 use waterwheel_core::lanes::Order;
 use waterwheel_core::rate::RateLimit;
 use waterwheel_core::retry::Retry;
+use waterwheel_core::tiers::Tiers;
 
 use super::coordinator::Protocol;
 use crate::rng::Rng;
@@ -51,6 +52,16 @@ pub(crate) struct Setup {
     pub(crate) gathers: bool,
     /// Starts are held back by a breaker and a rate.
     pub(crate) gates: Option<Gates>,
+    /// Partition 0 is a retry tier, of all the others and of itself.
+    pub(crate) tier: Option<TierSetup>,
+}
+
+/// A retry tier, as plain numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct TierSetup {
+    pub(crate) delay: Duration,
+    /// The cap over all visits.
+    pub(crate) attempts: u32,
 }
 
 /// A breaker and a rate, as plain numbers.
@@ -104,13 +115,15 @@ impl Setup {
         let follow = other.percent(50);
         let gates = (other.percent(30) && !gathers).then(|| Gates::of(&mut other));
         let dead_letter = rng.percent(60);
-        let engine = Settings {
+        let mut engine = Settings {
             order: rng.pick(&[Order::Key, Order::Key, Order::Key, Order::Key, Order::Partition, Order::None]),
             retry: Retry::exponential(ms(rng.range(1..=50)), ms(rng.range(50..=300))).attempts(rng.range(1..=4) as u32),
             exhausted: rng.pick(&[Exhausted::DeadLetter, Exhausted::DeadLetter, Exhausted::Park, Exhausted::Skip]),
             dead_letter,
             follow,
             settle_retry: Retry::fixed(ms(rng.range(1..=100))).forever(),
+            // As soon as it is known how many partitions there are.
+            tiers: None,
             delay,
             handler_timeout: rng.percent(50).then(|| ms(rng.range(20..=300))),
             stall,
@@ -133,6 +146,13 @@ impl Setup {
             map_limit: rng.pick(&[0, 10, 14, 24, 4096, 4096]),
         };
         let partitions = (rng.range(1..=6) as u32).min(bounds.partitions);
+        let tier = other.percent(30).then(|| (ms(other.range(1..=60)), other.range(1..=6) as u32));
+        let tier = tier
+            .filter(|_| partitions > 1)
+            .map(|(delay, more)| TierSetup { delay, attempts: engine.retry.most().unwrap_or(1) + more });
+        if let Some(tier) = tier {
+            (engine.tiers, engine.follow) = (Some(Tiers::new(vec![tier.delay], tier.attempts)), false);
+        }
         Self {
             engine,
             group,
@@ -151,6 +171,7 @@ impl Setup {
             transactional: rng.pick(&[0, 10, 50]),
             gathers,
             gates,
+            tier,
         }
     }
 }

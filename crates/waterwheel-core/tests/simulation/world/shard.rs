@@ -254,10 +254,14 @@ impl World {
         if self.runs.iter().any(of) {
             self.saw(Seen::KeyWaitsForGhost);
         }
+        let is_tier = self.is_tier(p.0);
         let Some(s) = self.shard(id, shard) else { return Ok(()) };
         let next = resume.offset;
         let (held, stopped, wanted) = (false, false, Default::default());
         s.engine.assign(p, epoch, resume, now);
+        if is_tier {
+            s.engine.set_tier(p, epoch, 0);
+        }
         s.cursors.insert(p, Cursor { epoch, next, held, diverged, stopped, wanted });
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::World;
 use super::clock::WALL;
-use super::log::{Log, What};
+use super::log::{Log, Said, What};
 use super::worker::Cursor;
 use crate::counters::Seen;
 
@@ -24,8 +24,10 @@ impl World {
                 _ => What::Control,
             };
             let serial = self.model.new_record();
-            let written_ms = self.written_ms(serial);
-            self.logs[partition as usize].append(key, what, serial, written_ms, in_txn);
+            // What anybody may write: nothing decides by it but in a retry tier, and there it is no more than a claim.
+            let claimed = [None, Some(0), Some(3), Some(u32::MAX), Some(serial % 9)][serial as usize % 5];
+            let said = Said { written_ms: self.written_ms(serial), claimed };
+            self.logs[partition as usize].append(key, what, serial, said, in_txn);
         }
         self.note(format_args!("{partition} now ends at {}", self.logs[partition as usize].end()));
     }

@@ -15,7 +15,7 @@ use super::coordinator::{GroupEvent, MemberId};
 use super::gate::Gated;
 use super::log::{Committed, SimBatch};
 use super::setup::Setup;
-use crate::properties::{LifeId, WorkerId};
+use crate::properties::{Follows, LifeId, WorkerId};
 
 /// A letter to a shard.
 pub(crate) enum ToShard {
@@ -75,6 +75,8 @@ pub(crate) struct Place {
     pub(crate) offset: i64,
     pub(crate) serial: u32,
     pub(crate) key: Option<u8>,
+    /// What its headers say of earlier attempts.
+    pub(crate) claimed: Option<u32>,
 }
 
 impl Place {
@@ -109,6 +111,8 @@ pub(crate) struct Gathered {
 pub(crate) struct Send {
     pub(crate) place: Place,
     pub(crate) slot: SlotId,
+    /// To the retry tier, with so many attempts made.
+    pub(crate) tiered: Option<u32>,
 }
 
 /// One partition of a commit.
@@ -121,6 +125,7 @@ pub(crate) struct Entry {
     /// The topic that the map names.
     pub(crate) named: Option<NonZeroU128>,
     pub(crate) marks: Rc<BTreeMap<i64, u32>>,
+    pub(crate) follows: Follows,
     /// All that its assignment had finished is in it.
     pub(crate) whole: bool,
 }

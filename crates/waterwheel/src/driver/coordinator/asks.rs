@@ -101,8 +101,9 @@ impl Coordinator<'_> {
                 Some((id, _)) => {
                     self.offered.will_move(id);
                     self.group.reset(id, offset);
-                    // Who asked may have gone.
-                    let _ = done.send(());
+                    // Answered behind what ends the old place there: nothing of it is pulled after the answer.
+                    self.act();
+                    self.shard(id).post(ToShard::Answer(done));
                 }
                 None => self.asked.seeks.entry(partition).or_default().push((offset, done)),
             },

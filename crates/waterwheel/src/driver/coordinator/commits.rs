@@ -8,7 +8,7 @@ use waterwheel_core::{Epoch, Now, PartitionId};
 
 use super::Coordinator;
 use crate::client::{Commit, CommitOutcome};
-use crate::driver::claims::{self, trouble_of};
+use crate::driver::claims::{self, Mapped, trouble_of};
 use crate::driver::shard::ToShard;
 use crate::driver::tally::Counts;
 use crate::error::KafkaError;
@@ -44,13 +44,14 @@ impl Coordinator<'_> {
             let (commit, is_cut) = match self.metadata {
                 CommitMetadata::Map => {
                     let topic_id = self.topic_ids.get(&id).copied().flatten();
-                    let (commit, cut) = claims::with_map(name.clone(), point, topic_id, limit);
-                    if let Some(reach) = cut {
+                    let Mapped { commit, cut, is_full } = claims::with_map(name.clone(), point, topic_id, limit);
+                    let is_cut = cut.is_some();
+                    if let Some(cut) = cut {
                         self.count(Counts { maps_cut: 1, ..Counts::default() });
-                        self.tell(Event::MapCut { partition: name.clone(), reach });
+                        self.tell(cut);
                     }
-                    self.hold_while_full(id, epoch, cut.is_some());
-                    (commit, cut.is_some())
+                    self.hold_while_full(id, epoch, is_full);
+                    (commit, is_cut)
                 }
                 CommitMetadata::Own => {
                     let metadata = self.asked.metadata(&name, limit);

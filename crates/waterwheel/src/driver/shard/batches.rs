@@ -8,12 +8,13 @@ use waterwheel_core::breaker::Verdict as End;
 use waterwheel_core::engine::{CutReason, Outcome, SlotId, Verdict, Wish};
 use waterwheel_core::{Now, PartitionId};
 
-use super::gated::{better, end_of};
+use super::gated::better;
 use super::starts::{body_of, outcome_of, place};
 use super::{Common, Shard, Work};
 use crate::batch::{Batch, BatchHandler, Outcomes};
 use crate::body::Decode;
 use crate::driver::attempt::{Attempt, Ending};
+use crate::driver::gate::end_of;
 use crate::driver::watched::{Watch, watched_batch};
 use crate::driver::{spawn, spawn_blocking};
 use crate::failure::{Failure, FailureClass};

@@ -7,12 +7,12 @@ use std::task::Context;
 use waterwheel_core::Now;
 use waterwheel_core::adaptive::Sample;
 use waterwheel_core::breaker::{Trial, Verdict};
-use waterwheel_core::engine::{HoldReason, SlotId, Start, Wish};
+use waterwheel_core::engine::{HoldReason, SlotId, Start};
 use waterwheel_core::gate::{Answer, Leave};
 
 use super::{Shard, TURN, Work};
-use crate::driver::gate::Gate;
-use crate::failure::{Failure, FailureClass};
+use crate::driver::gate::{Gate, end_of};
+use crate::failure::Failure;
 
 /// What a shard knows of the gate, and has not told it yet.
 pub(super) struct Gated {
@@ -263,13 +263,6 @@ impl<W: Work> Shard<W> {
             (gated.sample.epoch, gated.from) = (epoch, from);
         }
     }
-}
-
-/// What a failure says to a breaker. One that is the record's own fault says nothing of what the handler needs.
-pub(super) fn end_of(failure: &Failure) -> Verdict {
-    let is_records = matches!(failure.class, FailureClass::Decode | FailureClass::Dropped)
-        || matches!(failure.wish, Wish::DeadLetter | Wish::Skip);
-    if is_records || failure.again.is_some() { Verdict::Nothing } else { Verdict::Failed }
 }
 
 /// Of two ends in a batch, the one that counts: what the handler needs was there if anything succeeded.

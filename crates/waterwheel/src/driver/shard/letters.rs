@@ -1,4 +1,4 @@
-//! Dead letters of a shard: sent, answered, sent again.
+//! Dead letters of a shard, and letters to retry tiers: sent, answered, sent again.
 
 use std::task::{Context, Poll};
 
@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use waterwheel_core::engine::{SlotId, Verdict};
 
 use super::{FromShard, Note, Shard, Work};
-use crate::dead_letter::{Cause, TooLarge};
+use crate::dead_letter::{Cause, To, TooLarge};
 use crate::events::Event;
 use crate::failure::FailureClass;
 use crate::witness::Settled;
@@ -15,21 +15,28 @@ use crate::witness::Settled;
 const FAILURES: u8 = 3;
 
 impl Note {
+    pub(super) fn of(class: FailureClass) -> Self {
+        let (message, tier, follows) = (None, None, None);
+        Self { class, message, parked: false, without_value: false, tier, client: 0, failures: 0, follows }
+    }
+
     /// Counts a failure of its letter; how many there were at that client.
     fn failed_at(&mut self, client: u16) -> u8 {
-        let before = if self.failed.0 == client { self.failed.1 } else { 0 };
-        self.failed = (client, before.saturating_add(1));
-        self.failed.1
+        let before = if self.client == client { self.failures } else { 0 };
+        (self.client, self.failures) = (client, before.saturating_add(1));
+        self.failures
     }
 }
 
 impl<W: Work> Shard<W> {
-    pub(super) fn send_dead_letter(&mut self, slot: SlotId) {
+    /// Sends the letter about a record to where its note says.
+    pub(super) fn send_letter(&mut self, slot: SlotId) {
         let (Some((batch, index)), Some((attempts, first_failed))) =
             (self.engine.record(slot), self.engine.history(slot))
         else {
             return;
         };
+        let written_ms = self.common.clock.wall_now_ms();
         let note = note_of(&mut self.notes, slot);
         let Some(((writer, letterbox), note)) = self.dead_letters.as_mut().zip(note) else { return };
         let record = batch.record(index);
@@ -46,7 +53,14 @@ impl<W: Work> Shard<W> {
             follows: note.follows.as_deref().copied(),
         };
         let class = note.class;
-        let mut letter = match writer.letter(&record, &cause, note.without_value) {
+        let (to, how) = match note.tier {
+            None => (To::DeadLetters { without_value: note.without_value }, Settled::DeadLettered),
+            Some(tier) => {
+                let number = usize::from(tier);
+                (To::Tier { number, written_ms }, Settled::Tiered { tier: number })
+            }
+        };
+        let mut letter = match writer.letter(&record, &cause, to) {
             Ok(letter) => letter,
             Err(error) => {
                 self.coordinator.post(FromShard::StopAsked(error));
@@ -68,19 +82,15 @@ impl<W: Work> Shard<W> {
                     (slot, (sent, client))
                 }));
             }
-            None => self.letter_in_transaction(slot, &record, letter, class),
+            None => self.letter_in_transaction(slot, &record, letter, how, class),
         }
     }
 
     /// A record goes to the dead-letter topic behind another one of its key.
     pub(super) fn follow_up(&mut self, slot: SlotId, behind: i64) {
-        let (class, follows) = (FailureClass::Followed, Some(Box::new(behind)));
-        self.keep_note(
-            slot,
-            Note { class, message: None, parked: false, without_value: false, failed: (0, 0), follows },
-        );
+        self.keep_note(slot, Note { follows: Some(Box::new(behind)), ..Note::of(FailureClass::Followed) });
         self.counts.followed += 1;
-        self.send_dead_letter(slot);
+        self.send_letter(slot);
     }
 
     pub(super) fn read_answers(&mut self, cx: &mut Context<'_>) {
@@ -96,16 +106,20 @@ impl<W: Work> Shard<W> {
                     letterbox.renew(client);
                 }
             }
-            let class = self.note(slot).map_or(FailureClass::Handler, |n| n.class);
+            let noted = self.note(slot).map(|note| (note.class, note.tier));
+            let (class, tier) = noted.unwrap_or((FailureClass::Handler, None));
             let verdict = self.engine.settled(slot, sent.is_ok(), now);
             let Some(record) = record else { continue };
             let (partition, offset) = (record.topic_partition().clone(), record.offset());
             match (verdict, sent) {
-                (Verdict::Finished, _) => self.concluded(&record, Settled::DeadLettered, class),
+                (Verdict::Finished, _) => {
+                    let tiered = |tier| Settled::Tiered { tier: usize::from(tier) };
+                    self.concluded(&record, tier.map_or(Settled::DeadLettered, tiered), class);
+                }
                 (Verdict::Retry { .. }, Err(unsent)) => {
                     let error = unsent.why.error;
                     self.counts.dead_letter_failures += 1;
-                    tracing::warn!(%partition, offset, %error, "a dead letter could not be written; its partition is held");
+                    tracing::warn!(%partition, offset, %error, "a dead letter, or one to a retry tier, could not be written; its partition is held");
                     self.tell(Event::DeadLetterFailed { partition, offset, error });
                 }
                 _ => {}

@@ -7,11 +7,11 @@ use waterwheel_core::Now;
 use waterwheel_core::breaker::Verdict as End;
 use waterwheel_core::engine::{Outcome, SlotId, Start, Verdict, Wish};
 
-use super::gated::end_of;
 use super::{FromShard, Note, Shard, TURN, Work};
 use crate::body::{Decode, DecodeError};
 use crate::dead_letter::bounded;
 use crate::driver::attempt::{Done, Ending, Output};
+use crate::driver::gate::end_of;
 use crate::driver::shard::letters::note_of;
 use crate::error::Error;
 use crate::events::Event;
@@ -139,7 +139,7 @@ impl<W: Work> Shard<W> {
         let note = |parked| {
             let keeps = self.dead_letters.as_ref().is_some_and(|(writer, _)| writer.keeps_messages());
             let message = keeps.then(|| text_of(&failure).into());
-            Note { class, message, parked, without_value: false, failed: (0, 0), follows: None }
+            Note { message, parked, ..Note::of(class) }
         };
         match verdict {
             Verdict::Retry { slot, after } => {
@@ -160,7 +160,13 @@ impl<W: Work> Shard<W> {
             Verdict::DeadLetter { slot } => {
                 let note = note(false);
                 self.keep_note(slot, note);
-                self.send_dead_letter(slot);
+                self.send_letter(slot);
+            }
+            Verdict::Tier { slot, tier } => {
+                let tier = u8::try_from(tier).ok();
+                let note = Note { tier, ..note(false) };
+                self.keep_note(slot, note);
+                self.send_letter(slot);
             }
             Verdict::Skipped => self.concluded(record, Settled::Skipped, class),
             Verdict::Stop => {
@@ -187,7 +193,11 @@ impl<W: Work> Shard<W> {
 
     pub(super) fn announce(&mut self, Concluded { partition, offset, how, class }: Concluded) {
         self.settled(&partition, offset, how);
-        let finish = if how == Settled::Skipped { Finish::Skipped } else { Finish::DeadLettered };
+        let finish = match how {
+            Settled::DeadLettered => Finish::DeadLettered,
+            Settled::Skipped => Finish::Skipped,
+            Settled::Tiered { .. } => Finish::Tiered,
+        };
         self.tell_finished(self.common.hooks.is_some().then(|| (partition.clone(), offset)), finish);
         match how {
             Settled::Skipped => {
@@ -197,6 +207,10 @@ impl<W: Work> Shard<W> {
             Settled::DeadLettered => {
                 self.counts.dead_lettered += 1;
                 self.tell(Event::DeadLettered { partition, offset, class });
+            }
+            Settled::Tiered { tier } => {
+                self.counts.tiered += 1;
+                self.tell(Event::Tiered { partition, offset, class, tier });
             }
         }
     }

@@ -6,10 +6,9 @@ use waterwheel_core::{Now, PartitionId};
 
 use super::{Cut, Doing, Hold, Part, ROOM, Stage, Transactor};
 use crate::client::{GroupMetadata, TransactionError};
-use crate::driver::claims;
+use crate::driver::claims::{self, Mapped};
 use crate::driver::shard::{FromShard, Shard, Work};
 use crate::driver::transaction::{self, Broken};
-use crate::events::Event;
 use crate::settings::OnMapFull;
 
 impl<W: Work> Shard<W> {
@@ -54,10 +53,11 @@ impl<W: Work> Shard<W> {
             let name = assignment.partition.clone();
             let Some(part) = t.part(id) else { continue };
             let (epoch, offset) = (point.epoch, point.offset);
-            let (commit, cut) = claims::with_map(name.clone(), point, part.topic_id, part.map_limit.min(room));
-            if let Some(reach) = cut {
+            let Mapped { commit, cut, is_full } =
+                claims::with_map(name.clone(), point, part.topic_id, part.map_limit.min(room));
+            if let Some(cut) = cut {
                 self.counts.maps_cut += 1;
-                self.tell(Event::MapCut { partition: name.clone(), reach });
+                self.tell(cut);
             }
             if let Some(witness) = &self.common.witness {
                 witness.committing(&name, offset);
@@ -66,7 +66,7 @@ impl<W: Work> Shard<W> {
             cuts.push(Cut { id, epoch, name, offset, done: std::mem::take(&mut part.done) });
             commits.push(commit);
             if t.terms.on_map_full == OnMapFull::Hold {
-                self.engine.set_map_full(id, epoch, cut.is_some());
+                self.engine.set_map_full(id, epoch, is_full);
             }
         }
         let work = transaction::commit(t.seat.current(), std::mem::take(&mut t.sent), commits, of);

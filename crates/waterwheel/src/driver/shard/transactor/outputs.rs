@@ -61,6 +61,7 @@ impl<W: Work> Shard<W> {
         slot: SlotId,
         record: &Record,
         letter: Outgoing,
+        how: Settled,
         class: FailureClass,
     ) {
         let now = self.now();
@@ -68,7 +69,7 @@ impl<W: Work> Shard<W> {
         if let Some(transactor) = &mut self.transactor {
             transactor.take(origin_of(record), ProducerRecord::of(letter).into());
         }
-        self.concluded(record, Settled::DeadLettered, class);
+        self.concluded(record, how, class);
     }
 
     /// Partitions left, or begin anew.
