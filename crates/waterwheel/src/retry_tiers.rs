@@ -25,7 +25,7 @@ const KEY: &str = "retry_tiers";
 /// **It costs order**: later records of a key overtake one that waits in a tier, and may run at the same time as it does
 /// there. So a worker that keeps an order says so ([`allow_overtaking`](Self::allow_overtaking)).
 ///
-/// The topics have to be there: they are not made. Each may have any number of partitions.
+/// The topics have to be there: a worker makes none. Each may have any number of partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryTiers {
     delays: Vec<Duration>,

@@ -58,21 +58,7 @@ impl Trial<'_> {
             builder = builder.witness(journal.clone());
         }
         let worker = configure(builder).handler(Journaled::new(handler, journal)).build().expect("a worker");
-        let handle = worker.handle();
-        let (crash, crashed) = oneshot::channel();
-        let run = move || {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-            let ended = runtime.block_on(async {
-                tokio::select! {
-                    ended = worker.run() => Some(ended),
-                    Ok(()) = crashed => None,
-                }
-            });
-            runtime.shutdown_timeout(Duration::from_secs(10));
-            ended
-        };
-        Inside { number, handle, crash: Some(crash), thread: Some(std::thread::spawn(run)) }
+        Inside::of(number, worker.handle(), worker.run())
     }
 }
 
@@ -81,6 +67,28 @@ fn open(path: &Path) -> Arc<Journal> {
 }
 
 impl Inside {
+    /// A worker that runs with that handle.
+    pub(crate) fn of(
+        number: usize,
+        handle: WorkerHandle,
+        worker: impl Future<Output = Result<Report, RunError>> + Send + 'static,
+    ) -> Self {
+        let (crash, crashed) = oneshot::channel();
+        let run = move || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+            let ended = runtime.block_on(async {
+                tokio::select! {
+                    ended = worker => Some(ended),
+                    Ok(()) = crashed => None,
+                }
+            });
+            runtime.shutdown_timeout(Duration::from_secs(10));
+            ended
+        };
+        Self { number, handle, crash: Some(crash), thread: Some(std::thread::spawn(run)) }
+    }
+
     /// Stops it in order.
     #[track_caller]
     pub(crate) fn stop(mut self) -> Report {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use cluster::{Cluster, Kafka};
 pub(crate) use hostile::{Answer, Api, Hostile, TOPIC, fetched, topic};
+pub(crate) use inside::Inside;
 pub(crate) use ops::{OPS, Probed};
 pub(crate) use process::{Process, Size};
 pub(crate) use produce::{Bytes, Flow, Produced};
