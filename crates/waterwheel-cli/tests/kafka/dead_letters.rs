@@ -115,7 +115,7 @@ fn a_dead_letter_topic_that_is_missing_delays_no_hand_over() {
         let dead = topic_name("dlt-move-dead");
         let properties = [&protocol.properties()[..], &[SOON]].concat();
         // A hand-over that waited for the dead letters would last longer than anything here may.
-        let drain = 4 * PATIENCE;
+        let drain = PATIENCE + Duration::from_secs(60);
         let start = |trial: &mut Trial<'_>| {
             let configure =
                 |builder: waterwheel::WorkerBuilder| builder.dead_letter(DeadLetter::topic(&dead)).drain_timeout(drain);

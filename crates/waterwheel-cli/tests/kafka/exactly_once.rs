@@ -2,13 +2,10 @@
 //! finds is held against what was produced.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{Cluster, Kafka, Process, Protocol, is_whole, topic_name, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{Cluster, Kafka, PATIENCE, Process, Protocol, is_whole, topic_name, wait_until};
 
 const PARTITIONS: i32 = 6;
 
@@ -97,7 +94,7 @@ impl<'a> Pipeline<'a> {
 
 fn ended_by_term(mut process: Process) {
     process.signal(Signal::TERM);
-    assert_eq!(process.wait(Duration::from_secs(30)).code(), Some(0), "{}", process.stderr());
+    assert_eq!(process.wait(PATIENCE).code(), Some(0), "{}", process.stderr());
 }
 
 /// Two members; one after the other is killed in the midst of its transactions, and another takes its seat.

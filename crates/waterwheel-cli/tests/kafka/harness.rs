@@ -1,12 +1,10 @@
 //! The support itself: what the other tests rely on.
 
-use std::time::Duration;
-
 use rustix::process::Signal;
 use waterwheel_cli::audit::Records;
 
 use crate::support::commits::{Faults, Said, Written, java_hash, judge};
-use crate::support::{Cluster, Kafka, Process, Protocol, Trial, topic_name, wait_until};
+use crate::support::{Cluster, Kafka, PATIENCE, Process, Protocol, Trial, topic_name, wait_until};
 
 #[test]
 fn records_are_produced_and_their_places_told() {
@@ -55,18 +53,18 @@ fn a_secure_cluster_has_its_listeners_and_certificates() {
 fn a_process_is_watched_and_signalled() {
     let mut process =
         Process::start("sh", &["-c", "trap 'echo ended; exit 7' TERM; echo up; while :; do sleep 0.05; done"]);
-    wait_until(Duration::from_secs(10), "the process to be up", || process.stdout() == "up\n");
+    wait_until(PATIENCE, "the process to be up", || process.stdout() == "up\n");
     process.signal(Signal::STOP);
     process.signal(Signal::TERM);
     process.signal(Signal::CONT);
-    assert_eq!(process.wait(Duration::from_secs(10)).code(), Some(7));
+    assert_eq!(process.wait(PATIENCE).code(), Some(7));
     assert_eq!((process.stdout().as_str(), process.stderr().as_str()), ("up\nended\n", ""));
 }
 
 #[test]
 fn the_command_runs() {
     let mut process = Process::waterwheel(&["--version"]);
-    assert!(process.wait(Duration::from_secs(10)).success(), "{}", process.stderr());
+    assert!(process.wait(PATIENCE).success(), "{}", process.stderr());
 }
 
 /// A journal that says commits of 2 and 4 at 100 and 200, and ends of 0 to 3, the last one after 300.
@@ -113,7 +111,7 @@ fn commits_are_read_from_the_brokers_own_topic() {
         assert!(written.contains(&expected), "{expected:?} is not among {written:?}");
     }
     let member = trial.member(&Protocol::Consumer.properties(), &[]);
-    trial.await_done(Duration::from_secs(60));
+    trial.await_done(PATIENCE);
     trial.end(member);
     trial.judge_undisturbed();
 }

@@ -1,7 +1,6 @@
 //! The verbs `consume` and `history`: what they write, when they end, and with which code.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -220,7 +219,7 @@ fn a_reader_that_goes_away_is_not_an_error() {
         let program = env!("CARGO_BIN_EXE_waterwheel");
         let script = format!("{program} -b {} {verb} {topic} | head -n 1; echo ${{PIPESTATUS[0]}}", kafka.bootstrap());
         let mut process = Process::start("bash", &["-c", &script]);
-        process.wait(Duration::from_secs(30));
+        process.wait(PATIENCE);
         let stdout = process.stdout();
         assert!(stdout.ends_with("\n0\n") && stdout.lines().count() == 2, "{verb}: {stdout}{}", process.stderr());
         assert!(!process.stderr().contains("error"), "{verb}: {}", process.stderr());

@@ -6,9 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Bytes, Cluster, Kafka, Process, topic_name, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{Bytes, Cluster, Kafka, PATIENCE, Process, topic_name, wait_until};
 
 /// A handler: `{"crash"…}` ends the process, `{"log"…}` is noted in the file named by its first argument.
 const HANDLER: &str = r#"
@@ -79,7 +77,7 @@ impl Worker {
 
 fn ended_by_term(process: &mut Process) -> Option<i32> {
     process.signal(Signal::TERM);
-    process.wait(Duration::from_secs(20)).code()
+    process.wait(PATIENCE).code()
 }
 
 fn audit(produced: &Path, journal: &Path) -> Value {

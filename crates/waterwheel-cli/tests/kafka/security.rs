@@ -135,7 +135,7 @@ fn every_kind_of_login_works_and_wrong_ones_do_not() {
         wait_until(PATIENCE, &format!("{config} to be refused"), || warned(&process, word));
         assert_eq!(trial.journal(number).starts, 0, "{config}");
         if config.ends_with("wrong-password") {
-            let status = process.wait(Duration::from_secs(20));
+            let status = process.wait(PATIENCE);
             assert_eq!(status.code(), Some(6), "{config}: {}", process.stderr());
         }
         assert_tells_no_secret(&trial, &process);

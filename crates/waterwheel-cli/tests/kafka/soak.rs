@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde_json::json;
 
-use crate::support::{Cluster, Kafka, Member, Produced, Protocol, Size, Trial, wait_until};
+use crate::support::{Cluster, Kafka, Member, PATIENCE, Produced, Protocol, Size, Trial, wait_until};
 
 /// Records a second, for each second of the soak.
 const RATE: usize = 1_000;
@@ -20,8 +20,6 @@ const MOST_PARTITIONS: i32 = 18;
 const MOST_MEMBERS: usize = 5;
 /// After that time without a heartbeat a member is taken for dead, by setting.
 const SESSION: Duration = Duration::from_secs(10);
-/// How long anything may take to be well again after faults.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// From the end of faults to the last record finished. It should be a minute; a machine that has other work takes longer.
 const QUIESCE: Duration = Duration::from_secs(180);
 

@@ -124,7 +124,7 @@ fn a_run_serves_probes_and_metrics_of_its_workers() {
     let health: serde_json::Value = serde_json::from_str(&health).expect("JSON");
     assert_eq!((status, &health["status"]), (200, &"ok".into()), "{health:#}");
     run.process.signal(Signal::TERM);
-    assert_eq!(run.process.wait(Duration::from_secs(20)).code(), Some(0), "{}", run.process.stderr());
+    assert_eq!(run.process.wait(PATIENCE).code(), Some(0), "{}", run.process.stderr());
 }
 
 /// Stops and starts one member again and again while records come, beside another one. What is lost, comes twice or out of

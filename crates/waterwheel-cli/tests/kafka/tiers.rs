@@ -7,9 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::process::Signal;
 use waterwheel::{Client, DeadLetter, ExactlyOnce, Failure, Message, ProducerRecord, Retry, RetryTiers, Utf8};
 
-use crate::support::{Bytes, Inside, Kafka, Process, topic_name, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{Bytes, Inside, Kafka, PATIENCE, Process, topic_name, wait_until};
 
 /// Notes when each attempt began, whose it was, and where. A record whose number is a multiple of three fails four times, one
 /// whose number is a multiple of thirty for ever.

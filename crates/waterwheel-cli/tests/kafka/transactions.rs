@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use waterwheel::{Client, Consumer, ProducerRecord, Remedy, TransactionalProducer};
 
-use crate::support::{Bytes, Cluster, Kafka, aside, run, topic_name};
-
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::support::{Bytes, Cluster, Kafka, PATIENCE, aside, run, topic_name};
 
 fn client(kafka: &Kafka) -> Client {
     Client::new(kafka.bootstrap()).expect("the address is right")
 }
 
 async fn producer(kafka: &Kafka, id: &str) -> TransactionalProducer {
-    client(kafka).transactional_producer(id).connect(DEADLINE).await.expect("the id is free to take")
+    client(kafka).transactional_producer(id).connect(PATIENCE).await.expect("the id is free to take")
 }
 
 /// The values that a reader of what is committed sees, and how often.
@@ -49,26 +47,26 @@ fn what_is_aborted_or_dropped_or_fenced_is_seen_by_nobody() {
     run(async {
         let mut first = producer(kafka, &id).await;
         for (value, end) in [("a", 0), ("b", 1), ("c", 2), ("d", 0)] {
-            let mut transaction = first.begin(DEADLINE).await.expect("a transaction");
+            let mut transaction = first.begin(PATIENCE).await.expect("a transaction");
             transaction.send_all(vec![to(&topic, value), to(&topic, value)]).await.expect("records are taken");
             match end {
-                0 => transaction.commit(DEADLINE).await.expect("a commit"),
-                1 => transaction.abort(DEADLINE).await.expect("an abort"),
+                0 => transaction.commit(PATIENCE).await.expect("a commit"),
+                1 => transaction.abort(PATIENCE).await.expect("an abort"),
                 _ => drop(transaction),
             }
         }
-        let mut transaction = first.begin(DEADLINE).await.expect("a transaction");
+        let mut transaction = first.begin(PATIENCE).await.expect("a transaction");
         transaction.send(to(&topic, "fenced")).await.expect("a record is taken");
         let mut second = producer(kafka, &id).await;
-        let failure = transaction.commit(DEADLINE).await.expect_err("the id is another's");
+        let failure = transaction.commit(PATIENCE).await.expect_err("the id is another's");
         assert!(failure.remedy() == Remedy::Fenced && !failure.took_too_long(), "{failure}");
         assert!(transaction.send(to(&topic, "fenced")).await.is_err());
         drop(transaction);
-        let failure = first.begin(DEADLINE).await.map(drop).expect_err("it is over");
+        let failure = first.begin(PATIENCE).await.map(drop).expect_err("it is over");
         assert_eq!(failure.remedy(), Remedy::Fenced, "{failure}");
-        let mut transaction = second.begin(DEADLINE).await.expect("a transaction");
+        let mut transaction = second.begin(PATIENCE).await.expect("a transaction");
         transaction.send(to(&topic, "e")).await.expect("a record is taken");
-        transaction.commit(DEADLINE).await.expect("a commit");
+        transaction.commit(PATIENCE).await.expect("a commit");
         drop(transaction);
         let expected = [("a", 2), ("d", 2), ("e", 1)].map(|(value, times)| (value.to_owned(), times));
         assert_eq!(values(kafka, &topic, 1), expected.into());
@@ -77,7 +75,7 @@ fn what_is_aborted_or_dropped_or_fenced_is_seen_by_nobody() {
             let told = aside(|| kafka.tool("transactions", &["describe", "--transactional-id", &id]));
             assert!(told.contains("CompleteCommit"), "{told}");
         }
-        second.close(DEADLINE).await.expect("it ends in order");
+        second.close(PATIENCE).await.expect("it ends in order");
     });
 }
 
@@ -88,8 +86,8 @@ fn a_transaction_open_for_too_long_is_told_apart_from_a_fenced_one() {
     kafka.create_topic(&topic, 1, &[]);
     run(async {
         let builder = || client(kafka).transactional_producer(&*id).transaction_timeout(Duration::from_secs(1));
-        let mut slow = builder().connect(DEADLINE).await.expect("the id is free to take");
-        let mut transaction = slow.begin(DEADLINE).await.expect("a transaction");
+        let mut slow = builder().connect(PATIENCE).await.expect("the id is free to take");
+        let mut transaction = slow.begin(PATIENCE).await.expect("a transaction");
         transaction.send(to(&topic, "late")).await.expect("a record is taken");
         // Until its first record is no limit to readers any more.
         let partition = waterwheel::TopicPartition::new(&*topic, 0);
@@ -100,14 +98,14 @@ fn a_transaction_open_for_too_long_is_told_apart_from_a_fenced_one() {
                 break;
             }
         }
-        let failure = transaction.commit(DEADLINE).await.expect_err("it took too long");
+        let failure = transaction.commit(PATIENCE).await.expect_err("it took too long");
         assert!(failure.remedy() == Remedy::Fenced && failure.took_too_long(), "{failure}");
         drop(transaction);
         assert!(values(kafka, &topic, 1).is_empty());
-        let mut next = builder().connect(DEADLINE).await.expect("the id is free to take");
-        let mut transaction = next.begin(DEADLINE).await.expect("a transaction");
+        let mut next = builder().connect(PATIENCE).await.expect("the id is free to take");
+        let mut transaction = next.begin(PATIENCE).await.expect("a transaction");
         transaction.send(to(&topic, "in time")).await.expect("a record is taken");
-        transaction.commit(DEADLINE).await.expect("a commit");
+        transaction.commit(PATIENCE).await.expect("a commit");
         drop(transaction);
         assert_eq!(values(kafka, &topic, 1).len(), 1);
     });
@@ -121,11 +119,11 @@ fn transactions_go_on_when_their_coordinator_dies() {
     run(async {
         let mut producer = producer(&kafka, &id).await;
         let coordinator = aside(|| kafka.transaction_coordinator(&id));
-        let mut transaction = producer.begin(DEADLINE).await.expect("a transaction");
+        let mut transaction = producer.begin(PATIENCE).await.expect("a transaction");
         transaction.send(to(&topic, "before")).await.expect("a record is taken");
         aside(|| kafka.kill(coordinator));
         loop {
-            match transaction.commit(DEADLINE).await {
+            match transaction.commit(PATIENCE).await {
                 Ok(()) => break,
                 Err(failure) => {
                     println!("{failure}");
@@ -137,13 +135,13 @@ fn transactions_go_on_when_their_coordinator_dies() {
         aside(|| kafka.boot(coordinator));
         // Once more, and the transaction is aborted.
         let coordinator = aside(|| kafka.transaction_coordinator(&id));
-        let transaction = producer.begin(DEADLINE).await.expect("a transaction");
+        let transaction = producer.begin(PATIENCE).await.expect("a transaction");
         transaction.send(to(&topic, "aborted")).await.expect("a record is taken");
         aside(|| kafka.kill(coordinator));
         drop(transaction);
-        let mut transaction = producer.begin(DEADLINE * 2).await.expect("the one before is aborted");
+        let mut transaction = producer.begin(PATIENCE * 2).await.expect("the one before is aborted");
         transaction.send(to(&topic, "after")).await.expect("a record is taken");
-        transaction.commit(DEADLINE * 2).await.expect("a commit");
+        transaction.commit(PATIENCE * 2).await.expect("a commit");
         drop(transaction);
         aside(|| kafka.boot(coordinator));
         let expected = ["before", "after"].map(|value| (value.to_owned(), 1));
@@ -161,10 +159,10 @@ async fn copy(kafka: &Kafka, group: &str, id: &str, protocol: &str, places: (&st
     };
     let consumer = client(kafka).consumer(group).topic(from).commit_in_transactions().with(with);
     let mut consumer: Consumer = consumer.start().expect("a consumer");
-    let Ok(mut producer) = client(kafka).transactional_producer(id).connect(DEADLINE).await else { return };
+    let Ok(mut producer) = client(kafka).transactional_producer(id).connect(PATIENCE).await else { return };
     for turn in 0..turns {
         let handle = (*consumer).clone();
-        let Ok(mut transaction) = producer.begin_with(&handle, DEADLINE).await else { return };
+        let Ok(mut transaction) = producer.begin_with(&handle, PATIENCE).await else { return };
         let mut deliveries = Vec::new();
         while deliveries.len() < 50
             && let Ok(Some(delivery)) = tokio::time::timeout(Duration::from_millis(200), consumer.recv()).await
@@ -180,7 +178,7 @@ async fn copy(kafka: &Kafka, group: &str, id: &str, protocol: &str, places: (&st
         if turn % 4 == 3 {
             continue;
         }
-        if let Err(failure) = transaction.commit(DEADLINE).await {
+        if let Err(failure) = transaction.commit(PATIENCE).await {
             println!("{id}: {failure}");
         }
     }

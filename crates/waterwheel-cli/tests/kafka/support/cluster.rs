@@ -12,9 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Process, Proxy, unique, wait_for, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::{PATIENCE, Process, Proxy, unique, wait_for, wait_until};
 
 /// A running cluster; one of the test's own ends when this is dropped.
 pub(crate) struct Kafka {

@@ -16,11 +16,9 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use waterwheel_cli::audit::Line;
 
-use super::{Kafka, wait_for};
+use super::{Kafka, PATIENCE, wait_for};
 
 const TOPIC: &str = "__consumer_offsets";
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A commit as the brokers keep it, in the order of the log. Without an offset: it was forgotten, since it expired or its
 /// topic was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use waterwheel::{Client, Error, Handler, Raw, Report, RunError, WorkerBuilder, WorkerHandle};
 use waterwheel_cli::journal::{Journal, Journaled};
 
-use super::{Trial, wait_until};
+use super::{PATIENCE, Trial, wait_until};
 
 /// A worker on a thread and runtime of its own.
 pub(crate) struct Inside {
@@ -113,7 +113,7 @@ impl Inside {
 
     fn join(&mut self) -> Option<Result<Report, RunError>> {
         let thread = self.thread.take().expect("it is joined once");
-        wait_until(Duration::from_secs(60), "a worker to end", || thread.is_finished());
+        wait_until(PATIENCE, "a worker to end", || thread.is_finished());
         thread.join().expect("the worker's thread does not panic")
     }
 }

@@ -23,9 +23,13 @@ pub(crate) use ops::{OPS, Probed};
 pub(crate) use process::{Process, Size};
 pub(crate) use produce::{Bytes, Flow, Produced};
 pub(crate) use proxy::{Proxy, Way};
-pub(crate) use trial::{Entry, Member, PATIENCE, Protocol, Reading, Tail, Trial};
+pub(crate) use trial::{Entry, Member, Protocol, Reading, Tail, Trial};
 pub(crate) use verifiable::{Consumers, Half, Source};
 pub(crate) use wire::{Body, Codec, Tells, batch, gzip_bomb, lz4_bomb, record, snappy_bomb, zstd_bomb};
+
+/// How long what must happen may take, on a machine that has more to do beside. What happens ends the waiting: only a test
+/// that fails waits for so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Whether also the long forms of cases are to be run, and those that need much of the machine: `./run faults` does.
 pub(crate) fn is_whole() -> bool {

@@ -6,9 +6,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{Kafka, wait_for};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::{Kafka, PATIENCE, wait_for};
 
 /// What a group has committed for a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _,
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::cluster::Kafka;
-use super::wait_until;
+use super::{PATIENCE, wait_until};
 
 /// Records that the brokers acknowledged: partition, offset, key.
 #[derive(Default)]
@@ -251,8 +251,6 @@ impl Kafka {
         read
     }
 }
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 impl From<&[Bytes]> for Produced {
     fn from(records: &[Bytes]) -> Self {

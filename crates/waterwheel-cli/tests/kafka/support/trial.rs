@@ -12,10 +12,7 @@ use waterwheel_cli::audit::{Auditor, Line, Order, Records, Verdict};
 
 use super::commits::{self, Said};
 use super::produce::Produced;
-use super::{Kafka, Process, topic_name, wait_until};
-
-/// How long anything that a trial waits for may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use super::{Kafka, PATIENCE, Process, topic_name, wait_until};
 
 /// How a group moves its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
