@@ -160,12 +160,12 @@ fn a_slow_network_that_falls_silent_for_longer_than_the_session_loses_nothing() 
 fn connections_of_which_half_is_left_are_given_up_for_new_ones() {
     let Some(kafka) = one_broker() else { return };
     let mut trial = Trial::new(&kafka, "half-open", 8);
-    trial.produce(4_000, 1_000);
     let addresses = kafka.bootstrap_proxied();
     let properties = proxied(&addresses, &PATIENT);
     let members = [trial.member(&properties, &LOAD), trial.member(&properties, &LOAD)];
     trial.await_settled(&[&members[0], &members[1]]);
-    trial.await_starts(members[0].number, 100);
+    trial.produce(4_000, 1_000);
+    trial.await_starts_or_done(members[0].number, 100);
     let proxy = &kafka.proxies()[0];
     let before = proxy.counts();
     proxy.halve();

@@ -64,6 +64,8 @@ pub(crate) struct Trial<'a> {
     by_hand: Vec<(i32, i64)>,
     /// Partitions whose logs were cut off.
     cut_off: Vec<i32>,
+    /// What members said that ended.
+    said: Vec<String>,
 }
 
 impl<'a> Trial<'a> {
@@ -114,6 +116,7 @@ impl<'a> Trial<'a> {
             faults: 0,
             by_hand: Vec::new(),
             cut_off: Vec::new(),
+            said: Vec::new(),
         }
     }
 
@@ -257,7 +260,8 @@ impl<'a> Trial<'a> {
 
     /// Whether everything that was produced is finished.
     pub(crate) fn is_done(&mut self) -> bool {
-        self.finished() >= self.produced.len()
+        // The log may have more than what was acknowledged to its producer.
+        self.finished() >= self.produced.len() && self.produced.places().all(|place| self.finished.contains(&place))
     }
 
     /// Waits until everything that was produced is finished.
@@ -307,6 +311,7 @@ impl<'a> Trial<'a> {
             self.seed,
             process.stderr()
         );
+        self.said.push(format!("member {number}: {}", process.stderr()));
     }
 
     /// Judges all journals, and the commits that the brokers wrote. Fails the test unless the verdict holds, with no more
@@ -394,12 +399,18 @@ impl<'a> Trial<'a> {
     #[track_caller]
     pub(crate) fn assert_all_committed(&self) {
         let committed = self.kafka.committed(&self.group, &self.topic, self.partitions);
-        for ((partition, commit), end) in
-            committed.iter().enumerate().zip(self.kafka.ends(&self.topic, self.partitions))
-        {
-            let committed = commit.offset.unwrap_or(0);
-            assert_eq!(committed, end, "{}: committed offset and end of partition {partition}", self.name);
-        }
+        let committed: Vec<i64> = committed.iter().map(|commit| commit.offset.unwrap_or(0)).collect();
+        let ends = self.kafka.ends(&self.topic, self.partitions);
+        assert_eq!(
+            committed,
+            ends,
+            "{}: committed offsets and ends; {} records were acknowledged, {} are finished (seed {}); members said:\n{}",
+            self.name,
+            self.produced.len(),
+            self.finished.len(),
+            self.seed,
+            self.said.join("\n")
+        );
     }
 }
 
