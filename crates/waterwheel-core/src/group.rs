@@ -41,11 +41,16 @@ pub struct GroupSettings {
     pub revocation_limit: Duration,
     /// How long after the coordinator's last answer records may still be started; `None`: without limit.
     pub lease: Option<Duration>,
-    /// How long the last commit of a drain may take before the partitions are given back without it.
+    /// How long the last commit of a drain may take at least before the partitions are given back without it. What is left
+    /// of the time for the drain is its, too, up to a minute in all.
     pub commit_timeout: Duration,
     /// Characters of metadata that a commit may carry for a partition.
     pub map_limit: usize,
 }
+
+/// The most that the last commit of a drain may take of the time for the drain. Coordinators that moved were seen to be away
+/// for more than 30 s.
+const LAST_COMMIT: Duration = Duration::from_secs(60);
 
 impl Default for GroupSettings {
     fn default() -> Self {
@@ -97,7 +102,9 @@ pub enum GroupAction {
     },
     /// Stop fetching these and cut what runs, at once.
     Lose(Vec<PartitionId>),
-    /// Forget these: they are committed and go back.
+    /// The last commit of these was refused, or took too long; they go back without it.
+    GaveUp(Vec<PartitionId>),
+    /// Forget these: they are committed, or given up, and go back.
     Close(Vec<PartitionId>),
     /// Ask every shard what may be committed, then call [`Group::collected`].
     Collect,
@@ -387,8 +394,9 @@ impl Group {
     /// Nothing of a partition runs any more.
     pub fn drained(&mut self, partition: PartitionId, point: CommitPoint, now: Now) {
         let Some(held) = self.held.get_mut(&partition).filter(|h| h.epoch == point.epoch) else { return };
-        if matches!(held.phase, Phase::Draining { .. }) {
-            held.phase = Phase::Drained { give_up: now + self.settings.commit_timeout };
+        if let Phase::Draining { deadline } = held.phase {
+            let most = deadline.min(now + LAST_COMMIT);
+            held.phase = Phase::Drained { give_up: most.max(now + self.settings.commit_timeout) };
             self.pend(partition, point);
             self.proceed();
         }
@@ -421,12 +429,18 @@ impl Group {
             self.fenced(now);
             return;
         }
-        let mut delayed = false;
+        let (mut delayed, mut refused) = (false, Vec::new());
         for (id, point) in points {
             let Some(held) = self.held.get_mut(&id).filter(|h| h.epoch == point.epoch) else { continue };
             let result = results.iter().find(|(r, _)| *r == id).map_or(Err(CommitTrouble::Again), |(_, r)| *r);
             match result {
-                Ok(()) | Err(CommitTrouble::Refused) => {}
+                Ok(()) => {}
+                Err(CommitTrouble::Refused) => {
+                    // That of another point may still come.
+                    if matches!(held.phase, Phase::Drained { .. }) && !self.pending.contains_key(&id) {
+                        refused.push(id);
+                    }
+                }
                 Err(trouble) => {
                     if trouble == CommitTrouble::TooLarge && held.map_limit > 0 {
                         // Half as large, until at last the frontier goes alone.
@@ -437,6 +451,9 @@ impl Group {
                     self.pending.entry(id).or_insert(point);
                 }
             }
+        }
+        if !refused.is_empty() {
+            self.actions.push_back(GroupAction::GaveUp(refused));
         }
         if delayed {
             // Repeated at the next tick, a tenth of the usual pace so that a drain does not wait for long.
@@ -472,6 +489,10 @@ impl Group {
             match &mut held.phase {
                 Phase::Active => held.phase = Phase::Draining { deadline },
                 Phase::Draining { deadline: before } if deadline < *before => *before = deadline,
+                Phase::Drained { give_up } => {
+                    *give_up = deadline.max(now + self.settings.commit_timeout).min(*give_up);
+                    continue;
+                }
                 _ => continue,
             }
             drain.push(*id);
@@ -540,7 +561,7 @@ impl Group {
         if late.is_empty() {
             return;
         }
-        let mut hung = Vec::new();
+        let (mut hung, mut uncommitted) = (Vec::new(), Vec::new());
         for id in late {
             self.pending.remove(&id);
             if let Some((_, points)) = &mut self.in_flight {
@@ -549,7 +570,12 @@ impl Group {
             if self.held.get(&id).is_some_and(|h| matches!(h.phase, Phase::Draining { .. })) {
                 self.held.remove(&id);
                 hung.push(id);
+            } else {
+                uncommitted.push(id);
             }
+        }
+        if !uncommitted.is_empty() {
+            self.actions.push_back(GroupAction::GaveUp(uncommitted));
         }
         if !hung.is_empty() {
             // The shard did not answer at the deadline: it hears of it when it can.

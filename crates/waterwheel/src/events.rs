@@ -173,6 +173,12 @@ pub enum Event {
         /// How many.
         attempts: usize,
     },
+    /// Partitions were given back without their last commit, which was refused, or not answered in the time for the drain:
+    /// what finished since the commit before comes again.
+    Uncommitted {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+    },
     /// The circuit breaker opened, let probes through, or closed.
     BreakerChanged {
         /// Whose it is, where each class of records has its own ([`WorkerBuilder::breaker_by`](crate::WorkerBuilder::breaker_by)).

@@ -233,6 +233,9 @@ fn words(event: &Event) -> Option<(Kind, String)> {
         Event::CutOff { partition, attempts } => {
             (Kind::Trouble, format!("cut off {attempts} attempts of {}", partition.partition))
         }
+        Event::Uncommitted { partitions } => {
+            (Kind::Trouble, format!("{} partitions were given back without their last commit", partitions.len()))
+        }
         Event::Gap { partition, to, .. } => (Kind::Trouble, format!("gap: {} goes on at {to}", partition.partition)),
         Event::CommitFailed { error } => (Kind::Trouble, format!("commit failed: {error}")),
         Event::Trouble { error } => (Kind::Trouble, error.to_string()),

@@ -282,6 +282,9 @@ impl Fleet {
         for (partition, attempts) in &report.cut_off {
             say(format_args!("{name}: {attempts} attempts of {partition} were cut off; their records come again"));
         }
+        for partition in &report.uncommitted {
+            say(format_args!("{name}: {partition} has no last commit; what finished since the one before comes again"));
+        }
         let is_fatal = failure.is_some();
         if let Some(failure) = failure {
             outcome.fail(failure);

@@ -274,10 +274,41 @@ fn a_last_commit_without_an_answer_is_given_up() {
     group.revoking(&[P0], at(1));
     group.drained(P0, point(1, 11), at(2));
     commit(&mut group);
-    group.tick(at(6));
+    // What is left of the 20 s for the drain is for the commit.
+    group.tick(at(20));
     assert!(!actions(&mut group).contains(&GroupAction::Release));
+    group.tick(at(21));
+    let given_back = [GroupAction::GaveUp(vec![P0]), GroupAction::Close(vec![P0]), GroupAction::Release];
+    assert_eq!(actions(&mut group), given_back);
+}
+
+#[test]
+fn a_last_commit_has_five_seconds_at_the_end_of_a_drain_and_a_minute_of_a_long_one() {
+    for (drain, drained, given_up) in [(20, 3, 21), (20, 19, 24), (20, 21, 26), (600, 2, 62)] {
+        let mut group = of_two();
+        group.stop_within(s(drain), at(1));
+        group.drained(P0, point(1, 11), at(drained));
+        group.drained(P1, point(2, 20), at(drained));
+        commit(&mut group);
+        group.tick(at(given_up - 1));
+        assert!(!actions(&mut group).contains(&GroupAction::Leave), "{drain}");
+        group.tick(at(given_up));
+        assert_eq!(actions(&mut group).last(), Some(&GroupAction::Leave), "{drain}");
+    }
+}
+
+#[test]
+fn a_second_stop_leaves_a_last_commit_five_seconds() {
+    let mut group = of_two();
+    group.stop(at(1));
+    group.drained(P0, point(1, 30), at(2));
+    group.drained(P1, point(2, 30), at(2));
+    commit(&mut group);
+    group.stop_within(Duration::ZERO, at(3));
     group.tick(at(7));
-    assert_eq!(actions(&mut group), [GroupAction::Close(vec![P0]), GroupAction::Release]);
+    assert_eq!(actions(&mut group), []);
+    group.tick(at(8));
+    assert_eq!(actions(&mut group).last(), Some(&GroupAction::Leave));
 }
 
 #[test]
@@ -287,7 +318,8 @@ fn a_refused_commit_holds_no_drain_up() {
     group.drained(P0, point(1, 11), at(2));
     let (number, _) = commit(&mut group);
     group.committed(number, &[(P0, Err(CommitTrouble::Refused))], at(2));
-    assert_eq!(actions(&mut group), [GroupAction::Close(vec![P0]), GroupAction::Release]);
+    let given_back = [GroupAction::GaveUp(vec![P0]), GroupAction::Close(vec![P0]), GroupAction::Release];
+    assert_eq!(actions(&mut group), given_back);
 }
 
 #[test]

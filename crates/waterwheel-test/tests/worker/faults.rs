@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use waterwheel::{DeadLetter, DeadLetterOrigin, Failure, Message, Raw, Retry};
+use futures_util::StreamExt;
+use waterwheel::{DeadLetter, DeadLetterOrigin, Event, Failure, Message, Raw, Retry, TopicPartition};
 use waterwheel_test::{Cluster, Lasts, Request};
 
 use crate::support::{Gate, Journal, eventually, fill, gated, member, run, start};
@@ -47,6 +48,52 @@ fn a_letter_that_cannot_be_written_is_not_committed_over() {
         let origin = DeadLetterOrigin::of(&letters[0]).unwrap().unwrap();
         assert_eq!((origin.topic.as_str(), origin.partition, origin.offset), ("t", 0, 2));
         worker.stop().await;
+    });
+}
+
+/// A coordinator that moves while a worker stops: the last commit has what is left of the time for the drain.
+#[test]
+fn a_stop_waits_for_a_coordinator_that_moves_and_nothing_is_done_twice() {
+    run(async {
+        let (cluster, journal) = (Cluster::new().topic("t", 1), Journal::default());
+        fill(&cluster, 100).await;
+        let gate = Gate::closed();
+        let begin = || start(member(&cluster.client()).handler(gated(&journal, &gate, &[99])).build().unwrap());
+        let worker = begin();
+        eventually("all but the last to be done", || journal.done().len() == 99).await;
+        cluster.fail(Request::Commit, 16, Lasts::For(Duration::from_secs(20)));
+        gate.open();
+        let report = worker.stop().await;
+        assert!(report.is_clean(), "{report:?}");
+        cluster.assert_finished("g", "t").await;
+        let next = begin();
+        cluster.produce("t", "k", "v").await;
+        cluster.assert_finished("g", "t").await;
+        next.stop().await;
+        assert_eq!(journal.done().len(), 101, "nothing is done twice");
+    });
+}
+
+/// It is away for longer: that is told, and not taken for a stop in order.
+#[test]
+fn a_last_commit_that_is_not_made_is_told() {
+    run(async {
+        let (cluster, journal) = (Cluster::new().topic("t", 1), Journal::default());
+        fill(&cluster, 100).await;
+        let gate = Gate::closed();
+        let worker = start(member(&cluster.client()).handler(gated(&journal, &gate, &[99])).build().unwrap());
+        let mut events = worker.handle.events();
+        eventually("all but the last to be done", || journal.done().len() == 99).await;
+        cluster.fail(Request::Commit, 16, Lasts::For(Duration::from_secs(600)));
+        gate.open();
+        let report = worker.stop().await;
+        let partition = TopicPartition::new("t", 0);
+        assert_eq!((report.is_clean(), report.uncommitted), (false, vec![partition.clone()]));
+        let mut told = false;
+        while let Some(event) = events.next().await {
+            told |= matches!(event, Event::Uncommitted { partitions } if *partitions == [partition.clone()]);
+        }
+        assert!(told, "it is an event");
     });
 }
 

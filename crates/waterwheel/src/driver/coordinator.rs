@@ -66,7 +66,16 @@ pub(crate) enum Stopping {
 /// How a worker's coordinator ended.
 pub(crate) struct Ended {
     pub(crate) error: Option<Error>,
+    pub(crate) late: Late,
+}
+
+/// What drains did not get done in their time.
+#[derive(Default)]
+pub(crate) struct Late {
+    /// Attempts that were cut off, by partition.
     pub(crate) cut_off: Vec<(TopicPartition, usize)>,
+    /// Partitions that were given back without their last commit.
+    pub(crate) uncommitted: Vec<TopicPartition>,
 }
 
 /// A partition that stopped.
@@ -118,7 +127,7 @@ pub(crate) struct Coordinator<'a> {
     restarts: FuturesUnordered<BoxFuture<'static, Stopped>>,
     revoking: Vec<TopicPartition>,
     error: Option<Error>,
-    cut_off: Vec<(TopicPartition, usize)>,
+    late: Late,
     leaving: bool,
     quiet: Quiet,
 }
@@ -175,7 +184,7 @@ impl<'a> Coordinator<'a> {
             restarts: FuturesUnordered::new(),
             revoking: Vec::new(),
             error: None,
-            cut_off: Vec::new(),
+            late: Late::default(),
             leaving: false,
             quiet: Quiet::default(),
         }
@@ -222,7 +231,7 @@ impl<'a> Coordinator<'a> {
             self.share();
         }
         self.shards.iter().for_each(|shard| shard.post(ToShard::End));
-        Ended { error: self.error, cut_off: self.cut_off }
+        Ended { error: self.error, late: self.late }
     }
 
     fn now(&self) -> Now {
@@ -369,7 +378,7 @@ impl<'a> Coordinator<'a> {
                     tracing::warn!(partition = %name, attempts = cut_off, "cut off at the drain's deadline");
                     self.count(Counts { cut_off: cut_off as u64, ..Counts::default() });
                     self.tell(Event::CutOff { partition: name.clone(), attempts: cut_off });
-                    self.cut_off.push((name, cut_off));
+                    self.late.cut_off.push((name, cut_off));
                 }
                 if let Some(hooks) = &self.common.hooks {
                     hooks.tell(Moment::Drained(self.names[partition.index()].clone(), cut_off));
@@ -547,6 +556,15 @@ impl<'a> Coordinator<'a> {
                 GroupAction::Lose(partitions) => {
                     self.note_gone(&partitions);
                     self.to_shards(&partitions, ToShard::Lose);
+                }
+                GroupAction::GaveUp(partitions) => {
+                    let partitions: Vec<_> = partitions.iter().map(|id| self.names[id.index()].clone()).collect();
+                    tracing::warn!(
+                        ?partitions,
+                        "given back without their last commit: what finished since the one before comes again"
+                    );
+                    self.late.uncommitted.extend(partitions.iter().cloned());
+                    self.tell(Event::Uncommitted { partitions });
                 }
                 GroupAction::Close(partitions) => {
                     self.count(Counts { revoked: partitions.len() as u64, ..Counts::default() });

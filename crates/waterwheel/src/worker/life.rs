@@ -122,7 +122,7 @@ impl Built {
         let hooks = self.builder.watching.begin(&self.handle);
         let mut report = Report::default();
         let error = tokio::select! {
-            error = self.live(&mut work, &mut report.cut_off) => error,
+            error = self.live(&mut work, &mut report) => error,
             never = monitor.run() => match never {},
         };
         if let Some((hooks, _ending)) = hooks {
@@ -156,11 +156,7 @@ impl Built {
         }
     }
 
-    async fn live<W: Work>(
-        &mut self,
-        work: &mut impl FnMut() -> W,
-        cut_off: &mut Vec<(TopicPartition, usize)>,
-    ) -> Option<Error> {
+    async fn live<W: Work>(&mut self, work: &mut impl FnMut() -> W, report: &mut Report) -> Option<Error> {
         let mut wishes = self.handle.wishes.subscribe();
         let begins_stopped = wishes.borrow().stopped;
         self.advance(if begins_stopped { Move::RunStopped } else { Move::Run });
@@ -173,7 +169,8 @@ impl Built {
             }
             self.advance(Move::Start);
             let ended = self.start(work, &mut wishes).await;
-            cut_off.extend(ended.cut_off);
+            report.cut_off.extend(ended.late.cut_off);
+            report.uncommitted.extend(ended.late.uncommitted);
             if ended.error.is_some() || wishes.borrow().close.is_some() {
                 self.advance(Move::Close);
                 return ended.error;
@@ -193,7 +190,7 @@ impl Built {
     ) -> SessionEnd {
         let survey = match self.survey() {
             Ok(survey) => survey,
-            Err(error) => return SessionEnd { error: Some(error.into()), cut_off: Vec::new() },
+            Err(error) => return SessionEnd::unbegun(Some(error.into())),
         };
         if self.builder.start_when_healthy {
             let trouble = self.handle.trouble.clone();
@@ -203,7 +200,7 @@ impl Built {
                 refused = healthy(&survey, &trouble) => refused.map(|error| Some(error.into())),
             };
             if let Some(error) = refused {
-                return SessionEnd { error, cut_off: Vec::new() };
+                return SessionEnd::unbegun(error);
             }
         }
         self.session(survey.admin, work).await

@@ -250,7 +250,8 @@ impl WorkerBuilder {
     }
 
     /// How long handlers may go on after a revocation or a stop; after a revocation never later than
-    /// `max.poll.interval.ms` less 5 s. Default: 25 s.
+    /// `max.poll.interval.ms` less 5 s. What is left of it, up to a minute, is also for the last commit, which has 5 s at
+    /// least. Default: 25 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
@@ -555,12 +556,16 @@ pub struct Report {
     pub counts: Counts,
     /// Attempts that still ran at a drain's deadline, by partition; their records come again.
     pub cut_off: Vec<(TopicPartition, usize)>,
+    /// Partitions that were given back without their last commit, which the coordinator refused or did not answer in the
+    /// time for the drain (see [`drain_timeout`](WorkerBuilder::drain_timeout)): what finished since the commit before comes
+    /// again.
+    pub uncommitted: Vec<TopicPartition>,
 }
 
 impl Report {
-    /// Whether every handler that was running ended before its drain's deadline.
+    /// Whether every handler that was running ended before its drain's deadline, and all that was done is committed.
     pub fn is_clean(&self) -> bool {
-        self.cut_off.is_empty()
+        self.cut_off.is_empty() && self.uncommitted.is_empty()
     }
 }
 

@@ -12,7 +12,7 @@ use super::transforms::transactional;
 use crate::client::{Admin, Fetcher, Membership, Properties};
 use crate::dead_letter::Writer;
 use crate::driver::attempt::Done;
-use crate::driver::coordinator::{Coordinator, Ended};
+use crate::driver::coordinator::{Coordinator, Ended, Late};
 use crate::driver::groupless::Groupless;
 use crate::driver::mailbox::Mailbox;
 use crate::driver::opening::Opener;
@@ -40,7 +40,14 @@ const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// How a session ended.
 pub(super) struct SessionEnd {
     pub(super) error: Option<Error>,
-    pub(super) cut_off: Vec<(TopicPartition, usize)>,
+    pub(super) late: Late,
+}
+
+impl SessionEnd {
+    /// One that did not begin.
+    pub(super) fn unbegun(error: Option<Error>) -> Self {
+        Self { error, late: Late::default() }
+    }
 }
 
 impl Built {
@@ -49,7 +56,7 @@ impl Built {
     pub(super) async fn session<W: Work>(&mut self, admin: Arc<dyn Admin>, work: &mut impl FnMut() -> W) -> SessionEnd {
         match self.open(admin, work) {
             Ok(open) => open.await,
-            Err(error) => SessionEnd { error: Some(error.into()), cut_off: Vec::new() },
+            Err(error) => SessionEnd::unbegun(Some(error.into())),
         }
     }
 
@@ -157,7 +164,7 @@ impl Built {
                 // A shard ends before the coordinator says so only by a panic that is not the handler's.
                 () = tasks.one_ended() => {
                     tracing::error!("a task of the worker panicked: it ends at once, as by a crash");
-                    Ended { error: Some(Error::Broken), cut_off: Vec::new() }
+                    Ended { error: Some(Error::Broken), late: Late::default() }
                 }
             };
             if matches!(ended.error, Some(Error::Broken)) {
@@ -172,7 +179,7 @@ impl Built {
             // Without partitions there is little to tell the group, and perhaps nobody to tell it to.
             let leaving = if trouble.has_joined() { LAST_STEPS } else { LAST_STEPS / 5 };
             close(&*membership, leaving, &*fetcher, letterbox.as_deref()).await;
-            SessionEnd { error: ended.error, cut_off: ended.cut_off }
+            SessionEnd { error: ended.error, late: ended.late }
         })
     }
 }

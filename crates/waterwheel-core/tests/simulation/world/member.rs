@@ -146,6 +146,7 @@ impl World {
                     partitions.iter().for_each(|p| _ = worker.held.remove(p));
                     worker.tell_of(&partitions, ToShard::Lose);
                 }
+                GroupAction::GaveUp(_) => {}
                 GroupAction::Close(partitions) => self.give_back(id, partitions)?,
                 GroupAction::Collect => {
                     worker.group.expect_collections(worker.shards.len());
