@@ -13,6 +13,7 @@ use super::mailbox::Mailbox;
 use crate::body::Decode;
 use crate::failure::{Failure, FailureClass};
 use crate::handler::{Handler, Message};
+use crate::spans::{Span, Spans};
 use crate::transform::{Outputs, Transform};
 
 /// What an attempt that ends well gives.
@@ -22,8 +23,8 @@ pub(crate) trait Output: Default + Send + Unpin + 'static {
 
     fn into_outputs(self) -> Outputs;
 
-    /// What it has to write gets that context of a trace.
-    fn trace(&mut self, _traceparent: &str) {}
+    /// What it has to write gets spans, of that attempt.
+    fn trace(&mut self, _spans: &Spans, _attempt: &Span) {}
 }
 
 impl Output for () {
@@ -41,8 +42,8 @@ impl Output for Outputs {
         self
     }
 
-    fn trace(&mut self, traceparent: &str) {
-        Outputs::trace(self, traceparent);
+    fn trace(&mut self, spans: &Spans, attempt: &Span) {
+        Outputs::trace(self, spans, attempt);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::body::Decode;
 use crate::failure::{Failure, FailureClass};
 use crate::handler::Message;
 use crate::hooks::{AttemptEnd, AttemptOutcome, AttemptPlace, Moment};
-use crate::spans::{Span, Spans};
+use crate::spans::{CUT_OFF, Span, Spans};
 
 /// Who looks on at a worker's attempts.
 pub(crate) struct Watch {
@@ -88,11 +88,11 @@ impl Drop for Begun {
             }
         }
         let outcome = told.map_or(AttemptOutcome::CutOff, |(outcome, _)| outcome);
-        if let Some(span) = span {
+        if let Some(span) = span.take() {
             span.end(match outcome {
                 AttemptOutcome::Ok => None,
                 AttemptOutcome::Failed(class) => Some(class.as_str()),
-                AttemptOutcome::CutOff => Some("cut_off"),
+                AttemptOutcome::CutOff => Some(CUT_OFF),
             });
         }
         if let Some(times) = &watch.times {
@@ -111,8 +111,8 @@ pub(crate) trait Told {
     /// The same to a breaker.
     fn verdict(&self) -> Verdict;
 
-    /// What it makes gets that context of a trace.
-    fn trace(&mut self, _traceparent: &str) {}
+    /// What it makes gets spans, of that attempt.
+    fn trace(&mut self, _spans: &Spans, _attempt: &Span) {}
 }
 
 impl<O: Output> Told for Result<O, Failure> {
@@ -124,9 +124,9 @@ impl<O: Output> Told for Result<O, Failure> {
         self.as_ref().err().map_or(Verdict::Succeeded, end_of)
     }
 
-    fn trace(&mut self, traceparent: &str) {
+    fn trace(&mut self, spans: &Spans, attempt: &Span) {
         if let Ok(output) = self {
-            output.trace(traceparent);
+            output.trace(spans, attempt);
         }
     }
 }
@@ -241,8 +241,8 @@ impl<F: Future<Output: Told>> Future for SeenAttempt<F> {
         match within(&begun, || this.inner.poll(cx)) {
             Poll::Ready(mut told) => {
                 begun.outcome = Some((told.outcome(), told.verdict()));
-                if let Some(traceparent) = begun.span.as_ref().and_then(Span::traceparent) {
-                    told.trace(&traceparent);
+                if let Some((spans, attempt)) = begun.watch.spans.as_ref().zip(begun.span.as_ref()) {
+                    told.trace(spans, attempt);
                 }
                 Poll::Ready(told)
             }

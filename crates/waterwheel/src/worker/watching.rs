@@ -27,7 +27,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Makes OpenTelemetry spans of attempts, dead letters and commits: see [`Spans`](crate::Spans). Default: none.
+    /// Makes OpenTelemetry spans of attempts, dead letters, outputs and commits: see [`Spans`](crate::Spans). Default: none.
     #[cfg(feature = "otel")]
     pub fn spans(mut self, spans: Spans) -> Self {
         self.watching.spans = Some(spans);
