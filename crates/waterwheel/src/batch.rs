@@ -176,6 +176,15 @@ impl Outcomes {
         self.failed.values().next().or(self.others.as_ref().err())
     }
 
+    /// Why all of them failed, where one failure is all that was told.
+    #[cfg(feature = "tower")]
+    pub(crate) fn into_result(self) -> Result<Self, Failure> {
+        match self {
+            Self { others: Err(failure), failed, about: None } if failed.is_empty() => Err(failure),
+            outcomes => Ok(outcomes),
+        }
+    }
+
     /// The outcome of each of `records` records.
     pub(crate) fn of_each(mut self, records: usize) -> Vec<Result<(), Failure>> {
         let last = self.failed.last_key_value().map_or(0, |(place, _)| place + 1);
@@ -277,6 +286,17 @@ mod tests {
     #[test]
     fn results_are_those_of_the_records_in_their_order() {
         assert_eq!(texts([Ok(()), Err("bad")].into_iter().collect(), 2), ["ok", "bad"]);
+    }
+
+    #[test]
+    #[cfg(feature = "tower")]
+    fn one_failure_for_all_is_an_error_and_all_else_are_outcomes() {
+        assert!(Outcomes::failed("down").into_result().is_err_and(|why| why.error().to_string() == "down"));
+        let mut some = Outcomes::ok();
+        some.fail(0, "bad");
+        assert_eq!(texts(some.into_result().unwrap(), 2), ["bad", "ok"]);
+        let each: Outcomes = [Err("bad"), Err("bad")].into_iter().collect();
+        assert_eq!(texts(each.into_result().unwrap(), 2), ["bad", "bad"]);
     }
 
     #[test]

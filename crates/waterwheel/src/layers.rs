@@ -1,8 +1,8 @@
-//! `tower` layers around handlers: time-outs, limits, load shedding, or what a program has of its own.
+//! `tower` layers around handlers of all kinds: time-outs, limits, load shedding, or what a program has of its own.
 //!
-//! A handler becomes a [`HandlerService`], a layer makes another service of that, and a [`ServiceHandler`] makes a handler of
-//! it again. Nothing is boxed on the way: a layered handler that is done at its first poll is polled in place, like any
-//! other. What must act in the path of a record is a layer; what only looks on is a hook.
+//! A handler becomes a [`HandlerService`] (a transform a [`TransformService`]), a layer makes another service of that, and a
+//! [`ServiceHandler`] makes a handler of it again. Nothing is boxed on the way: a layered handler that is done at its first
+//! poll is polled in place, like any other. What must act in the path of a record is a layer; what only looks on is a hook.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,15 +10,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::TryFutureExt;
-use futures_util::future::{AndThen, MapErr};
+use futures_util::future::{AndThen, Map, MapErr};
+use futures_util::{FutureExt, TryFutureExt};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::batch::{Batch, BatchHandler, Outcomes};
+use crate::body::Decode;
 use crate::failure::{BoxError, Failure};
 use crate::handler::{Handler, Message};
+use crate::transform::{Outputs, Transform};
 
-/// A handler with a layer around it; for workers there is also [`ReadyWorker::layer`](crate::ReadyWorker::layer).
+/// A [`Handler`] or a [`BatchHandler`] with a layer around it, for histories and wherever else a handler goes. Workers have
+/// `layer` for it: [`ReadyWorker::layer`](crate::ReadyWorker::layer),
+/// [`ReadyBatchWorker::layer`](crate::ReadyBatchWorker::layer), and for transforms
+/// [`ReadyTransformWorker::layer`](crate::ReadyTransformWorker::layer).
 ///
 /// ```
 /// # use std::time::Duration;
@@ -34,7 +40,10 @@ pub fn layered<H, L: Layer<HandlerService<H>>>(handler: H, layer: L) -> ServiceH
     ServiceHandler(layer.layer(HandlerService(Arc::new(handler))))
 }
 
-/// A handler as a service: always ready, of one [`Message`] a call.
+/// A [`Handler`] as a service of one [`Message`] a call, or a [`BatchHandler`] as one of a [`Batch`]; always ready.
+///
+/// A batch of which all failed alike ([`Outcomes::failed`]) is an error of the service; one of which some failed is a
+/// response.
 pub struct HandlerService<H>(Arc<H>);
 
 impl<H> Clone for HandlerService<H> {
@@ -54,6 +63,49 @@ impl<T, H: Handler<T>> Service<Message<T>> for HandlerService<H> {
 
     fn call(&mut self, message: Message<T>) -> Self::Future {
         self.0.handle(message).map_err(HandlerError)
+    }
+}
+
+impl<T: Decode, H: BatchHandler<T>> Service<Batch<T>> for HandlerService<H> {
+    type Response = Outcomes;
+    type Error = HandlerError;
+    type Future = Map<H::Future, fn(Outcomes) -> Result<Outcomes, HandlerError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, batch: Batch<T>) -> Self::Future {
+        self.0.handle(batch).map(|outcomes| outcomes.into_result().map_err(HandlerError))
+    }
+}
+
+/// A [`Transform`] as a service: always ready, of one [`Message`] a call.
+pub struct TransformService<F>(Arc<F>);
+
+impl<F> TransformService<F> {
+    pub(crate) fn new(transform: F) -> Self {
+        Self(Arc::new(transform))
+    }
+}
+
+impl<F> Clone for TransformService<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Decode, F: Transform<T>> Service<Message<T>> for TransformService<F> {
+    type Response = Outputs;
+    type Error = HandlerError;
+    type Future = MapErr<F::Future, fn(Failure) -> HandlerError>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, message: Message<T>) -> Self::Future {
+        self.0.transform(message).map_err(HandlerError)
     }
 }
 
@@ -93,18 +145,30 @@ impl StdError for HandlerError {
     }
 }
 
-/// A service as a handler. Each attempt has a clone of it, is ready before it is called, and is the only thing held up
-/// while it is not: until then the attempt runs, and counts for concurrency, time-outs and drains.
+/// A service as a handler: as a [`Handler`] if it is one of messages that answers with nothing, as a [`Transform`] if it
+/// answers with [`Outputs`], as a [`BatchHandler`] if it is one of batches that answers with [`Outcomes`].
+///
+/// Each attempt has a clone of it, is ready before it is called, and is the only thing held up while it is not: until then
+/// the attempt runs, and counts for concurrency, time-outs and drains. Dropping an attempt's future drops the clone, and
+/// the call if it was made.
 ///
 /// An error of a layer's own means the worker's policy; a layer that wants something else to follow gives a
-/// [`HandlerError`] of a [`Failure`] that says so. A panic in a layer is a failure of its attempt.
+/// [`HandlerError`] of a [`Failure`] that says so. An error for a batch is one of each of its records. A panic in a layer is
+/// a failure of its attempt.
 #[derive(Clone, Debug)]
 pub struct ServiceHandler<S>(S);
 
 impl<S> ServiceHandler<S> {
-    /// Makes a handler of a service of [`Message`]s.
+    /// Makes a handler of a service of [`Message`]s or of [`Batch`]es.
     pub fn new(service: S) -> Self {
         Self(service)
+    }
+
+    fn attempt<R>(&self, request: R) -> Attempted<S, R>
+    where
+        S: Service<R, Error: Into<BoxError>> + Clone,
+    {
+        WhenReady(Some((self.0.clone(), request))).and_then(call::<S, R>)
     }
 }
 
@@ -115,20 +179,51 @@ where
     S::Error: Into<BoxError> + 'static,
     S::Future: Send + 'static,
 {
-    type Future = AndThen<WhenReady<S, T>, Called<S, T>, fn((S, Message<T>)) -> Called<S, T>>;
+    type Future = Attempted<S, Message<T>>;
 
     fn handle(&self, message: Message<T>) -> Self::Future {
-        WhenReady(Some((self.0.clone(), message))).and_then(call::<S, T>)
+        self.attempt(message)
     }
 }
 
-type Called<S, T> = MapErr<<S as Service<Message<T>>>::Future, fn(<S as Service<Message<T>>>::Error) -> Failure>;
+impl<T, S> Transform<T> for ServiceHandler<S>
+where
+    T: Decode,
+    S: Service<Message<T>, Response = Outputs> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError> + 'static,
+    S::Future: Send + 'static,
+{
+    type Future = Attempted<S, Message<T>>;
 
-fn call<S: Service<Message<T>>, T>((mut service, message): (S, Message<T>)) -> Called<S, T>
+    fn transform(&self, message: Message<T>) -> Self::Future {
+        self.attempt(message)
+    }
+}
+
+impl<T, S> BatchHandler<T> for ServiceHandler<S>
+where
+    T: Decode,
+    S: Service<Batch<T>, Response = Outcomes> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError> + 'static,
+    S::Future: Send + 'static,
+{
+    type Future = Map<Attempted<S, Batch<T>>, fn(Result<Outcomes, Failure>) -> Outcomes>;
+
+    fn handle(&self, batch: Batch<T>) -> Self::Future {
+        self.attempt(batch).map(|result| result.unwrap_or_else(Outcomes::failed))
+    }
+}
+
+/// The work of a service on one request.
+type Attempted<S, R> = AndThen<WhenReady<S, R>, Called<S, R>, fn((S, R)) -> Called<S, R>>;
+
+type Called<S, R> = MapErr<<S as Service<R>>::Future, fn(<S as Service<R>>::Error) -> Failure>;
+
+fn call<S: Service<R>, R>((mut service, request): (S, R)) -> Called<S, R>
 where
     S::Error: Into<BoxError>,
 {
-    service.call(message).map_err(failure_of::<S::Error>)
+    service.call(request).map_err(failure_of::<S::Error>)
 }
 
 fn failure_of<E: Into<BoxError>>(error: E) -> Failure {
@@ -138,17 +233,17 @@ fn failure_of<E: Into<BoxError>>(error: E) -> Failure {
     }
 }
 
-/// Gives service and message once the service is ready.
+/// Gives service and request once the service is ready.
 #[derive(Debug)]
-pub struct WhenReady<S, T>(Option<(S, Message<T>)>);
+pub struct WhenReady<S, R>(Option<(S, R)>);
 
-impl<S, T> Unpin for WhenReady<S, T> {}
+impl<S, R> Unpin for WhenReady<S, R> {}
 
-impl<S: Service<Message<T>>, T> Future for WhenReady<S, T>
+impl<S: Service<R>, R> Future for WhenReady<S, R>
 where
     S::Error: Into<BoxError>,
 {
-    type Output = Result<(S, Message<T>), Failure>;
+    type Output = Result<(S, R), Failure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some((service, _)) = &mut self.0 else { return Poll::Pending };

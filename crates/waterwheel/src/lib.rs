@@ -175,7 +175,7 @@ pub use health::{Cause, CheckKind, Health, HealthLevel};
 pub use history::{History, HistoryBuilder, HistoryHandle, PartitionProgress, Progress, ReadyHistory};
 pub use hooks::{AttemptEnd, AttemptOutcome, AttemptPlace, FetchedBatch, Finish, Hook};
 #[cfg(feature = "tower")]
-pub use layers::{HandlerError, HandlerService, ServiceHandler, WhenReady, layered};
+pub use layers::{HandlerError, HandlerService, ServiceHandler, TransformService, WhenReady, layered};
 pub use notifications::Notification;
 pub use producer::{
     Acks, Compression, Delivered, DeliveryFuture, DeliveryReport, Interceptor, OnFull, Partitioner, Producer,

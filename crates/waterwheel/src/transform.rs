@@ -8,6 +8,7 @@ use crate::client::Outgoing;
 use crate::failure::Failure;
 use crate::handler::Message;
 use crate::producer::ProducerRecord;
+use crate::spans::{Span, Spans};
 
 /// Makes records of one record after another.
 ///
@@ -40,7 +41,11 @@ where
 
 /// The records that a [`Transform`] makes of one record, in their order. None by default.
 #[derive(Default)]
-pub struct Outputs(Made);
+pub struct Outputs {
+    made: Made,
+    /// Those of each, where there are any.
+    spans: Vec<Span>,
+}
 
 #[derive(Default)]
 enum Made {
@@ -52,29 +57,30 @@ enum Made {
 
 impl Outputs {
     pub(crate) fn as_slice(&self) -> &[Outgoing] {
-        match &self.0 {
+        match &self.made {
             Made::None => &[],
             Made::One(record) => std::slice::from_ref(record),
             Made::Many(records) => records,
         }
     }
 
-    /// Those without a context of a trace get that one.
-    pub(crate) fn trace(&mut self, traceparent: &str) {
-        let records = match &mut self.0 {
+    /// Each gets a span, of that attempt.
+    pub(crate) fn trace(&mut self, spans: &Spans, attempt: &Span) {
+        let records = match &mut self.made {
             Made::None => &mut [],
             Made::One(record) => std::slice::from_mut(record),
             Made::Many(records) => &mut records[..],
         };
-        for record in
-            records.iter_mut().filter(|record| record.headers.iter().all(|(name, _)| **name != *b"traceparent"))
-        {
-            record.headers.push((b"traceparent"[..].into(), Some(traceparent.as_bytes().into())));
-        }
+        self.spans = records.iter_mut().map(|record| spans.output(attempt, record)).collect();
+    }
+
+    /// The spans of what was made.
+    pub(crate) fn take_spans(&mut self) -> Vec<Span> {
+        std::mem::take(&mut self.spans)
     }
 
     pub(crate) fn for_each(self, mut take: impl FnMut(Outgoing)) {
-        match self.0 {
+        match self.made {
             Made::None => {}
             Made::One(record) => take(record),
             Made::Many(records) => records.into_iter().for_each(take),
@@ -97,7 +103,7 @@ impl From<()> for Outputs {
 
 impl From<ProducerRecord> for Outputs {
     fn from(record: ProducerRecord) -> Self {
-        Self(Made::One(record.into_outgoing()))
+        Self { made: Made::One(record.into_outgoing()), spans: Vec::new() }
     }
 }
 
@@ -121,6 +127,7 @@ impl<const N: usize> From<[ProducerRecord; N]> for Outputs {
 
 impl FromIterator<ProducerRecord> for Outputs {
     fn from_iter<I: IntoIterator<Item = ProducerRecord>>(records: I) -> Self {
-        Self(Made::Many(records.into_iter().map(ProducerRecord::into_outgoing).collect()))
+        let made = Made::Many(records.into_iter().map(ProducerRecord::into_outgoing).collect());
+        Self { made, spans: Vec::new() }
     }
 }

@@ -94,7 +94,7 @@ fn a_class_whose_breaker_is_open_holds_up_its_own_keys_alone() {
         cluster.assert_finished("g", "t").await;
         let report = worker.stop().await;
         assert_eq!((report.counts.succeeded, report.counts.breaker_opened, report.counts.retried), (300, 2, 6));
-        assert_eq!(attempts(&journal, "down"), 100 + 6);
+        assert_eq!((attempts(&journal, "down"), report.counts.attempts), (100 + 6, 300 + 6));
         // Each key in its order, however often it was set aside.
         let mut last = BTreeMap::new();
         for entry in journal.entries() {
@@ -174,6 +174,7 @@ fn a_panic_in_telling_the_class_is_one_of_the_handler() {
         cluster.assert_finished("g", "t").await;
         let counts = worker.stop().await.counts;
         assert_eq!((counts.succeeded, counts.panicked, counts.dead_lettered, counts.breaker_opened), (10, 10, 10, 0));
+        assert_eq!(counts.attempts, 20);
     });
 }
 

@@ -14,6 +14,7 @@ mod limits;
 mod lives;
 mod metrics;
 mod seeds;
+mod spans;
 mod stalls;
 mod storms;
 mod support;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use waterwheel::{
-    Adaptive, AfterDeadLetter, Breaker, DeadLetter, Failure, Message, OnStall, ProducerRecord, RateLimit, Raw, Retry,
+    Adaptive, AfterDeadLetter, Breaker, BreakerState, DeadLetter, Event, Execution, Failure, Message, OnStall,
+    ProducerRecord, RateLimit, Raw, Retry,
 };
 use waterwheel_test::Cluster;
 
@@ -91,6 +92,44 @@ fn a_breaker_is_shown_as_it_opens_and_closes() {
         shown.says("waterwheel_partitions_paused", ",reason=\"breaker\"", 0.0).await;
         worker.stop().await;
     });
+}
+
+#[test]
+fn only_attempts_that_ran_are_counted_and_timed_where_classes_hold_records_back() {
+    for execution in [Execution::Inline, Execution::Spawn] {
+        recorded(async |shown| {
+            let cluster = Cluster::new().topic("t", 1);
+            fill(&cluster, 50).await;
+            let (journal, gate) = (Journal::default(), Gate::closed());
+            let (book, service) = (journal.clone(), gate.clone());
+            // Each probe takes a second, in which the others are looked at again and again.
+            let handler = move |message: Message<Raw>| {
+                let attempt = book.begin(0, &message);
+                let there = futures_util::FutureExt::now_or_never(service.pass()).is_some();
+                async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    if there { attempt.done() } else { attempt.failed() }
+                }
+            };
+            let worker = member(&cluster.client()).execution(execution).time_attempts();
+            let worker = worker.retry(Retry::fixed(Duration::from_millis(50)).forever());
+            let breaker = Breaker::consecutive(3).open_for(Duration::from_secs(5));
+            let worker = start(worker.breaker_by(breaker, |_| Some("all".into())).handler(handler).build().unwrap());
+            let mut events = worker.handle.events();
+            let mut opened = 0;
+            while opened < 4 {
+                let event = events.next().await.unwrap();
+                opened += u32::from(matches!(event, Event::BreakerChanged { state: BreakerState::Open, .. }));
+            }
+            gate.open();
+            cluster.assert_finished("g", "t").await;
+            let ran = journal.entries().len();
+            assert!((53..=110).contains(&ran), "{ran}: 50 at once, a probe each time, and then all");
+            shown.says("waterwheel_attempts_total", "", ran as f64).await;
+            assert_eq!(shown.value("messaging_process_duration_seconds_count", ""), Some(ran as f64));
+            assert_eq!(worker.stop().await.counts.attempts, ran as u64, "{execution:?}");
+        });
+    }
 }
 
 #[test]

@@ -8,10 +8,12 @@ use std::task::{Context, Poll, Waker};
 
 use waterwheel_core::engine::{SlotId, Wish};
 
+use super::classes::Passed;
 use super::mailbox::Mailbox;
 use crate::body::Decode;
 use crate::failure::{Failure, FailureClass};
 use crate::handler::{Handler, Message};
+use crate::spans::{Span, Spans};
 use crate::transform::{Outputs, Transform};
 
 /// What an attempt that ends well gives.
@@ -21,8 +23,8 @@ pub(crate) trait Output: Default + Send + Unpin + 'static {
 
     fn into_outputs(self) -> Outputs;
 
-    /// What it has to write gets that context of a trace.
-    fn trace(&mut self, _traceparent: &str) {}
+    /// What it has to write gets spans, of that attempt.
+    fn trace(&mut self, _spans: &Spans, _attempt: &Span) {}
 }
 
 impl Output for () {
@@ -40,8 +42,8 @@ impl Output for Outputs {
         self
     }
 
-    fn trace(&mut self, traceparent: &str) {
-        Outputs::trace(self, traceparent);
+    fn trace(&mut self, spans: &Spans, attempt: &Span) {
+        Outputs::trace(self, spans, attempt);
     }
 }
 
@@ -50,7 +52,8 @@ pub(crate) trait Attempts<T: Decode>: Send + Sync + 'static {
     type Output: Output;
     type Future: Future<Output = Result<Self::Output, Failure>> + Send + 'static;
 
-    fn attempt(&self, message: Message<T>) -> Self::Future;
+    /// Begins one. `passed`: what its class let through, if it has one.
+    fn attempt(&self, message: Message<T>, passed: Option<Box<Passed>>) -> Self::Future;
 }
 
 /// Attempts of a handler, which give nothing.
@@ -60,7 +63,7 @@ impl<T: Decode, H: Handler<T>> Attempts<T> for Handling<H> {
     type Output = ();
     type Future = H::Future;
 
-    fn attempt(&self, message: Message<T>) -> Self::Future {
+    fn attempt(&self, message: Message<T>, _: Option<Box<Passed>>) -> Self::Future {
         self.0.handle(message)
     }
 }
@@ -72,7 +75,7 @@ impl<T: Decode, F: Transform<T>> Attempts<T> for Transforming<F> {
     type Output = Outputs;
     type Future = F::Future;
 
-    fn attempt(&self, message: Message<T>) -> Self::Future {
+    fn attempt(&self, message: Message<T>, _: Option<Box<Passed>>) -> Self::Future {
         self.0.transform(message)
     }
 }
@@ -138,7 +141,7 @@ fn clear<F>(cell: &mut Cell<F>) {
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Failure {
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> Failure {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Failure::of_class(FailureClass::Panic, Wish::Policy, text.unwrap_or("a panic without a text"))
 }
@@ -186,13 +189,15 @@ impl<F, O> Drop for Attempt<F, O> {
 
 /// A call of a handler that is made when it is first polled, so that a slow call does not hold up the shard.
 pub(crate) struct LazyHandle<T: Decode, H: Attempts<T>> {
-    call: Option<(Arc<H>, Message<T>)>,
+    call: Option<Call<T, H>>,
     future: Option<Pin<Box<H::Future>>>,
 }
 
+type Call<T, H> = (Arc<H>, Message<T>, Option<Box<Passed>>);
+
 impl<T: Decode, H: Attempts<T>> LazyHandle<T, H> {
-    pub(crate) fn new(handler: Arc<H>, message: Message<T>) -> Self {
-        Self { call: Some((handler, message)), future: None }
+    pub(crate) fn new(handler: Arc<H>, message: Message<T>, passed: Option<Box<Passed>>) -> Self {
+        Self { call: Some((handler, message, passed)), future: None }
     }
 }
 
@@ -203,8 +208,8 @@ impl<T: Decode, H: Attempts<T>> Future for LazyHandle<T, H> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Some((handler, message)) = this.call.take() {
-            this.future = Some(Box::pin(handler.attempt(message)));
+        if let Some((handler, message, passed)) = this.call.take() {
+            this.future = Some(Box::pin(handler.attempt(message, passed)));
         }
         match &mut this.future {
             Some(future) => future.as_mut().poll(cx),

@@ -1,17 +1,20 @@
 //! Breakers for classes of records.
 //!
-//! The gate before starts knows no records, so these stand behind it: an attempt asks its class as it begins, and where that
-//! is open it ends at once, uncounted, and its record comes again. So it is set aside as one in back-off is, its key waits,
-//! and it takes no credit. The lock is held for an attempt's beginning and its end, and never while a program's code runs.
+//! The gate before starts knows no records, so these stand behind it: the class is asked for each record that was decoded,
+//! and where it is open there is no attempt, and the record comes again. So it is set aside as one in back-off is, its key
+//! waits, and it takes no credit. The lock is held for an attempt's beginning and its end, and never while a program's code
+//! runs.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use waterwheel_core::Now;
 use waterwheel_core::breaker::{Breaker, BreakerState, Circuit, Pass, Trial, Verdict};
 
+use super::attempt::panicked;
 use super::clock::Clock;
 use super::gate::Listeners;
 use crate::failure::Failure;
@@ -46,11 +49,32 @@ pub(crate) struct Classes {
     listeners: Listeners,
 }
 
-/// An attempt that was let through, until its end is told.
+/// An attempt that was let through. It has ended when it is dropped: without anything to say, if nobody told how.
 pub(crate) struct Passed {
+    classes: Arc<Classes>,
     class: Arc<str>,
     trial: Option<Trial>,
     begun: Now,
+    how: Verdict,
+}
+
+impl Passed {
+    /// It ended like that.
+    pub(crate) fn end(&mut self, how: Verdict) {
+        self.how = how;
+    }
+
+    /// It was cut off after that time.
+    pub(crate) fn cut_after(&mut self, took: Duration) {
+        let is_late = self.classes.by.timeout.is_some_and(|timeout| took >= timeout);
+        self.end(if is_late { Verdict::Failed } else { Verdict::Nothing });
+    }
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        self.classes.ended(self);
+    }
 }
 
 impl Classes {
@@ -67,9 +91,10 @@ impl Classes {
         self.circuits().clear();
     }
 
-    /// An attempt at a record is about to begin. `Err`: it may not, and how it ends instead.
-    pub(crate) fn pass(&self, record: &Record) -> Result<Option<Passed>, Failure> {
-        let Some(class) = (self.by.class_of)(record) else { return Ok(None) };
+    /// An attempt at a record is about to begin. `Err`: it may not, and what becomes of the record instead.
+    pub(crate) fn pass(self: &Arc<Self>, record: &Record) -> Result<Option<Box<Passed>>, Failure> {
+        let told = catch_unwind(AssertUnwindSafe(|| (self.by.class_of)(record)));
+        let Some(class) = told.map_err(|panic| panicked(&*panic))? else { return Ok(None) };
         let now = self.clock.now();
         let mut circuits = self.circuits();
         let class = match circuits.get_key_value(&*class) {
@@ -84,37 +109,28 @@ impl Classes {
             circuit.probe(1);
         }
         self.tell_change(&class, before, circuit.state());
-        let wait = match pass {
-            Pass::All => return Ok(Some(Passed { class, trial: None, begun: now })),
-            Pass::Probes(trial, _) => return Ok(Some(Passed { class, trial: Some(trial), begun: now })),
-            Pass::Until(until) => until.since(now),
-            Pass::Later => LOOK_AGAIN,
+        let trial = match pass {
+            Pass::All => None,
+            Pass::Probes(trial, _) => Some(trial),
+            Pass::Until(until) => return Err(held_back(until.since(now))),
+            Pass::Later => return Err(held_back(LOOK_AGAIN)),
         };
-        Err(Failure::uncounted(wait, "the circuit breaker of its class is open"))
+        Ok(Some(Box::new(Passed { classes: self.clone(), class, trial, begun: now, how: Verdict::Nothing })))
     }
 
-    /// An attempt that was let through ended.
-    pub(crate) fn ended(&self, passed: &Passed, how: Verdict) {
+    fn ended(&self, passed: &Passed) {
         let now = self.clock.now();
         let mut circuits = self.circuits();
         // One of an earlier session may have no circuit any more.
         let Some(circuit) = circuits.get_mut(&passed.class) else { return };
         let before = circuit.state();
-        match (passed.trial, how) {
+        match (passed.trial, passed.how) {
             (Some(trial), how) => circuit.probed(trial, how, now),
             (None, Verdict::Succeeded) => circuit.succeeded(1, now),
             (None, Verdict::Failed) => circuit.failed(passed.begun, now),
             (None, Verdict::Nothing) => {}
         }
         self.tell_change(&passed.class, before, circuit.state());
-    }
-
-    /// How an attempt ended that was cut off after that time.
-    pub(crate) fn cut_after(&self, took: Duration) -> Verdict {
-        match self.by.timeout {
-            Some(timeout) if took >= timeout => Verdict::Failed,
-            _ => Verdict::Nothing,
-        }
     }
 
     /// Under the lock, so that changes are told in their order.
@@ -131,4 +147,9 @@ impl Classes {
         view.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
         view
     }
+}
+
+/// What becomes of a record that is not let through.
+fn held_back(wait: Duration) -> Failure {
+    Failure::uncounted(wait, "the circuit breaker of its class is open")
 }

@@ -11,7 +11,7 @@ use waterwheel_core::Now;
 use waterwheel_core::breaker::Verdict;
 
 use super::attempt::{Attempts, Output};
-use super::classes::{Classes, Passed};
+use super::classes::Passed;
 use super::clock::Clock;
 use super::gate::end_of;
 use super::hooking::Hooking;
@@ -20,7 +20,7 @@ use crate::body::Decode;
 use crate::failure::{Failure, FailureClass};
 use crate::handler::Message;
 use crate::hooks::{AttemptEnd, AttemptOutcome, AttemptPlace, Moment};
-use crate::spans::{Span, Spans};
+use crate::spans::{CUT_OFF, Span, Spans};
 
 /// Who looks on at a worker's attempts.
 pub(crate) struct Watch {
@@ -29,8 +29,6 @@ pub(crate) struct Watch {
     pub(crate) spans: Option<Spans>,
     pub(crate) group: Arc<str>,
     pub(crate) times: Option<Times>,
-    /// Breakers of classes, which decide whether an attempt begins.
-    pub(crate) classes: Option<Arc<Classes>>,
 }
 
 /// The histogram of attempts' times, taken from the program's recorder when the first attempt ends.
@@ -51,19 +49,14 @@ struct Begun {
     place: AttemptPlace,
     at: Now,
     span: Option<Span>,
-    passed: Option<Passed>,
+    passed: Option<Box<Passed>>,
     /// `None`: it was cut off, or panicked.
     outcome: Option<(AttemptOutcome, Verdict)>,
 }
 
 impl Watch {
-    /// Whether an attempt may begin: what its class let through, if it has one.
-    fn pass<T>(&self, message: &Message<T>) -> Result<Option<Passed>, Failure> {
-        self.classes.as_ref().map_or(Ok(None), |classes| classes.pass(message.record()))
-    }
-
     /// An attempt begins, at the first of these messages and the others.
-    fn begin<T>(self: &Arc<Self>, messages: &[Message<T>], passed: Option<Passed>) -> Option<Begun> {
+    fn begin<T>(self: &Arc<Self>, messages: &[Message<T>], passed: Option<Box<Passed>>) -> Option<Begun> {
         let message = messages.first()?;
         let place = AttemptPlace {
             partition: message.topic_partition().clone(),
@@ -86,22 +79,20 @@ impl Drop for Begun {
         let Self { watch, place, at, span, passed, outcome } = self;
         let took = watch.clock.now().since(*at);
         // One that unwinds is dropped by that.
-        let ended = || match std::thread::panicking() {
-            true => (AttemptOutcome::Failed(FailureClass::Panic), Verdict::Failed),
-            false => {
-                let cut_after = |classes: &Arc<Classes>| classes.cut_after(took);
-                (AttemptOutcome::CutOff, watch.classes.as_ref().map_or(Verdict::Nothing, cut_after))
+        let panicked = || (AttemptOutcome::Failed(FailureClass::Panic), Verdict::Failed);
+        let told = outcome.or_else(|| std::thread::panicking().then(panicked));
+        if let Some(mut passed) = passed.take() {
+            match told {
+                Some((_, verdict)) => passed.end(verdict),
+                None => passed.cut_after(took),
             }
-        };
-        let (outcome, verdict) = outcome.unwrap_or_else(ended);
-        if let Some((classes, passed)) = watch.classes.as_ref().zip(passed.as_ref()) {
-            classes.ended(passed, verdict);
         }
-        if let Some(span) = span {
+        let outcome = told.map_or(AttemptOutcome::CutOff, |(outcome, _)| outcome);
+        if let Some(span) = span.take() {
             span.end(match outcome {
                 AttemptOutcome::Ok => None,
                 AttemptOutcome::Failed(class) => Some(class.as_str()),
-                AttemptOutcome::CutOff => Some("cut_off"),
+                AttemptOutcome::CutOff => Some(CUT_OFF),
             });
         }
         if let Some(times) = &watch.times {
@@ -120,11 +111,8 @@ pub(crate) trait Told {
     /// The same to a breaker.
     fn verdict(&self) -> Verdict;
 
-    /// That of an attempt that did not begin.
-    fn refused(failure: Failure) -> Self;
-
-    /// What it makes gets that context of a trace.
-    fn trace(&mut self, _traceparent: &str) {}
+    /// What it makes gets spans, of that attempt.
+    fn trace(&mut self, _spans: &Spans, _attempt: &Span) {}
 }
 
 impl<O: Output> Told for Result<O, Failure> {
@@ -132,17 +120,13 @@ impl<O: Output> Told for Result<O, Failure> {
         self.as_ref().err().map_or(AttemptOutcome::Ok, |failure| AttemptOutcome::Failed(failure.class()))
     }
 
-    fn refused(failure: Failure) -> Self {
-        Err(failure)
-    }
-
     fn verdict(&self) -> Verdict {
         self.as_ref().err().map_or(Verdict::Succeeded, end_of)
     }
 
-    fn trace(&mut self, traceparent: &str) {
+    fn trace(&mut self, spans: &Spans, attempt: &Span) {
         if let Ok(output) = self {
-            output.trace(traceparent);
+            output.trace(spans, attempt);
         }
     }
 }
@@ -150,10 +134,6 @@ impl<O: Output> Told for Result<O, Failure> {
 impl Told for Outcomes {
     fn outcome(&self) -> AttemptOutcome {
         self.first_failure().map_or(AttemptOutcome::Ok, |failure| AttemptOutcome::Failed(failure.class()))
-    }
-
-    fn refused(failure: Failure) -> Self {
-        Self::failed(failure)
     }
 
     /// A batch has records of many classes, and so none itself.
@@ -179,15 +159,9 @@ impl<T: Decode, A: Attempts<T>> Attempts<T> for Watched<A> {
     type Future = WatchedAttempt<A::Future>;
 
     #[inline]
-    fn attempt(&self, message: Message<T>) -> Self::Future {
-        let Some(watch) = &self.watch else { return WatchedAttempt::new(None, || self.inner.attempt(message)) };
-        match watch.pass(&message) {
-            Ok(passed) => {
-                let begun = watch.begin(std::slice::from_ref(&message), passed);
-                WatchedAttempt::new(begun, || self.inner.attempt(message))
-            }
-            Err(failure) => WatchedAttempt::Refused { failure: Some(Box::new(failure)) },
-        }
+    fn attempt(&self, message: Message<T>, passed: Option<Box<Passed>>) -> Self::Future {
+        let begun = self.watch.as_ref().and_then(|watch| watch.begin(std::slice::from_ref(&message), passed));
+        WatchedAttempt::new(begun, || self.inner.attempt(message, None))
     }
 }
 
@@ -218,10 +192,6 @@ pin_project! {
         },
         Seen {
             seen: Pin<Box<SeenAttempt<F>>>,
-        },
-        /// One that may not begin.
-        Refused {
-            failure: Option<Box<Failure>>,
         },
     }
 }
@@ -257,9 +227,6 @@ impl<F: Future<Output: Told>> Future for WatchedAttempt<F> {
         match self.project() {
             Attempted::Bare { inner } => inner.poll(cx),
             Attempted::Seen { seen } => seen.as_mut().poll(cx),
-            Attempted::Refused { failure } => {
-                failure.take().map_or(Poll::Pending, |f| Poll::Ready(F::Output::refused(*f)))
-            }
         }
     }
 }
@@ -274,8 +241,8 @@ impl<F: Future<Output: Told>> Future for SeenAttempt<F> {
         match within(&begun, || this.inner.poll(cx)) {
             Poll::Ready(mut told) => {
                 begun.outcome = Some((told.outcome(), told.verdict()));
-                if let Some(traceparent) = begun.span.as_ref().and_then(Span::traceparent) {
-                    told.trace(&traceparent);
+                if let Some((spans, attempt)) = begun.watch.spans.as_ref().zip(begun.span.as_ref()) {
+                    told.trace(spans, attempt);
                 }
                 Poll::Ready(told)
             }

@@ -77,10 +77,6 @@ impl ProducerRecord {
         self
     }
 
-    pub(crate) fn of(record: Outgoing) -> Self {
-        Self(record)
-    }
-
     pub(crate) fn into_outgoing(self) -> Outgoing {
         self.0
     }

@@ -8,6 +8,9 @@ mod sends;
 #[cfg(not(feature = "otel"))]
 mod without;
 
+/// The kind of error of what was given up before its end was known.
+pub(crate) const CUT_OFF: &str = "cut_off";
+
 #[cfg(feature = "otel")]
 pub(crate) use self::otel::Span;
 #[cfg(feature = "otel")]

@@ -11,6 +11,7 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, ContextGuard, KeyValue};
 
+use super::CUT_OFF;
 use super::sends::Sends;
 use crate::client::Outgoing;
 use crate::record::{Record, TopicPartition};
@@ -29,6 +30,7 @@ pub(super) const STATE: &str = "tracestate";
 /// |---|---|---|---|
 /// | `process TOPIC` | consumer | an attempt | a child of the record's `traceparent`; of a batch, a trace of its own with a link to each record's |
 /// | `send TOPIC` | producer | a dead letter, until it is acknowledged | a child of the record's `traceparent` |
+/// | `send TOPIC` | producer | an output of a [`Transform`](crate::Transform) | a child of its attempt's |
 /// | `commit` | client | a commit, until it is answered | of its own |
 ///
 /// While a handler is polled, its span is OpenTelemetry's current one: what it makes is a child of it. So is what a
@@ -36,11 +38,16 @@ pub(super) const STATE: &str = "tracestate";
 /// ([`ProducerBuilder::interceptor`](crate::ProducerBuilder::interceptor)): it makes a span `send TOPIC` for each record,
 /// until that is acknowledged, and writes its context into the record's `traceparent`, unless there is one already: such a
 /// record goes on as it is, without a span. Dead letters keep the headers of their record; one without a `traceparent` gets
-/// that of its letter's span.
+/// that of its letter's span. So does an output without one.
+///
+/// Of a worker that works [`exactly_once`](crate::WorkerBuilder::exactly_once), the spans of outputs and letters end when the
+/// transaction that holds them is committed or aborted; until then each is kept, so that memory grows with
+/// [`ExactlyOnce::records`](crate::ExactlyOnce::records). The commit of a transaction is a `commit`.
 ///
 /// A span that fails has the attribute `error.type`: the class of the failure
-/// ([`FailureClass::as_str`](crate::FailureClass::as_str)), `cut_off`, or Kafka's error code. No attribute holds a key, a
-/// value, or the text of a handler's error.
+/// ([`FailureClass::as_str`](crate::FailureClass::as_str)), Kafka's error code, or `cut_off`: its attempt was cut off, a
+/// hand-over ended its transaction, or the worker was dropped. No attribute holds a key, a value, or the text of a handler's
+/// error.
 #[derive(Clone)]
 pub struct Spans {
     tracer: Arc<BoxedTracer>,
@@ -96,14 +103,23 @@ impl Spans {
         Some(self.begin(builder, &parent))
     }
 
-    /// Of a dead letter, which gets its context where its record has none.
+    /// Of a letter about a record.
     pub(crate) fn letter(&self, record: &Record, letter: &mut Outgoing) -> Span {
-        let builder = start("send", &letter.topic, SpanKind::Producer, "send");
-        let span = self.begin(builder, &parent_of(record));
-        if record.header(PARENT).is_none()
-            && let Some(parent) = span.traceparent()
+        self.sent(letter, &parent_of(record))
+    }
+
+    /// Of what an attempt has made.
+    pub(crate) fn output(&self, attempt: &Span, output: &mut Outgoing) -> Span {
+        self.sent(output, &attempt.context)
+    }
+
+    /// Of a record, which gets its context unless it has one.
+    fn sent(&self, record: &mut Outgoing, parent: &Context) -> Span {
+        let span = self.begin(start("send", &record.topic, SpanKind::Producer, "send"), parent);
+        if record.headers.iter().all(|(name, _)| **name != *PARENT.as_bytes())
+            && let Some(parent) = traceparent(span.context.span().span_context())
         {
-            letter.headers.push((PARENT.as_bytes().into(), Some(parent.into_bytes().into())));
+            record.headers.push((PARENT.as_bytes().into(), Some(parent.into_bytes().into())));
         }
         span
     }
@@ -128,7 +144,7 @@ impl Spans {
     }
 
     fn begin(&self, builder: SpanBuilder, parent: &Context) -> Span {
-        Span(parent.with_span(self.span(builder, parent)))
+        Span { context: parent.with_span(self.span(builder, parent)), is_over: false }
     }
 
     pub(super) fn span(&self, builder: SpanBuilder, parent: &Context) -> BoxedSpan {
@@ -136,28 +152,39 @@ impl Spans {
     }
 }
 
-/// A span that has begun; it ends with [`end`](Self::end), or when it is dropped.
-pub(crate) struct Span(Context);
+/// A span that has begun; it ends with [`end`](Self::end), or, cut off, when it is dropped.
+pub(crate) struct Span {
+    context: Context,
+    is_over: bool,
+}
 
 impl Span {
     /// Makes it the current one.
     pub(crate) fn enter(&self) -> ContextGuard {
-        self.0.clone().attach()
-    }
-
-    /// Its context as a header has it.
-    pub(crate) fn traceparent(&self) -> Option<String> {
-        traceparent(self.0.span().span_context())
+        self.context.clone().attach()
     }
 
     /// It ends, badly where an error's kind is told.
-    pub(crate) fn end(&self, error: Option<&str>) {
-        let span = self.0.span();
+    pub(crate) fn end(mut self, error: Option<&str>) {
+        self.close(error);
+    }
+
+    fn close(&mut self, error: Option<&str>) {
+        self.is_over = true;
+        let span = self.context.span();
         if let Some(error) = error {
             span.set_attribute(KeyValue::new("error.type", error.to_owned()));
             span.set_status(Status::error(""));
         }
         span.end();
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.close(Some(CUT_OFF));
+        }
     }
 }
 

@@ -55,9 +55,9 @@ impl WorkerBuilder {
 
 /// A worker that has its batch handler and only needs to be built.
 pub struct ReadyBatchWorker<T, H> {
-    builder: WorkerBuilder,
-    handler: H,
-    body: std::marker::PhantomData<fn() -> T>,
+    pub(super) builder: WorkerBuilder,
+    pub(super) handler: H,
+    pub(super) body: std::marker::PhantomData<fn() -> T>,
 }
 
 impl<T: Decode, H: BatchHandler<T>> ReadyBatchWorker<T, H> {

@@ -179,9 +179,9 @@ pub(super) fn transactional(properties: &Properties, id: &str) -> Properties {
 
 /// A worker that has its transform and only needs to be built.
 pub struct ReadyTransformWorker<T, F> {
-    builder: WorkerBuilder,
-    transform: F,
-    body: std::marker::PhantomData<fn() -> T>,
+    pub(super) builder: WorkerBuilder,
+    pub(super) transform: F,
+    pub(super) body: std::marker::PhantomData<fn() -> T>,
 }
 
 impl<T: Decode, F: Transform<T>> ReadyTransformWorker<T, F> {

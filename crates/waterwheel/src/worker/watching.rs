@@ -27,7 +27,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Makes OpenTelemetry spans of attempts, dead letters and commits: see [`Spans`](crate::Spans). Default: none.
+    /// Makes OpenTelemetry spans of attempts, dead letters, outputs and commits: see [`Spans`](crate::Spans). Default: none.
     #[cfg(feature = "otel")]
     pub fn spans(mut self, spans: Spans) -> Self {
         self.watching.spans = Some(spans);
@@ -56,11 +56,10 @@ impl Watching {
         let labels = [("worker", worker.to_owned()), ("group", group.to_owned())];
         let times = self.times.then(|| Times::new(move || attempt_times(&labels)));
         let (hooks, spans) = (common.hooks.clone(), self.spans());
-        let classes = common.classes.clone();
-        if hooks.is_none() && spans.is_none() && times.is_none() && classes.is_none() {
+        if hooks.is_none() && spans.is_none() && times.is_none() && common.classes.is_none() {
             return None;
         }
-        Some(Arc::new(Watch { clock: common.clock, hooks, spans, group: group.into(), times, classes }))
+        Some(Arc::new(Watch { clock: common.clock, hooks, spans, group: group.into(), times }))
     }
 
     /// Begins to call the hooks.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceContextExt};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
-use waterwheel::{Batch, DeadLetter, Failure, Message, Outcomes, ProducerRecord, Raw, Retry, Spans};
+use waterwheel::{Batch, DeadLetter, ExactlyOnce, Failure, Message, Outcomes, ProducerRecord, Raw, Retry, Spans};
 
 use crate::support::{
-    boxed, client, eventually, read, record, run, send, start, start_batches, topic, unique, worker_on,
+    boxed, client, eventually, read, record, run, send, start, start_batches, start_transform, topic, unique, worker_on,
 };
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -100,6 +100,60 @@ fn an_attempt_is_a_span_in_its_records_trace_and_so_is_all_that_comes_of_it() {
             let (trace, span) = (span.span_context.trace_id(), span.span_context.span_id());
             assert_eq!(header, format!("00-{trace}-{span}-01"));
         }
+    });
+}
+
+#[test]
+fn what_a_transform_makes_carries_the_trace_on_and_its_spans_end_when_it_is_committed() {
+    const OWN: &str = "00-11111111111111111111111111111111-2222222222222222-01";
+    run(async {
+        let (topic, out, letters) = (topic(1), topic(1), unique("dlt"));
+        let keys = ["canary-plain", "canary-own", "canary-bad"];
+        send(keys.map(|key| record(&topic, 0, key, "canary-value").header("traceparent", PARENT))).await;
+        let (exporter, provider) = spans();
+        let to = out.clone();
+        let transform = move |m: Message<Raw>| {
+            let output = ProducerRecord::to(to.as_str()).key(m.key().unwrap_or_default()).value("canary-output");
+            std::future::ready(match m.key() {
+                Some(b"canary-bad") => Err(Failure::dead_letter("canary-text")),
+                Some(b"canary-own") => Ok(output.header("traceparent", OWN)),
+                _ => Ok(output),
+            })
+        };
+        let worker = client().worker(unique("group")).topic(&topic).dead_letter(DeadLetter::topic(letters.clone()));
+        let worker = worker.exactly_once(ExactlyOnce::new()).spans(Spans::new(&provider));
+        let running = start_transform(worker.transform(transform).build().unwrap());
+        eventually("all", || running.handle.counts().succeeded + running.handle.counts().dead_lettered == 3).await;
+        running.stop().await;
+        let all = exporter.get_finished_spans().unwrap();
+        assert!(all.iter().all(|span| span.instrumentation_scope.name() == "waterwheel"));
+        assert!(!format!("{all:?}").contains("canary"), "a key, a payload or an error's text: {all:?}");
+
+        let attempts = named(&all, &format!("process {topic}"));
+        let attempt_at = |offset: &str| {
+            let found = attempts.iter().find(|s| attribute(s, "messaging.kafka.offset").as_deref() == Some(offset));
+            found.unwrap().span_context.clone()
+        };
+        let sends = named(&all, &format!("send {out}"));
+        assert_eq!(sends.len(), 2);
+        assert!(sends.iter().all(|s| s.span_kind == SpanKind::Producer && s.status == Status::Unset), "{sends:?}");
+        let sent_of = |offset| sends.iter().find(|s| s.parent_span_id == attempt_at(offset).span_id()).unwrap();
+        let letter = named(&all, &format!("send {letters}"));
+        assert_eq!((letter.len(), &letter[0].status), (1, &Status::Unset));
+        assert_eq!(letter[0].parent_span_id.to_string(), "b7ad6b7169203331");
+        let commits = named(&all, &format!("commit {topic}"));
+        assert!(!commits.is_empty() && commits.iter().all(|s| s.status == Status::Unset), "{commits:?}");
+        assert!(commits.iter().all(|s| s.span_kind == SpanKind::Client));
+        for span in sends.iter().chain(&letter) {
+            assert_eq!(span.span_context.trace_id().to_string(), TRACE);
+            assert!(commits.iter().any(|commit| commit.end_time <= span.end_time), "ended before its transaction did");
+        }
+
+        let read = read(&out, 2).await;
+        let parents = read.iter().map(|r| String::from_utf8(r.header("traceparent").unwrap().to_vec()).unwrap());
+        let span = sent_of("0").span_context.span_id();
+        assert_eq!(parents.collect::<Vec<_>>(), [format!("00-{TRACE}-{span}-01"), OWN.to_owned()]);
+        assert_eq!(sent_of("1").span_context.trace_id().to_string(), TRACE, "that of its attempt, all the same");
     });
 }
 

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use waterwheel::embedded::Cluster;
 use waterwheel::{
     BatchHandler, BatchWorker, Client, Decode, Event, Failure, Handler, Message, Producer, ProducerRecord, Record,
-    Report, RunError, Subscription, Worker, WorkerBuilder, WorkerHandle, WorkerState,
+    Report, RunError, Subscription, Transform, TransformWorker, Worker, WorkerBuilder, WorkerHandle, WorkerState,
 };
 
 /// No test takes longer; most end within a second.
@@ -137,6 +137,10 @@ pub(crate) fn start<T: Decode, H: Handler<T>>(worker: Worker<T, H>) -> Running {
 }
 
 pub(crate) fn start_batches<T: Decode, H: BatchHandler<T>>(worker: BatchWorker<T, H>) -> Running {
+    Running { handle: worker.handle(), task: spawn(worker.run()) }
+}
+
+pub(crate) fn start_transform<T: Decode, F: Transform<T>>(worker: TransformWorker<T, F>) -> Running {
     Running { handle: worker.handle(), task: spawn(worker.run()) }
 }
 

@@ -67,8 +67,8 @@ impl<T: Decode> Work for Deliveries<T> {
     type Output = ();
 
     fn start(shard: &mut Shard<Self>, record: Record, attempt: u32, first_failed_ms: Option<i64>, now: Now) {
-        shard.counts.attempts += 1;
         let Some(body) = shard.decode::<T>(&record, attempt, now) else { return };
+        shard.counts.attempts += 1;
         // A partition without a place has left: not reached, as nothing of it starts.
         let Some((_, source)) = shard.work.places.get(&record.assignment().id) else { return };
         let source = *source;

@@ -13,6 +13,7 @@ use super::starts::place;
 use super::{Common, Shard, Work};
 use crate::body::Decode;
 use crate::driver::attempt::{Attempt, Attempts, Ending, InPlace, LazyHandle, Output};
+use crate::driver::classes::Passed;
 use crate::driver::{spawn, spawn_blocking};
 use crate::events::Event;
 use crate::handler::Message;
@@ -72,15 +73,19 @@ impl<T: Decode, H: Attempts<T>> Work for Handlers<T, H> {
     type Output = H::Output;
 
     fn start(shard: &mut Shard<Self>, record: Record, attempt: u32, first_failed_ms: Option<i64>, now: Now) {
-        shard.counts.attempts += 1;
         let Some(body) = shard.decode::<T>(&record, attempt, now) else { return };
+        let passed = match shard.pass(&record) {
+            Ok(passed) => passed,
+            Err(failure) => return shard.hold_back(failure, attempt, now),
+        };
+        shard.counts.attempts += 1;
         let message = Message::new(record, attempt, first_failed_ms, body);
         if shard.work.pace.spawning {
-            spawn_unpolled(shard, message, now);
+            spawn_unpolled(shard, message, passed, now);
             return;
         }
         let Handlers { handler, place, .. } = &mut shard.work;
-        match place.start(|| handler.attempt(message)) {
+        match place.start(|| handler.attempt(message, passed)) {
             Poll::Ready(Ok(output)) if H::Output::PRODUCES => {
                 shard.finish_open_with(output.into_outputs(), attempt, now)
             }
@@ -164,18 +169,23 @@ impl<T: Decode, H: Attempts<T>> Work for Handlers<T, H> {
     }
 }
 
-fn spawn_unpolled<T: Decode, H: Attempts<T>>(shard: &mut Shard<Handlers<T, H>>, message: Message<T>, now: Now) {
+fn spawn_unpolled<T: Decode, H: Attempts<T>>(
+    shard: &mut Shard<Handlers<T, H>>,
+    message: Message<T>,
+    passed: Option<Box<Passed>>,
+    now: Now,
+) {
     let Some(slot) = shard.park_open(now) else { return };
     let (handler, done) = (shard.work.handler.clone(), shard.done.clone());
     let task = if shard.common.execution == Execution::Blocking {
         let runtime = tokio::runtime::Handle::current();
         // The handler itself may block: it is called there, not on the shard. The attempt is made here, so that it
         // reports its end also if it is cut before it has a thread.
-        let attempt = Attempt::unpolled(LazyHandle::new(handler, message), slot, done);
+        let attempt = Attempt::unpolled(LazyHandle::new(handler, message, passed), slot, done);
         let work = spawn_blocking(move || runtime.block_on(attempt));
         work.abort_handle()
     } else {
-        spawn(Attempt::unpolled(LazyHandle::new(handler, message), slot, done)).abort_handle()
+        spawn(Attempt::unpolled(LazyHandle::new(handler, message, passed), slot, done)).abort_handle()
     };
     shard.work.keep(slot, task);
 }

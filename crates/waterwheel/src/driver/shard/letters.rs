@@ -67,10 +67,9 @@ impl<W: Work> Shard<W> {
                 return;
             }
         };
+        let span = self.common.spans.as_ref().map(|(spans, _)| spans.letter(&record, &mut letter));
         match letterbox {
             Some(letterbox) => {
-                let spans = self.common.spans.as_ref();
-                let span = spans.map(|(spans, _)| spans.letter(&record, &mut letter));
                 let answer = letterbox.send(letter);
                 self.unpolled = true;
                 self.sends.push(Box::pin(async move {
@@ -82,7 +81,7 @@ impl<W: Work> Shard<W> {
                     (slot, (sent, client))
                 }));
             }
-            None => self.letter_in_transaction(slot, &record, letter, how, class),
+            None => self.letter_in_transaction(slot, &record, (letter, span), how, class),
         }
     }
 

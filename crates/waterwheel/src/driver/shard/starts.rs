@@ -11,6 +11,7 @@ use super::{FromShard, Note, Shard, TURN, Work};
 use crate::body::{Decode, DecodeError};
 use crate::dead_letter::bounded;
 use crate::driver::attempt::{Done, Ending, Output};
+use crate::driver::classes::Passed;
 use crate::driver::gate::end_of;
 use crate::driver::shard::letters::note_of;
 use crate::error::Error;
@@ -55,16 +56,29 @@ impl<W: Work> Shard<W> {
         true
     }
 
-    /// The body of the open record. Without one the record has failed.
+    /// The body of the open record. Without one the attempt at it has failed.
     pub(super) fn decode<T: Decode>(&mut self, record: &Record, attempt: u32, now: Now) -> Option<T> {
         let failure = match body_of::<T>(record) {
             Ok(body) => return Some(body),
             Err(failure) => failure,
         };
+        self.counts.attempts += 1;
         let verdict = self.engine.finish_open(Outcome::Failed(failure.wish), now);
         self.opened_as(&failure, now);
         self.follow(verdict, record, attempt, failure);
         None
+    }
+
+    /// What the class of a record lets through, if it has one.
+    #[inline]
+    pub(super) fn pass(&self, record: &Record) -> Result<Option<Box<Passed>>, Failure> {
+        self.common.classes.as_ref().map_or(Ok(None), |classes| classes.pass(record))
+    }
+
+    /// The open record is not let through: no attempt at it has begun. (A panic in telling its class is one of an attempt.)
+    pub(super) fn hold_back(&mut self, failure: Failure, attempt: u32, now: Now) {
+        self.counts.attempts += u64::from(failure.again.is_none());
+        self.fail_open(failure, attempt, now);
     }
 
     /// The open record failed where it began.

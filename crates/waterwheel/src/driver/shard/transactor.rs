@@ -16,6 +16,7 @@
 mod abort;
 mod commit;
 mod outputs;
+mod spans;
 mod turns;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use waterwheel_core::{Epoch, Now, PartitionId};
 
+use self::spans::Sends;
 use super::starts::Concluded;
 use crate::client::{Outgoing, Parcel, TransactionError, TransactionErrorKind};
 use crate::config::names;
@@ -36,6 +38,7 @@ use crate::error::KafkaError;
 use crate::failure::Failure;
 use crate::record::{Record, TopicPartition};
 use crate::settings::OnMapFull;
+use crate::spans::Span;
 use crate::transform::Outputs;
 
 /// The longest rest after transactions that were aborted one after another.
@@ -123,7 +126,7 @@ enum Stage {
 
 enum Doing {
     TakingId,
-    Committing { since: Now, cuts: Vec<Cut> },
+    Committing { since: Now, cuts: Vec<Cut>, span: Option<Span> },
     Aborting,
 }
 
@@ -135,6 +138,7 @@ pub(crate) struct Transactor {
     /// Outputs that are in no transaction yet.
     waiting: Vec<(Origin, Outgoing)>,
     waiting_bytes: usize,
+    spans: Sends,
     sent: Answers,
     sent_records: usize,
     sent_bytes: usize,
@@ -164,6 +168,7 @@ impl Transactor {
             stage,
             waiting: Vec::new(),
             waiting_bytes: 0,
+            spans: Sends::default(),
             sent: Answers::new(),
             sent_records: 0,
             sent_bytes: 0,
@@ -246,6 +251,7 @@ impl Transactor {
     /// Drops the outputs of a partition that are in no transaction yet.
     fn forget(&mut self, id: PartitionId) {
         self.waiting.retain(|(origin, _)| origin.id != id);
+        self.spans.forget(id);
         self.waiting_bytes = self.waiting.iter().map(|(_, record)| size_of_outgoing(record)).sum();
     }
 
@@ -256,7 +262,7 @@ impl Transactor {
 
     /// Whether a record's outputs can be sent at all. Those that the cluster refused are not sent again at once: each time
     /// would cost a transaction.
-    fn check(&mut self, record: &Record, outputs: &Outputs, now: Now) -> Result<(), Failure> {
+    fn check(&self, record: &Record, outputs: &Outputs, now: Now) -> Result<(), Failure> {
         if !self.refused.is_empty()
             && let Some((error, at)) = self.refused.get(&(record.assignment().id, record.offset()))
             && now < *at + REFUSED_FOR
@@ -271,11 +277,14 @@ impl Transactor {
     }
 
     /// Takes in the outputs of a record that is finished otherwise.
-    fn take(&mut self, origin: Origin, outputs: Outputs) {
-        outputs.for_each(|output| {
-            self.waiting_bytes += size_of_outgoing(&output);
-            self.waiting.push((origin, output));
-        });
+    fn take(&mut self, origin: Origin, mut outputs: Outputs) {
+        self.spans.take(origin.id, outputs.take_spans());
+        outputs.for_each(|output| self.push(origin, output));
+    }
+
+    fn push(&mut self, origin: Origin, output: Outgoing) {
+        self.waiting_bytes += size_of_outgoing(&output);
+        self.waiting.push((origin, output));
     }
 
     pub(super) fn concluded(&mut self, id: PartitionId, concluded: Concluded) {
@@ -297,6 +306,7 @@ impl Transactor {
         (self.sent_records, self.sent_bytes) =
             (self.sent_records + self.waiting.len(), self.sent_bytes + std::mem::take(&mut self.waiting_bytes));
         let (origins, records): (Vec<Origin>, Vec<Outgoing>) = self.waiting.drain(..).unzip();
+        self.spans.hand_over();
         for run in origins.chunk_by(|a, b| a.id == b.id) {
             if let Some(part) = self.part(run[0].id) {
                 part.is_touched = true;

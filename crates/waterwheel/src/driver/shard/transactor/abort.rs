@@ -58,6 +58,7 @@ impl<W: Work> Shard<W> {
     /// Ends the epochs of the partitions that have outputs in the transaction: what was done of them does not count.
     fn make_void(&mut self, t: &mut Transactor, error: &TransactionError, now: Now) {
         (t.sent, t.torn) = (Answers::new(), None);
+        t.spans.end(Some(&error.error));
         (t.sent_records, t.sent_bytes) = (0, 0);
         t.aborts += 1;
         let touched: Vec<PartitionId> = t.parts().filter(|(_, part)| part.is_touched).map(|(id, _)| id).collect();

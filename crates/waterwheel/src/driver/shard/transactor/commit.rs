@@ -69,14 +69,17 @@ impl<W: Work> Shard<W> {
                 self.engine.set_map_full(id, epoch, is_full);
             }
         }
+        let spans = self.common.spans.as_ref();
+        let span = spans.map(|(spans, group)| spans.commit(group, cuts.iter().map(|cut| &cut.name)));
         let work = transaction::commit(t.seat.current(), std::mem::take(&mut t.sent), commits, of);
-        t.stage = Stage::Working(Doing::Committing { since: now, cuts }, work.boxed());
+        t.stage = Stage::Working(Doing::Committing { since: now, cuts, span }, work.boxed());
         (t.since, t.sent_records, t.sent_bytes) = (None, 0, 0);
         Ok(())
     }
 
     pub(super) fn committed(&mut self, t: &mut Transactor, since: Now, cuts: Vec<Cut>) {
         t.aborts = 0;
+        t.spans.end(None);
         t.parts().for_each(|(_, part)| part.is_touched = false);
         for Cut { id, epoch, name, offset, done } in cuts {
             self.counts.succeeded += done.succeeded;

@@ -10,8 +10,8 @@ use crate::client::Outgoing;
 use crate::driver::shard::{FromShard, Shard, Work};
 use crate::driver::transaction::Origin;
 use crate::failure::{Failure, FailureClass};
-use crate::producer::ProducerRecord;
 use crate::record::Record;
+use crate::spans::Span;
 use crate::transform::Outputs;
 use crate::witness::Settled;
 
@@ -19,7 +19,7 @@ impl<W: Work> Shard<W> {
     /// The open record ended well where it began.
     pub(in super::super) fn finish_open_with(&mut self, outputs: Outputs, attempt: u32, now: Now) {
         let Some(record) = self.engine.open_record().map(|(batch, index)| batch.record(index)) else { return };
-        match self.transactor.as_mut().map_or(Ok(()), |t| t.check(&record, &outputs, now)) {
+        match self.transactor.as_ref().map_or(Ok(()), |t| t.check(&record, &outputs, now)) {
             Ok(()) => {
                 self.engine.finish_open(Outcome::Ok, now);
                 self.take_outputs(&record, outputs);
@@ -37,7 +37,7 @@ impl<W: Work> Shard<W> {
         };
         let id = record.assignment().id;
         let is_current = self.assignments.get(&id).is_some_and(|a| a.epoch == record.assignment().epoch);
-        if let Some(transactor) = self.transactor.as_mut().filter(|_| is_current) {
+        if let Some(transactor) = self.transactor.as_ref().filter(|_| is_current) {
             transactor.check(&record, &outputs, now)?;
         }
         if self.engine.ended(slot, Outcome::Ok, now) == Verdict::Finished {
@@ -60,14 +60,16 @@ impl<W: Work> Shard<W> {
         &mut self,
         slot: SlotId,
         record: &Record,
-        letter: Outgoing,
+        (letter, span): (Outgoing, Option<Span>),
         how: Settled,
         class: FailureClass,
     ) {
         let now = self.now();
         self.engine.settled(slot, true, now);
         if let Some(transactor) = &mut self.transactor {
-            transactor.take(origin_of(record), ProducerRecord::of(letter).into());
+            let origin = origin_of(record);
+            transactor.spans.take(origin.id, span);
+            transactor.push(origin, letter);
         }
         self.concluded(record, how, class);
     }

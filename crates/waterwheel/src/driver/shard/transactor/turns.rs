@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use futures_util::FutureExt;
 use waterwheel_core::Now;
 
+use super::spans::kind_of;
 use super::{Doing, Hold, Stage, Transactor};
 use crate::client::TransactionErrorKind;
 use crate::driver::shard::{FromShard, Shard, Work};
@@ -88,8 +89,16 @@ impl<W: Work> Shard<W> {
     /// A call ended.
     fn worked(&mut self, t: &mut Transactor, doing: Doing, result: Result<(), Broken>, now: Now) {
         match (doing, result) {
-            (Doing::Committing { since, cuts }, Ok(())) => self.committed(t, since, cuts),
-            (Doing::Committing { cuts, .. }, Err(broken)) => self.not_committed(t, cuts, broken, now),
+            (Doing::Committing { since, cuts, span }, result) => {
+                if let Some(span) = span {
+                    let error = result.as_ref().err().map(|broken| kind_of(&broken.error.error));
+                    span.end(error.as_deref());
+                }
+                match result {
+                    Ok(()) => self.committed(t, since, cuts),
+                    Err(broken) => self.not_committed(t, cuts, broken, now),
+                }
+            }
             (Doing::Aborting | Doing::TakingId, Ok(())) => {
                 self.reopen_void(t);
                 t.rest(now);
