@@ -24,7 +24,6 @@ use crate::driver::tally::Tally;
 use crate::driver::watched::Watch;
 use crate::error::{Error, KafkaError};
 use crate::health::{Survey, Trouble};
-use crate::record::TopicPartition;
 
 /// Events that a reader may be behind before it misses some.
 const EVENTS: usize = 1024;

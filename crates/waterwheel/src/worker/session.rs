@@ -23,7 +23,6 @@ use crate::driver::shard::{Common, Shard, Work};
 use crate::driver::tasks::Tasks;
 use crate::driver::transaction::Seat;
 use crate::error::{Error, KafkaError};
-use crate::record::TopicPartition;
 use crate::settings::OnExhausted;
 
 /// How long the last commit, and then leaving the group, may each take when a worker stops.
