@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use waterwheel::{DeadLetter, DeadLetterOrigin, Event, Failure, Message, Raw, Retry, TopicPartition};
 use waterwheel_test::{Cluster, Lasts, Request};
 
