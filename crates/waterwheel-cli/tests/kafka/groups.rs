@@ -84,13 +84,7 @@ fn agrees(kafka: &Kafka, protocol: &str) {
     let handler = |_: Message<Raw>| async { Ok::<_, Failure>(()) };
     let member = trial.inside_unseen(&[("group.protocol", protocol)], |builder| builder, handler);
     let ends = kafka.ends(&trial.topic, 3);
-    wait_until(PATIENCE, "all to be committed", || {
-        kafka
-            .committed(&group, &trial.topic, 3)
-            .iter()
-            .zip(&ends)
-            .all(|(committed, end)| committed.offset == Some(*end))
-    });
+    wait_until(PATIENCE, "all to be committed", || kafka.has_committed(&group, &trial.topic, &ends));
     check("with a member");
     let described = verb(kafka, &["group", "describe", &group]).json(0).remove(0);
     assert_eq!((described["state"].as_str(), described["protocol"].as_str()), (Some("stable"), Some(protocol)));

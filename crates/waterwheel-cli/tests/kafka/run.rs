@@ -165,10 +165,7 @@ fn a_key_that_follows_its_dead_letter_does_not_start_again_after_a_kill() {
         let value = |n: usize| format!("{{\"status\": \"{}\"}}", if n == 0 { status } else { "ok" });
         kafka.produce(&worker.topic, (0..60).map(|n| (Some(key(n)), value(n))));
         let ends = kafka.ends(&worker.topic, 3);
-        wait_until(PATIENCE, "everything to be committed", || {
-            let committed = kafka.committed(&worker.group, &worker.topic, 3);
-            committed.iter().zip(&ends).all(|(c, end)| c.offset.unwrap_or(0) == *end)
-        });
+        wait_until(PATIENCE, "everything to be committed", || kafka.has_committed(&worker.group, &worker.topic, &ends));
     };
     let mut first = start();
     produce("dead_letter");

@@ -85,9 +85,7 @@ impl Tiered {
 
     /// Whether all of that topic is committed.
     fn is_finished(&self, kafka: &Kafka, topic: &str, partitions: i32) -> bool {
-        let committed = kafka.committed(&self.group, topic, partitions);
-        let ends = kafka.ends(topic, partitions);
-        ends.iter().zip(committed).all(|(end, committed)| *end == 0 || committed.offset == Some(*end))
+        kafka.has_committed(&self.group, topic, &kafka.ends(topic, partitions))
     }
 
     fn attempts(&self) -> Vec<Attempt> {

@@ -69,6 +69,13 @@ pub(crate) struct Ended {
     pub(crate) late: Late,
 }
 
+impl Ended {
+    /// Without a drain.
+    pub(crate) fn at_once(error: Option<Error>) -> Self {
+        Self { error, late: Late::default() }
+    }
+}
+
 /// What drains did not get done in their time.
 #[derive(Default)]
 pub(crate) struct Late {
@@ -232,6 +239,10 @@ impl<'a> Coordinator<'a> {
         }
         self.shards.iter().for_each(|shard| shard.post(ToShard::End));
         Ended { error: self.error, late: self.late }
+    }
+
+    fn names_of(&self, partitions: &[PartitionId]) -> Vec<TopicPartition> {
+        partitions.iter().map(|id| self.names[id.index()].clone()).collect()
     }
 
     fn now(&self) -> Now {
@@ -558,7 +569,7 @@ impl<'a> Coordinator<'a> {
                     self.to_shards(&partitions, ToShard::Lose);
                 }
                 GroupAction::GaveUp(partitions) => {
-                    let partitions: Vec<_> = partitions.iter().map(|id| self.names[id.index()].clone()).collect();
+                    let partitions = self.names_of(&partitions);
                     tracing::warn!(
                         ?partitions,
                         "given back without their last commit: what finished since the one before comes again"
@@ -572,7 +583,7 @@ impl<'a> Coordinator<'a> {
                     self.note_closed(&partitions);
                     if self.revoking.is_empty() {
                         // At the end: nothing is released, the group is left.
-                        let names: Vec<_> = partitions.iter().map(|id| self.names[id.index()].clone()).collect();
+                        let names = self.names_of(&partitions);
                         self.witness_taken(&names);
                         self.given_back(names);
                     }

@@ -8,14 +8,13 @@ use waterwheel_core::lifecycle::{Move, WorkerState};
 use waterwheel_core::retry::Retry;
 
 use super::monitor::Monitor;
-use super::session::SessionEnd;
 use super::{Report, RunError, WorkerBuilder, WorkerHandle};
 use crate::client::{Admin, Properties};
 use crate::config::ConfigError;
 use crate::connection::Client;
 use crate::driver::classes::Classes;
 use crate::driver::clock::{Clock, wall_ms};
-use crate::driver::coordinator::{Ask, Wishes};
+use crate::driver::coordinator::{Ask, Ended, Wishes};
 use crate::driver::gate::{Gate, Listeners};
 use crate::driver::hooking::Hooking;
 use crate::driver::pool::Pool;
@@ -182,14 +181,10 @@ impl Built {
     }
 
     /// A session, once there is something to work on, if that is to be waited for.
-    async fn start<W: Work>(
-        &mut self,
-        work: &mut impl FnMut() -> W,
-        wishes: &mut watch::Receiver<Wishes>,
-    ) -> SessionEnd {
+    async fn start<W: Work>(&mut self, work: &mut impl FnMut() -> W, wishes: &mut watch::Receiver<Wishes>) -> Ended {
         let survey = match self.survey() {
             Ok(survey) => survey,
-            Err(error) => return SessionEnd::unbegun(Some(error.into())),
+            Err(error) => return Ended::at_once(Some(error.into())),
         };
         if self.builder.start_when_healthy {
             let trouble = self.handle.trouble.clone();
@@ -199,7 +194,7 @@ impl Built {
                 refused = healthy(&survey, &trouble) => refused.map(|error| Some(error.into())),
             };
             if let Some(error) = refused {
-                return SessionEnd::unbegun(error);
+                return Ended::at_once(error);
             }
         }
         self.session(survey.admin, work).await

@@ -12,7 +12,7 @@ use super::transforms::transactional;
 use crate::client::{Admin, Fetcher, Membership, Properties};
 use crate::dead_letter::Writer;
 use crate::driver::attempt::Done;
-use crate::driver::coordinator::{Coordinator, Ended, Late};
+use crate::driver::coordinator::{Coordinator, Ended};
 use crate::driver::groupless::Groupless;
 use crate::driver::mailbox::Mailbox;
 use crate::driver::opening::Opener;
@@ -36,26 +36,13 @@ const REVOCATION_MARGIN: Duration = Duration::from_secs(5);
 /// when it sent its answer.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
-/// How a session ended.
-pub(super) struct SessionEnd {
-    pub(super) error: Option<Error>,
-    pub(super) late: Late,
-}
-
-impl SessionEnd {
-    /// One that did not begin.
-    pub(super) fn unbegun(error: Option<Error>) -> Self {
-        Self { error, late: Late::default() }
-    }
-}
-
 impl Built {
     /// Joins the group, works, leaves it: with clients of its own, which end with it. `work` makes what each shard does
     /// with its records.
-    pub(super) async fn session<W: Work>(&mut self, admin: Arc<dyn Admin>, work: &mut impl FnMut() -> W) -> SessionEnd {
+    pub(super) async fn session<W: Work>(&mut self, admin: Arc<dyn Admin>, work: &mut impl FnMut() -> W) -> Ended {
         match self.open(admin, work) {
             Ok(open) => open.await,
-            Err(error) => SessionEnd::unbegun(Some(error.into())),
+            Err(error) => Ended::at_once(Some(error.into())),
         }
     }
 
@@ -64,7 +51,7 @@ impl Built {
         &'a mut self,
         admin: Arc<dyn Admin>,
         work: &mut impl FnMut() -> W,
-    ) -> Result<impl Future<Output = SessionEnd> + 'a, KafkaError> {
+    ) -> Result<impl Future<Output = Ended> + 'a, KafkaError> {
         let Built { builder, properties, shards, transactional_id, asks, held, state, handle, .. } = self;
         let gate = handle.common.gate.as_ref();
         if let Some(gate) = gate {
@@ -163,7 +150,7 @@ impl Built {
                 // A shard ends before the coordinator says so only by a panic that is not the handler's.
                 () = tasks.one_ended() => {
                     tracing::error!("a task of the worker panicked: it ends at once, as by a crash");
-                    Ended { error: Some(Error::Broken), late: Late::default() }
+                    Ended::at_once(Some(Error::Broken))
                 }
             };
             if matches!(ended.error, Some(Error::Broken)) {
@@ -178,7 +165,7 @@ impl Built {
             // Without partitions there is little to tell the group, and perhaps nobody to tell it to.
             let leaving = if trouble.has_joined() { LAST_STEPS } else { LAST_STEPS / 5 };
             close(&*membership, leaving, &*fetcher, letterbox.as_deref()).await;
-            SessionEnd { error: ended.error, late: ended.late }
+            ended
         })
     }
 }

@@ -91,6 +91,12 @@ impl Kafka {
         })
     }
 
+    /// Whether the group has committed these offsets, by partition; where there is none, 0 is meant.
+    pub(crate) fn has_committed(&self, group: &str, topic: &str, offsets: &[i64]) -> bool {
+        let committed = self.committed(group, topic, offsets.len() as i32);
+        committed.iter().map(|committed| committed.offset.unwrap_or(0)).eq(offsets.iter().copied())
+    }
+
     /// The offset after the last record, by partition.
     pub(crate) fn ends(&self, topic: &str, partitions: i32) -> Vec<i64> {
         let consumer = self.consumer("nobody");
